@@ -1,0 +1,203 @@
+"""Every size of the machine, in one frozen dataclass with three presets."""
+
+from dataclasses import dataclass, replace
+
+from amaranth.utils import ceil_log2
+
+
+@dataclass(frozen=True)
+class DramTiming:
+    """Off-chip memory timing, in cycles of the accelerator's clock.
+
+    ``bus_bytes_per_cycle`` is the peak of the memory's own pins, seen from our clock; the AXI data
+    path (``Config.vector`` bytes a beat) may be the narrower of the two.
+    """
+    name:                str
+    bus_bytes_per_cycle: float
+    banks:               int   # DRAM banks, each with one open row
+    row_bytes:           int   # bytes per open row (all chips of the channel together)
+    row_hit:             int   # cycles from command to first data, row open (CL)
+    activate:            int   # extra cycles when the row must be opened (tRCD)
+    precharge:           int   # extra cycles when another row is open (tRP)
+    turnaround:          int   # extra cycles when the bus changes direction
+    refresh_interval:    int   # cycles between refreshes (tREFI)
+    refresh_busy:        int   # cycles a refresh blocks the memory (tRFC)
+
+    def __post_init__(self):
+        for name in ("banks", "row_bytes"):
+            value = getattr(self, name)
+            if value < 1 or value & (value - 1):
+                raise ValueError(f"DRAM {name} must be a power of two, not {value!r}")
+        if self.refresh_interval <= self.refresh_busy:
+            raise ValueError(f"DRAM refresh_interval ({self.refresh_interval}) must exceed "
+                             f"refresh_busy ({self.refresh_busy})")
+
+
+@dataclass(frozen=True)
+class UnitConfig:
+    """One compute unit: a MAC array of ``pixels`` x ``Config.vector`` x ``outputs`` lanes.
+
+    ``row_words``, ``weight_words`` and ``param_words`` are depths. A row-memory word is one vector,
+    in each of ``pixels`` banks; a weight word is ``outputs`` vectors; a parameter word holds the
+    requantisation of ``outputs`` channels.
+    """
+    pixels:       int
+    outputs:      int
+    row_words:    int
+    weight_words: int
+    param_words:  int
+
+    def __post_init__(self):
+        for name in ("pixels", "outputs"):
+            value = getattr(self, name)
+            if value < 1 or value & (value - 1):
+                raise ValueError(f"Unit {name} must be a power of two, not {value!r}")
+        for name in ("row_words", "weight_words", "param_words"):
+            if getattr(self, name) < 4:
+                raise ValueError(f"Unit {name} must be at least 4, not {getattr(self, name)!r}")
+
+
+@dataclass(frozen=True)
+class Config:
+    """The whole machine. ``vector`` is the one width of the design: bytes of an on-chip word, of
+    an AXI beat, and input channels that a MAC array takes per step."""
+    name:             str
+    vector:           int
+    encoder:          UnitConfig
+    attention:        UnitConfig
+    decoder:          UnitConfig
+    gate_lanes:       int      # channels the gate multiplies and requantises per cycle
+    gate_param_words: int      # each holds ``gate_lanes`` channels
+    alpha_words:      int      # vectors in the attention unit's own store of attention maps
+    onchip_banks:     int
+    onchip_bytes:     int
+    feedback_bytes:   int      # the decoder's own memory for its previous output
+    offchip_bytes:    int
+    dram:             DramTiming
+    clock_mhz:        float
+
+    def __post_init__(self):
+        if self.vector < 8 or self.vector & (self.vector - 1):
+            raise ValueError(f"Vector must be a power of two of at least 8, not {self.vector!r}")
+        for name in ("encoder", "attention", "decoder"):
+            outputs = getattr(self, name).outputs
+            if outputs > self.vector:
+                raise ValueError(f"{name.capitalize()} outputs ({outputs}) must not exceed "
+                                 f"the vector ({self.vector})")
+        if self.attention.pixels != 1:
+            raise ValueError("Attention pixels must be 1 (its convolutions may have stride 2), "
+                             f"not {self.attention.pixels!r}")
+        if self.gate_lanes < 1 or self.vector % self.gate_lanes:
+            raise ValueError(f"Gate lanes ({self.gate_lanes}) must divide the vector "
+                             f"({self.vector})")
+        for name in ("onchip_banks", "onchip_bytes", "offchip_bytes"):
+            value = getattr(self, name)
+            if value < 1 or value & (value - 1):
+                raise ValueError(f"Config {name} must be a power of two, not {value!r}")
+
+    @property
+    def units(self):
+        """The three compute units by name, in the order of the data."""
+        return {"encoder": self.encoder, "attention": self.attention, "decoder": self.decoder}
+
+    @property
+    def mac_lanes(self):
+        return sum(unit.pixels * self.vector * unit.outputs for unit in self.units.values())
+
+    @property
+    def onchip_lanes(self):
+        """Separately writable parts of an on-chip word: the smallest thing a unit writes."""
+        return self.vector // min(unit.outputs for unit in self.units.values())
+
+    @property
+    def feedback_lanes(self):
+        return self.vector // self.decoder.outputs
+
+    @property
+    def onchip_words(self):
+        return self.onchip_bytes // self.vector
+
+    @property
+    def feedback_words(self):
+        return self.feedback_bytes // self.vector
+
+    @property
+    def offchip_words(self):
+        return self.offchip_bytes // self.vector
+
+    @property
+    def offchip_address_width(self):
+        return ceil_log2(self.offchip_bytes)
+
+
+KIB = 1024
+MIB = 1024 * KIB
+
+# Data sheets, converted to the accelerator's clock (rounded up):
+# JEDEC JESD79-4 DDR4-2400R 17-17-17: CL = tRCD = tRP = 14.16 ns, tRFC(8 Gb) = 350 ns,
+# tREFI = 7.8 us, tWTR + CL about 20 ns; a 64-bit channel moves 19.2 GB/s = 64 B per 300 MHz cycle.
+DDR4_2400 = DramTiming("ddr4-2400", bus_bytes_per_cycle=64, banks=16, row_bytes=8 * KIB, row_hit=5,
+                       activate=5, precharge=5, turnaround=6, refresh_interval=2340,
+                       refresh_busy=105)
+# JEDEC JESD79-3 DDR3-1600K 11-11-11 (13.75 ns), one 16-bit chip at 100 MHz: 3.2 GB/s = 32 B.
+DDR3_1600 = DramTiming("ddr3-1600", bus_bytes_per_cycle=32, banks=8, row_bytes=2 * KIB, row_hit=2,
+                       activate=2, precharge=2, turnaround=2, refresh_interval=780,
+                       refresh_busy=26)
+# JEDEC JESD209-4 LPDDR4-3200, one 16-bit channel at 300 MHz: 6.4 GB/s = 21.3 B; RL 28 = 17.5 ns.
+LPDDR4_3200 = DramTiming("lpddr4-3200", bus_bytes_per_cycle=21.3, banks=8, row_bytes=2 * KIB,
+                         row_hit=6, activate=6, precharge=6, turnaround=6, refresh_interval=1170,
+                         refresh_busy=84)
+# ULX3S SDR SDRAM (MT48LC16M16A2-7E), 16 bits, run at the fabric clock: CL 2, tRCD 2, tRP 2,
+# tRFC 66 ns, 8192 rows in 64 ms; at 50 MHz.
+SDR_ULX3S = DramTiming("sdr-ulx3s", bus_bytes_per_cycle=2, banks=4, row_bytes=1 * KIB, row_hit=2,
+                       activate=2, precharge=2, turnaround=2, refresh_interval=390,
+                       refresh_busy=4)
+
+DRAM_TIMINGS = {timing.name: timing for timing in (DDR4_2400, DDR3_1600, LPDDR4_3200, SDR_ULX3S)}
+
+REFERENCE = Config(
+    name="reference", vector=16,
+    encoder=UnitConfig(pixels=4, outputs=4, row_words=4096, weight_words=8192, param_words=512),
+    attention=UnitConfig(pixels=1, outputs=8, row_words=16384, weight_words=6144, param_words=128),
+    decoder=UnitConfig(pixels=4, outputs=8, row_words=4096, weight_words=8192, param_words=128),
+    gate_lanes=4, gate_param_words=128, alpha_words=2048,
+    onchip_banks=4, onchip_bytes=4 * MIB, feedback_bytes=1536 * KIB, offchip_bytes=64 * MIB,
+    dram=DDR4_2400, clock_mhz=300)
+
+EDGE = Config(
+    name="edge", vector=8,
+    encoder=UnitConfig(pixels=2, outputs=2, row_words=1024, weight_words=2048, param_words=256),
+    attention=UnitConfig(pixels=1, outputs=2, row_words=2048, weight_words=1536, param_words=256),
+    decoder=UnitConfig(pixels=2, outputs=4, row_words=2048, weight_words=2048, param_words=128),
+    gate_lanes=2, gate_param_words=128, alpha_words=256,
+    onchip_banks=2, onchip_bytes=128 * KIB, feedback_bytes=4 * KIB, offchip_bytes=32 * MIB,
+    dram=SDR_ULX3S, clock_mhz=50)
+
+TINY = Config(
+    name="tiny", vector=8,
+    encoder=UnitConfig(pixels=2, outputs=2, row_words=1024, weight_words=1024, param_words=64),
+    attention=UnitConfig(pixels=1, outputs=2, row_words=2048, weight_words=1024, param_words=64),
+    decoder=UnitConfig(pixels=2, outputs=4, row_words=1024, weight_words=1024, param_words=32),
+    gate_lanes=2, gate_param_words=32, alpha_words=128,
+    onchip_banks=2, onchip_bytes=64 * KIB, feedback_bytes=16 * KIB, offchip_bytes=4 * MIB,
+    dram=DDR3_1600, clock_mhz=100)
+
+PRESETS = {config.name: config for config in (REFERENCE, EDGE, TINY)}
+
+
+def preset(name, *, dram=None):
+    """The preset called ``name``, optionally with another off-chip memory timing.
+
+    Raises
+    ------
+    ValueError
+        If either name is unknown; the message lists the known ones.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"Unknown preset {name!r}; known are {', '.join(PRESETS)}")
+    config = PRESETS[name]
+    if dram is None:
+        return config
+    if dram not in DRAM_TIMINGS:
+        raise ValueError(f"Unknown off-chip timing {dram!r}; known are {', '.join(DRAM_TIMINGS)}")
+    return replace(config, dram=DRAM_TIMINGS[dram])
