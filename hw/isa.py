@@ -31,9 +31,11 @@ class Engine(enum.IntEnum, shape=4):
     GATE           = 8      # alpha * skip, straight into the decoder's row memory
     DECODER_FILL   = 9
     DECODER_CONV   = 10
+    STORE_DECODER  = 11     # a second store channel, so that masks never wait behind spilled maps
 
 
 LOADS = (Engine.LOAD_ENCODER, Engine.LOAD_ATTENTION, Engine.LOAD_DECODER)
+STORES = (Engine.STORE, Engine.STORE_DECODER)
 FILLS = (Engine.ENCODER_FILL, Engine.ATTENTION_FILL, Engine.DECODER_FILL)
 CONVS = (Engine.ENCODER_CONV, Engine.ATTENTION_CONV, Engine.DECODER_CONV)
 
@@ -57,7 +59,7 @@ def legal_opcodes(engine):
         return (Opcode.SYNC, Opcode.FILL)
     if engine in CONVS:
         return (Opcode.SYNC, Opcode.LAYER, Opcode.CONV)
-    return (Opcode.SYNC, Opcode.STORE if engine == Engine.STORE else Opcode.GATE)
+    return (Opcode.SYNC, Opcode.STORE if engine in STORES else Opcode.GATE)
 
 
 class Traffic(enum.Enum, shape=3):
