@@ -1,0 +1,1 @@
+"""The truth in PyTorch: networks, data, training, quantisation and the integer model."""

@@ -1,0 +1,85 @@
+"""Frames from files, and from phantoms."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from golden.errors import InputError
+from golden.networks import check_shape
+from golden.phantom import phantom
+
+__all__ = ["read_image", "read_truth"]
+
+FORMATS = ("PNG", "JPEG", "BMP")
+PHANTOM = "phantom:"
+
+
+def read_image(path, size):
+    """A frame as uint8 3 x size x size, stretched to the square, from a file or ``phantom:SEED``.
+
+    PNG, JPEG and BMP in grey, RGB, RGBA (over black) or palette colours; of 16-bit grey the upper
+    byte is kept. JPEG orientation is applied. Anything else is an :class:`InputError`.
+    """
+    check_shape(size, 1)
+    if str(path).startswith(PHANTOM):
+        image_HW, _ = phantom(_seed(path), size)
+        return torch.from_numpy(image_HW.copy()).expand(3, size, size).contiguous()
+    image = _eight_bits(_open(Path(path)), path)
+    image = image.resize((size, size), Image.Resampling.BILINEAR)
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+
+
+def read_truth(path, size):
+    """The true mask of a frame as uint8 size x size, 0 or 255: a mask file or ``phantom:SEED``."""
+    if str(path).startswith(PHANTOM):
+        _, mask_HW = phantom(_seed(path), size)
+        return torch.from_numpy(mask_HW.copy())
+    image = _eight_bits(_open(Path(path)), path).convert("L")
+    image = image.resize((size, size), Image.Resampling.NEAREST)
+    return torch.from_numpy(np.where(np.array(image) > 127, np.uint8(255), np.uint8(0)))
+
+
+def _seed(name):
+    digits = str(name).removeprefix(PHANTOM)
+    if not (digits.isascii() and digits.isdigit()):
+        raise InputError(f"Phantom seed must be a whole number of at least 0, not {digits!r}; "
+                         f"for example phantom:7")
+    return int(digits)
+
+
+def _open(path):
+    if path.is_dir():
+        raise InputError(f"{str(path)!r} is a folder; name one image in it")
+    try:
+        image = Image.open(path, formats=FORMATS)
+        image.load()
+        return image
+    except FileNotFoundError:
+        raise InputError(f"No file {str(path)!r}; name an image, or phantom:SEED for a synthetic "
+                         f"one") from None
+    except PermissionError:
+        raise InputError(f"File {str(path)!r} may not be read; check its permissions") from None
+    except (UnidentifiedImageError, Image.DecompressionBombError):
+        raise InputError(f"File {str(path)!r} is not a usable PNG, JPEG or BMP image; convert it "
+                         f"to PNG") from None
+    except (OSError, SyntaxError, ValueError) as error:
+        raise InputError(f"Image {str(path)!r} cannot be decoded ({error}); the file may be "
+                         f"damaged or cut short, export it again") from None
+
+
+def _eight_bits(image, path):
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):
+        values = np.asarray(image).astype(np.int64)
+        if values.min() < 0 or values.max() > 65535:
+            raise InputError(f"Image {str(path)!r} has more than 16 bits a pixel; convert it to "
+                             f"8-bit PNG")
+        image = Image.fromarray(np.uint8(values >> 8))
+    if image.mode == "F":
+        raise InputError(f"Image {str(path)!r} has floating-point pixels; convert it to 8-bit PNG")
+    if "A" in image.mode or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
+    return image.convert("RGB")
