@@ -1,0 +1,1 @@
+"""Running the machine: simulators, off-chip memory, the host, and what it reports."""
