@@ -14,14 +14,16 @@ from torch import nn
 
 from golden.errors import InputError
 from golden.images import read_image
-from golden.integer import load, resize
+from golden.integer import load, resize, save
 from golden.networks import check_shape, elec4848
-from golden.quantize import quantize
+from golden.quantize import input_factors, quantize, weight_steps
 
-__all__ = ["MODELS", "is_trained", "load_float", "load_graph", "seeded"]
+__all__ = ["MODELS", "is_trained", "load_float", "load_graph", "save_trained", "seeded",
+           "weights_path"]
 
 MODELS = {"elec4848": elec4848}
 WEIGHTS = Path(__file__).parent / "weights"
+NORM_STATE = ("weight", "bias", "running_mean", "running_var")
 CALIBRATION_SIZE = 64
 CALIBRATION_SEEDS = range(4)
 
@@ -33,10 +35,19 @@ def load_graph(model="elec4848", size=256, width=32):
 
 
 def load_float(model="elec4848", size=256, width=32):
-    """The float network that the graph approximates, in evaluation mode."""
+    """The float network that the graph approximates, in evaluation mode.
+
+    Trained weights lie on the grid of the graph's int8 weights (float32 training, then rounding),
+    so what a comparison of the two measures is the rounding of activations. Biases and batch
+    normalisation are as trained. Seeded weights are not rounded.
+    """
     _check(model, size, width)
     network = MODELS[model](size=size, width=width)
-    network.load_state_dict(seeded(model, width).state_dict())
+    path = weights_path(model, width)
+    if path.exists():
+        _restore(network, *load(path))
+    else:
+        network.load_state_dict(seeded(model, width).state_dict())
     return network.eval()
 
 
@@ -62,6 +73,43 @@ def _graph(model, width):
         return load(weights_path(model, width))[0]
     images = [read_image(f"phantom:{seed}", CALIBRATION_SIZE) for seed in CALIBRATION_SEEDS]
     return quantize(seeded(model, width), images)
+
+
+def save_trained(path, graph, network):
+    """Write a graph with what :func:`load_float` needs beyond it; the network it came from."""
+    extra = {}
+    for name, conv in _convolutions(network).items():
+        extra[f"{name}.float_bias"] = conv.bias.detach()
+        extra[f"{name}.float_step"] = weight_steps(graph, name, conv)
+    for i, block in enumerate(network.gates, 1):
+        for key in NORM_STATE:
+            extra[f"gated{i}.norm_{key}"] = block.norm.state_dict()[key]
+    save(graph, path, extra={name: x.to(torch.float32) for name, x in extra.items()})
+
+
+@torch.no_grad()
+def _restore(network, graph, extra):
+    """Set a float network to the weights that :func:`save_trained` wrote."""
+    for name, conv in _convolutions(network).items():
+        layer = graph.layer(name)
+        weight_OIKL = layer.weight * extra[f"{name}.float_step"][:, None, None, None]
+        conv.weight.copy_(weight_OIKL * input_factors(graph, layer)[:, None, None])
+        conv.bias.copy_(extra[f"{name}.float_bias"])
+    for i, block in enumerate(network.gates, 1):
+        for key in NORM_STATE:
+            getattr(block.norm, key).copy_(extra[f"gated{i}.norm_{key}"])
+
+
+def _convolutions(network):
+    """Convolutions of the float network by the name of the tensor that each makes."""
+    named = {"logit": network.final}
+    for level, block in enumerate(network.encoder, 1):
+        last = "encoding" if level == len(network.encoder) else f"c{level}"
+        named |= {f"e{level}a": block.a, last: block.b}
+    for i, (gate, block) in enumerate(zip(network.gates, network.decoder, strict=True), 1):
+        named |= {f"g{i}_normal": gate.normal, f"g{i}_down": gate.down, f"g{i}_logit": gate.learn,
+                  f"d{i}a": block.a, f"d{i}": block.b}
+    return named
 
 
 @torch.no_grad()

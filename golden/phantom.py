@@ -31,17 +31,18 @@ def phantom(seed, size):
     z_HW, x_HW = np.mgrid[0:grid, 0:grid] / grid
 
     tissue_HW = _layers(rng, z_HW, x_HW)
-    attenuation_HW = np.full_like(z_HW, rng.uniform(4.0, 12.0) / grid)      # dB per row
+    attenuation_HW = np.full_like(z_HW, rng.uniform(0, 22) / grid)    # dB per row
     mask_HW = np.zeros((grid, grid), bool)
     for _ in range(rng.choice(3, p=[1 / 12, 9.5 / 12, 1.5 / 12])):
         inside_HW = _lesion(rng, z_HW, x_HW, tissue_HW, attenuation_HW)
         mask_HW |= inside_HW
 
-    echo_HW = np.abs(_speckle(rng, np.power(10, tissue_HW / 20), grid))
-    echo_db_HW = 20 * np.log10(echo_HW + 1e-4) - np.cumsum(attenuation_HW, 0)
-    echo_db_HW += rng.uniform(0.6, 1.1) * 8 * z_HW                          # gain over depth
-    top_db = np.quantile(echo_db_HW, 0.995) + rng.uniform(0, 4)
-    image_HW = np.clip(1 + (echo_db_HW - top_db) / DYNAMIC_RANGE_DB, 0, 1) ** rng.uniform(0.9, 1.6)
+    looks = rng.integers(2, 7)
+    power_HW = sum(np.abs(_speckle(rng, np.power(10, tissue_HW / 20), grid)) ** 2
+                   for _ in range(looks)) / looks                           # compounding
+    echo_db_HW = 10 * np.log10(power_HW + 1e-6) - np.cumsum(attenuation_HW, 0)
+    top_db = np.quantile(echo_db_HW, 0.995) + rng.uniform(0, 6)
+    image_HW = np.clip(1 + (echo_db_HW - top_db) / DYNAMIC_RANGE_DB, 0, 1) ** rng.uniform(1.3, 2.4)
     image_HW = np.round(255 * image_HW).astype(np.uint8)
     return _resize(image_HW, size), np.where(_resize(np.uint8(255 * mask_HW), size) > 127,
                                              np.uint8(255), np.uint8(0))
@@ -78,10 +79,12 @@ def _layers(rng, z_HW, x_HW):
     rib = muscle + rng.uniform(0.06, 0.2)
 
     lobules_HW = _smooth_field(rng, grid, rng.integers(4, 9), rng.integers(8, 18))
-    texture_HW = _smooth_field(rng, grid, rng.integers(10, 24), rng.integers(14, 32))
+    texture_HW = (_smooth_field(rng, grid, rng.integers(3, 9), rng.integers(30, 70))
+                  + 0.7 * _smooth_field(rng, grid, rng.integers(5, 12), rng.integers(8, 16)))
     fat_db = rng.uniform(-16, -9)
     gland_db = fat_db + rng.uniform(4, 13)
-    tissue_HW = np.where(z_HW < fat, fat_db + 3 * lobules_HW, gland_db + 3.5 * texture_HW)
+    tissue_HW = np.where(z_HW < fat, fat_db + 3 * lobules_HW + 3 * texture_HW,
+                         gland_db + rng.uniform(4, 9) * texture_HW)
     septa_HW = np.abs(lobules_HW) < 0.06
     tissue_HW = np.where(septa_HW & (z_HW < fat), tissue_HW + 7, tissue_HW)
     # Dark ducts and fat lobules inside the gland are what a network must not take for lesions.
@@ -98,7 +101,7 @@ def _lesion(rng, z_HW, x_HW, tissue_HW, attenuation_HW):
     """Draw one lesion into the echogenicity and the attenuation; where it is."""
     grid = len(z_HW)
     kind = rng.choice(["cyst", "benign", "malignant"], p=[0.25, 0.4, 0.35])
-    radius = np.exp(rng.uniform(np.log(0.05), np.log(0.2)))
+    radius = np.exp(rng.uniform(np.log(0.05), np.log(0.27)))
     aspect = rng.uniform(0.45, 0.9) if kind != "malignant" else rng.uniform(0.65, 1.35)
     z0 = rng.uniform(0.22, 0.68)
     x0 = rng.uniform(0.15, 0.85)

@@ -24,7 +24,7 @@ from golden.integer import (
 )
 from golden.networks import LEVELS
 
-__all__ = ["fixed_point", "quantize", "sigmoid_table"]
+__all__ = ["fixed_point", "input_factors", "quantize", "sigmoid_table", "weight_steps"]
 
 SAME = (1, 1, 1, 1)
 AFTER = (0, 0, 1, 1)            # Keras 'same' on stride 2 and even sizes
@@ -57,6 +57,26 @@ def fixed_point(factor_C):
     dead_C = (m_C == 0) | (s_C > 47)
     m_C[dead_C], s_C[dead_C] = 0, 1
     return m_C.to(torch.int16), s_C.to(torch.uint8)
+
+
+def input_factors(graph, layer):
+    """Equalisation of each input channel of a convolution: the weights are divided by it."""
+    parts = []
+    source = graph.layer(layer.input)
+    for name in source.inputs if isinstance(source, Concat) else (layer.input,):
+        plain_C = torch.ones(graph.tensors[name].channels)
+        parts.append(graph.equalisation.get(name, plain_C))
+    return torch.cat(parts)
+
+
+def weight_steps(graph, name, conv):
+    """What one step of the int8 weights is worth, per output channel of layer ``name``.
+
+    ``conv`` is the float convolution that the layer was made from.
+    """
+    layer = graph.layer(name)
+    scale = graph.tensors[layer.input].scale
+    return _steps(conv, scale, input_factors(graph, layer).to(torch.float64))[0]
 
 
 def sigmoid_table(scale, zero_point):
@@ -157,8 +177,8 @@ class _Quantiser:
         k_C = self.equalisation[gated].to(torch.float64)
         self._tensor(both, before.channels + len(k_C), size, before.scale, before.zero_point)
         self.layers.append(Concat(both, (up, gated), "decoder"))
-        divide_I = torch.cat([torch.ones(before.channels, dtype=torch.float64), k_C])
-        self._relu(f"d{i}a", both, block.a, "decoder", divide_I=divide_I)
+        factor_I = torch.cat([torch.ones(before.channels, dtype=torch.float64), k_C])
+        self._relu(f"d{i}a", both, block.a, "decoder", factor_I=factor_I)
         if i < LEVELS:
             self._joined(f"d{i}", f"gated{i + 1}")
         self._relu(f"d{i}", f"d{i}a", block.b, "decoder")
@@ -207,13 +227,13 @@ class _Quantiser:
         self.planned = {name: (scale, zero_point)}
 
     def _relu(self, name, source, conv, unit, *, scale=None, stride=1, padding=SAME,
-              divide_I=None):
+              factor_I=None):
         planned = getattr(self, "planned", {})
         scale, zero_point = planned.get(name, (scale, 0))
         if scale is None:
             scale = self._scale(self.samples[name])
         self._conv(name, source, conv, unit, scale, zero_point, low=zero_point, stride=stride,
-                   padding=padding, divide_I=divide_I)
+                   padding=padding, factor_I=factor_I)
 
     def _logit(self, name, source, conv, unit):
         low_C, high_C = self.ranges[name]
@@ -229,14 +249,9 @@ class _Quantiser:
         self.layers.append(Lookup(name, source, table, unit))
 
     def _conv(self, name, source, conv, unit, scale, zero_point, *, low=0, stride=1,
-              padding=SAME, divide_I=None):
+              padding=SAME, factor_I=None):
         before = self.tensors[source]
-        w_OIKL = conv.weight.detach().to(torch.float64)
-        if divide_I is not None:
-            w_OIKL = w_OIKL / divide_I[:, None, None]
-        b_O = conv.bias.detach().to(torch.float64)
-        step_O = torch.maximum(w_OIKL.abs().amax((1, 2, 3)) / 127,
-                               b_O.abs() / (before.scale * BIAS_LIMIT))
+        step_O, w_OIKL, b_O = _steps(conv, before.scale, factor_I)
         m_O, s_O = fixed_point(before.scale * step_O / scale)     # a dead channel has step 0
         step_O = torch.where(step_O == 0, 1.0, step_O)
         weight_OIKL = torch.round(w_OIKL / step_O[:, None, None, None])
@@ -244,6 +259,18 @@ class _Quantiser:
         self._tensor(name, len(b_O), before.height // stride, scale, zero_point)
         self.layers.append(Conv(name, source, weight_OIKL.to(torch.int8), bias_O.to(torch.int32),
                                 m_O, s_O, stride, padding, low, 255, unit))
+
+
+def _steps(conv, scale, factor_I=None):
+    """Weight step per output channel, and weights and biases, in float64.
+
+    A step is raised where the bias, in steps, would come near the end of int32.
+    """
+    w_OIKL, b_O = conv.weight.detach().to(torch.float64), conv.bias.detach().to(torch.float64)
+    if factor_I is not None:
+        w_OIKL = w_OIKL / factor_I[:, None, None]
+    step_O = torch.maximum(w_OIKL.abs().amax((1, 2, 3)) / 127, b_O.abs() / (scale * BIAS_LIMIT))
+    return step_O, w_OIKL, b_O
 
 
 def _affine(norm):
