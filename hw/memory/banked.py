@@ -1,0 +1,127 @@
+"""On-chip memory of several interleaved banks that many readers and writers share."""
+
+from amaranth import *
+from amaranth.lib import wiring
+from amaranth.lib.memory import Memory, MemoryData
+from amaranth.lib.wiring import In
+from amaranth.utils import exact_log2
+
+from hw.interfaces import MemoryRead, MemoryWrite
+from hw.memory.arbiter import RoundRobin
+
+
+class BankedMemory(wiring.Component):
+    """Vector ``a`` lies in bank ``a % banks``; every bank takes one read and one write per cycle.
+
+    A request that is refused (``ready`` low while ``valid``) has lost its bank to another one in
+    that cycle: a conflict. Each bank serves its readers, and apart from them its writers, in
+    rotation, so that a request waits for at most one request of each other port.
+
+    Data comes exactly 2 cycles after an accepted read. A write is seen by every read accepted in a
+    later cycle; a read accepted in the cycle of a write to the same vector gets the old data.
+    Addresses are not checked: whoever makes them does that.
+
+    Parameters
+    ----------
+    depth : int
+        Vectors, a multiple of ``banks``.
+    vector : int
+        Bytes per vector.
+    lanes : int
+        Separately writable parts of a vector.
+    banks : int
+        Power of two.
+    readers, writers : int
+
+    Members
+    -------
+    r : Array of In(MemoryRead(...))
+    w : Array of In(MemoryWrite(...))
+
+    Attributes
+    ----------
+    data : list of MemoryData
+        One for each bank; simulations of this component alone reach its rows through it.
+    """
+
+    def __init__(self, *, depth, vector, lanes, banks, readers, writers):
+        for name, value in (("banks", banks), ("readers", readers), ("writers", writers),
+                            ("lanes", lanes), ("vector", vector), ("depth", depth)):
+            if value < 1:
+                raise ValueError(f"Memory {name} must be positive, not {value!r}")
+        if banks & (banks - 1):
+            raise ValueError(f"Memory banks must be a power of two, not {banks!r}")
+        if depth % banks:
+            raise ValueError(f"Memory depth ({depth}) must be a multiple of its banks ({banks})")
+        if vector % lanes:
+            raise ValueError(f"Memory lanes ({lanes}) must divide the vector ({vector})")
+        self.depth   = depth
+        self.vector  = vector
+        self.lanes   = lanes
+        self.banks   = banks
+        self.readers = readers
+        self.writers = writers
+        self.data    = [MemoryData(shape=vector * 8, depth=depth // banks, init=[])
+                        for _ in range(banks)]
+
+        super().__init__({
+            "r": In(MemoryRead(depth=depth, vector=vector)).array(readers),
+            "w": In(MemoryWrite(depth=depth, vector=vector, lanes=lanes)).array(writers),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+
+        bank_bits   = exact_log2(self.banks)
+        granted     = [[] for _ in range(self.readers)]      # by reader, then bank
+        stored      = [[] for _ in range(self.writers)]
+        bank_output = []
+
+        def select(address, bank):
+            return address[:bank_bits] == bank if bank_bits else Const(1)
+
+        for bank, rows in enumerate(self.data):
+            m.submodules[f"bank_{bank}"] = store = Memory(rows)
+            write = store.write_port(granularity=self.vector * 8 // self.lanes)
+            read  = store.read_port()
+            bank_output.append(read.data)
+
+            m.submodules[f"readers_{bank}"] = readers = RoundRobin(width=self.readers)
+            m.d.comb += readers.requests.eq(Cat(
+                r.address.valid & select(r.address.p, bank) for r in self.r))
+            m.d.comb += readers.taken.eq(1)
+            m.d.comb += read.en.eq(readers.requests.any())
+            for number, r in enumerate(self.r):
+                grant = readers.grant[number]
+                granted[number].append(grant)
+                with m.If(grant):
+                    m.d.comb += read.addr.eq(r.address.p[bank_bits:])
+
+            m.submodules[f"writers_{bank}"] = writers = RoundRobin(width=self.writers)
+            m.d.comb += writers.requests.eq(Cat(
+                w.w.valid & select(w.w.p.address, bank) for w in self.w))
+            m.d.comb += writers.taken.eq(1)
+            for number, w in enumerate(self.w):
+                grant = writers.grant[number]
+                stored[number].append(grant)
+                with m.If(grant):
+                    m.d.comb += [
+                        write.addr.eq(w.w.p.address[bank_bits:]),
+                        write.data.eq(w.w.p.data),
+                        write.en.eq(w.w.p.mask),
+                    ]
+
+        for w, grants in zip(self.w, stored):
+            m.d.comb += w.w.ready.eq(Cat(grants).any())
+
+        # A bank's own output register is the first cycle; the reader's register is the second.
+        for number, (r, grants) in enumerate(zip(self.r, granted)):
+            pending = Signal(self.banks, name=f"pending_{number}")
+            m.d.comb += r.address.ready.eq(Cat(grants).any())
+            m.d.sync += pending.eq(Cat(grants))
+            m.d.sync += r.data_valid.eq(pending.any())
+            for bank, output in enumerate(bank_output):
+                with m.If(pending[bank]):
+                    m.d.sync += r.data.eq(output)
+
+        return m
