@@ -2,10 +2,11 @@
 
 from amaranth import *
 from amaranth.lib import fifo, stream, wiring
-from amaranth.lib.wiring import Out
+from amaranth.lib.wiring import Out, connect, flipped
 from amaranth.utils import exact_log2
 
 from hw.compute.product import SerialProduct
+from hw.compute.row_writer import RowWriter
 from hw.interfaces import EngineSignature, MemoryRead, TapSignature, row_write_layout
 from hw.isa import Cause, Error, FillMode, Source
 
@@ -86,6 +87,8 @@ class FillEngine(wiring.Component):
         ]
 
         m.submodules.queue  = queue  = fifo.SyncFIFO(width=vector * 8, depth=QUEUE)
+        m.submodules.writer = writer = RowWriter(pixels=unit.pixels, depth=unit.row_words,
+                                                 vector=vector, lanes=vector // unit.outputs)
         m.submodules.source = source = SerialProduct(a_bits=len(fill.width),
                                                          b_bits=len(fill.vectors))
         m.submodules.dest   = dest   = SerialProduct(a_bits=len(fill.width) + 1,
@@ -120,7 +123,7 @@ class FillEngine(wiring.Component):
         # Requests. A group is what makes one queue entry: one read, or four for POOL.
         reading = Signal()
         credits = Signal(range(QUEUE + 1), init=QUEUE)
-        phase   = Signal(2)         # of the group: (first row, left), (first, right), (second, ..
+        phase   = Signal(2)         # in the group: first row left and right, second row likewise
         address = Signal(20)
         first   = Signal(20)        # address of the group's left pixel in the first row
         second  = Signal(20)        # and in the second one
@@ -175,56 +178,23 @@ class FillEngine(wiring.Component):
         with m.If(valid & pool):
             m.d.sync += member.eq(member + 1)
 
-        # Writes: from the queue into the output register, twice for UP.
-        load, pop, copy = Signal(), Signal(), Signal()
-        block   = Signal(20)        # row-memory address of vector 0 of the current pixel's block
-        bank    = Signal(max(pixel_bits, 1))
-        column  = Signal(12)
-        out_vec = Signal(7)
-        out_end = out_vec == fill.vectors - 1
-        last    = Signal()          # the output register holds the row's last vector
-        m.d.comb += load.eq(queue.r_rdy & (~write.valid | write.ready))
-        m.d.comb += pop.eq(load & (~up | copy))
-        m.d.comb += queue.r_en.eq(pop)
-        m.d.sync += credits.eq(credits - taken + pop)
-
-        shift = fill.dst_stride if pixel_bits == 0 else 0
-        with m.If(write.ready):
-            m.d.sync += write.valid.eq(0)
-        tap_column = Signal(12)
-        tap_vec    = Signal(7)
-        with m.If(load):
-            m.d.sync += [
-                write.valid.eq(1),
-                write.p.data.eq(queue.r_data),
-                write.p.bank.eq(bank + copy if pixel_bits else 0),
-                write.p.address.eq(block + out_vec + Mux(copy, shift, 0)),
-                write.p.mask.eq(-1),
-                tap_column.eq(column + copy),
-                tap_vec.eq(out_vec),
-                copy.eq(up & ~copy),
-            ]
-        pixel_step = Mux(up, 2, 1)
-        next_bank  = Signal(pixel_bits + 2)     # its upper part counts blocks
-        m.d.comb += next_bank.eq((bank if pixel_bits else 0) + pixel_step)
-        with m.If(pop):
-            m.d.sync += out_vec.eq(out_vec + 1)
-            with m.If(out_end):
-                m.d.sync += [out_vec.eq(0), column.eq(column + pixel_step)]
-                m.d.sync += last.eq(column + pixel_step == columns)
-                if pixel_bits:
-                    m.d.sync += bank.eq(next_bank[:pixel_bits])
-                with m.If(next_bank >> pixel_bits == 1):
-                    m.d.sync += block.eq(block + fill.dst_stride)
-                with m.Elif(next_bank >> pixel_bits == 2):
-                    m.d.sync += block.eq(block + (fill.dst_stride << 1))
+        m.d.comb += [
+            writer.base.eq(fill.dst_base + fill.dst_vector),
+            writer.stride.eq(fill.dst_stride),
+            writer.vectors.eq(fill.vectors),
+            writer.columns.eq(columns),
+            writer.twice.eq(up),
+        ]
+        connect(m, queue.r_stream, writer.i)
+        connect(m, writer.o, flipped(write))
+        m.d.sync += credits.eq(credits - taken + (writer.i.valid & writer.i.ready))
 
         m.d.comb += [
             self.tap.valid.eq(write.valid & write.ready & (fill.layer != 0) & (pool | up)),
             self.tap.p.layer.eq(fill.layer),
             self.tap.p.row.eq(fill.row),
-            self.tap.p.column.eq(tap_column),
-            self.tap.p.channel.eq(tap_vec * vector),
+            self.tap.p.column.eq(writer.column),
+            self.tap.p.channel.eq(writer.channel),
             self.tap.p.count.eq(vector),
             self.tap.p.data.eq(write.p.data),
         ]
@@ -238,14 +208,17 @@ class FillEngine(wiring.Component):
 
         with m.FSM():
             with m.State("Wait for work"):
-                m.d.sync += [
-                    address.eq(fill.src_base), first.eq(fill.src_base), second.eq(fill.src_base2),
-                    pixels.eq(Mux(pool, fill.width >> 1, fill.width)), vec.eq(0), phase.eq(0),
-                    member.eq(0), copy.eq(0), bank.eq(0), column.eq(0), out_vec.eq(0), last.eq(0),
-                    block.eq(fill.dst_base + fill.dst_vector),
-                ]
                 with m.If(self.engine.i.valid):
-                    m.d.comb += [source.start.eq(1), dest.start.eq(1)]
+                    m.d.comb += [source.start.eq(1), dest.start.eq(1), writer.start.eq(1)]
+                    m.d.sync += [
+                        address.eq(fill.src_base),
+                        first.eq(fill.src_base),
+                        second.eq(fill.src_base2),
+                        pixels.eq(Mux(pool, fill.width >> 1, fill.width)),
+                        vec.eq(0),
+                        phase.eq(0),
+                        member.eq(0),
+                    ]
                     m.next = "Check extents"
             with m.State("Check extents"):
                 with m.If(source.done & dest.done):
@@ -254,7 +227,7 @@ class FillEngine(wiring.Component):
                     with m.If(bad):
                         m.next = "Failed"
             with m.State("Move"):
-                with m.If(last & write.valid & write.ready):
+                with m.If(writer.finished):
                     m.next = "Retire"
             with m.State("Retire"):
                 m.d.comb += self.engine.i.ready.eq(1)

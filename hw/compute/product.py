@@ -1,4 +1,4 @@
-"""Product of two small numbers, one bit per cycle: for address checks, where a multiplier is dear."""
+"""Product of two small numbers, one bit per cycle: for address checks that are worth no DSP."""
 
 from amaranth import *
 from amaranth.lib import wiring
