@@ -1,0 +1,1 @@
+"""Central controller: fetches the program, issues to every engine, counts everything."""

@@ -1,0 +1,220 @@
+"""Central controller: runs a program on all engines, and stops them all if one fails."""
+
+from amaranth import *
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from hw.config import Config
+from hw.control.fetch import ProgramFetcher, fetch_answer_layout
+from hw.control.frontend import FrontEnd
+from hw.control.ledger import BYTES_BITS, TRAFFIC, Ledger
+from hw.control.registers import ControlRegisters, monitor_layout
+from hw.control.regmap import ADDRESS_BITS, DEFAULT_STALL_LIMIT
+from hw.interfaces import EngineSignature
+from hw.isa import Cause, Engine, Error
+from hw.memory.axi import AxiLite
+
+ENGINES = len(Engine)
+
+
+class CentralController(wiring.Component):
+    """Fetches, issues, counts; see the README of the package for the whole picture.
+
+    A run begins when the host starts it: ``clear`` resets all engines, front ends and
+    counters for one cycle, then the program is read and issued. It ends
+
+    - when every stream is exhausted, all of it retired, and ``idle`` is high;
+    - when an engine, a front end or the fetcher reports an error (the lowest engine wins);
+    - when the cycle limit is reached (``CYCLE_LIMIT``), or no engine issued or retired anything for
+      the stall limit (``STALLED``); the engine in the status is then the lowest unfinished one;
+    - when the host stops it (no error).
+
+    Unless all of it retired, nothing more is issued and ``abort`` rises, until the next ``clear``;
+    the run ends when ``idle`` says that no transfer is under way any more. From there, the counters
+    and the reason stay readable until the next start, which resets everything, so a
+    failed run leaves no trace in the next one. Cycles are counted from ``clear`` to the last
+    cycle before the end or ``abort``.
+
+    Parameters
+    ----------
+    config : Config
+    onchip_readers, onchip_writers : int
+        Ports of the on-chip memory whose accesses are counted.
+
+    Members
+    -------
+    bus : In(AxiLite(address_width=12))
+        The registers of :mod:`hw.control.regmap`.
+    irq : Out(1)
+    fetch_request : Out(stream.Signature(32))
+    fetch_answer : In(stream.Signature(fetch_answer_layout()))
+        As those of :class:`hw.control.fetch.ProgramFetcher`.
+    engines : In(EngineSignature()).array(len(Engine))
+        In engine order.
+    clear : Out(1)
+        Pulse: reset all engines and off-chip channels (with a ``ResetInserter``).
+    abort : Out(1)
+        Off-chip channels start nothing more and let what is under way end.
+    idle : In(1)
+        No off-chip transfer is under way.
+    frame_started, frame_ended : In(1)
+    onchip_reads, onchip_writes : In(1).array(...)
+    read_bytes, written_bytes : In(40).array(len(Traffic))
+    read_bursts, written_bursts : In(40)
+        For the counters; as in :class:`hw.control.ledger.Ledger`.
+    monitor : Out(monitor_layout())
+    monitor_sent, monitor_dropped : In(32)
+    """
+
+    def __init__(self, config, *, onchip_readers=6, onchip_writers=4):
+        if not isinstance(config, Config):
+            raise ValueError(f"Controller config must be a Config, not {config!r}")
+        self.config     = config
+        self._fetcher   = ProgramFetcher(offchip_bytes=config.offchip_bytes)
+        self._ledger    = Ledger(onchip_readers=onchip_readers, onchip_writers=onchip_writers)
+
+        super().__init__({
+            "bus":             In(AxiLite(address_width=ADDRESS_BITS)),
+            "irq":             Out(1),
+            "fetch_request":   Out(stream.Signature(32)),
+            "fetch_answer":    In(stream.Signature(fetch_answer_layout())),
+            "engines":         In(EngineSignature()).array(ENGINES),
+            "clear":           Out(1),
+            "abort":           Out(1),
+            "idle":            In(1),
+            "frame_started":   In(1),
+            "frame_ended":     In(1),
+            "onchip_reads":    In(1).array(onchip_readers),
+            "onchip_writes":   In(1).array(onchip_writers),
+            "read_bytes":      In(BYTES_BITS).array(TRAFFIC),
+            "written_bytes":   In(BYTES_BITS).array(TRAFFIC),
+            "read_bursts":     In(BYTES_BITS),
+            "written_bursts":  In(BYTES_BITS),
+            "monitor":         Out(monitor_layout()),
+            "monitor_sent":    In(32),
+            "monitor_dropped": In(32),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+
+        fetcher, ledger = self._fetcher, self._ledger
+        fronts = [FrontEnd(engine=engine) for engine in Engine]
+        m.submodules.registers = registers = ControlRegisters()
+        m.submodules.fetcher   = ResetInserter(self.clear)(fetcher)
+        m.submodules.ledger    = ledger
+        for engine, front in zip(Engine, fronts):
+            m.submodules[f"front_{engine.name.lower()}"] = ResetInserter(self.clear)(front)
+
+        # Host
+        connect(m, flipped(self.bus), registers.bus)
+        m.d.comb += [
+            self.irq.eq(registers.irq),
+            self.monitor.eq(registers.monitor),
+            registers.monitor_sent.eq(self.monitor_sent),
+            registers.monitor_dropped.eq(self.monitor_dropped),
+            registers.counter_sampled.eq(ledger.sampled),
+            registers.counter_value.eq(ledger.value),
+            ledger.select.eq(registers.counter_select),
+            ledger.sample.eq(registers.counter_sample),
+        ]
+
+        # Program
+        running = Signal()
+        connect(m, fetcher.request, flipped(self.fetch_request))
+        connect(m, flipped(self.fetch_answer), fetcher.answer)
+        m.d.comb += fetcher.base.eq(registers.program_base)
+        for e, front in enumerate(fronts):
+            connect(m, fetcher.o[e], front.i)
+            connect(m, front.port, flipped(self.engines[e]))
+            m.d.comb += [
+                front.enable.eq(running),
+                front.exhausted.eq(fetcher.exhausted[e]),
+                *(front.counts[other].eq(fronts[other].retired) for other in range(ENGINES)),
+            ]
+
+        # Counters
+        for e, front in enumerate(fronts):
+            m.d.comb += [
+                ledger.activity[e].cause.eq(front.cause),
+                ledger.activity[e].retiring.eq(front.retiring),
+                ledger.activity[e].offered.eq(front.port.i.valid),
+                ledger.activity[e].layer.eq(front.layer),
+            ]
+        m.d.comb += [ledger.clear.eq(self.clear), ledger.running.eq(running)]
+        for name in ("frame_started", "frame_ended", "read_bursts", "written_bursts"):
+            m.d.comb += getattr(ledger, name).eq(getattr(self, name))
+        for name in ("onchip_reads", "onchip_writes", "read_bytes", "written_bytes"):
+            for port, source in zip(getattr(ledger, name), getattr(self, name)):
+                m.d.comb += port.eq(source)
+
+        # Reasons to stop; the last assignment wins.
+        error, culprit = Signal(Error), Signal(Engine)
+        unfinished     = Signal(Engine)
+        finished       = Signal()
+        progress       = Signal()
+        still          = Signal(32)       # cycles without progress
+        stall_limit    = Signal(32)
+        m.d.comb += finished.eq(Cat(front.idle for front in fronts).all() & self.idle)
+        m.d.sync += progress.eq(Cat((front.cause == Cause.ISSUE) | front.retiring
+                                    for front in fronts).any())
+        m.d.sync += still.eq(Mux(progress | ~running, 0, still + 1))
+        m.d.sync += stall_limit.eq(Mux(registers.stall_limit == 0, DEFAULT_STALL_LIMIT,
+                                       registers.stall_limit))
+        for e, front in reversed(list(enumerate(fronts))):
+            with m.If(~front.idle):
+                m.d.comb += unfinished.eq(e)
+        with m.If((registers.cycle_limit != 0) & (ledger.cycles >= registers.cycle_limit)):
+            m.d.comb += [error.eq(Error.CYCLE_LIMIT), culprit.eq(unfinished)]
+        with m.If(still >= stall_limit):
+            m.d.comb += [error.eq(Error.STALLED), culprit.eq(unfinished)]
+        with m.If(fetcher.error != Error.NONE):
+            m.d.comb += [error.eq(fetcher.error), culprit.eq(fetcher.error_engine)]
+        for e, front in reversed(list(enumerate(fronts))):
+            with m.If(front.error != Error.NONE):
+                m.d.comb += [error.eq(front.error), culprit.eq(e)]
+
+        # The run
+        status = registers.status
+        with m.FSM():
+            with m.State("Ready"):
+                with m.If(registers.control.start):
+                    m.d.sync += status.as_value().eq(0)
+                    m.d.sync += status.busy.eq(1)
+                    m.next = "Clear"
+
+            with m.State("Clear"):
+                m.d.comb += self.clear.eq(1)
+                m.d.sync += self.abort.eq(0)
+                m.next = "Start"
+
+            with m.State("Start"):
+                m.d.comb += fetcher.start.eq(1)
+                m.next = "Run"
+
+            with m.State("Run"):
+                m.d.comb += running.eq(1)
+                with m.If(error != Error.NONE):
+                    m.d.sync += status.error.eq(error)
+                    m.d.sync += status.engine.eq(culprit)
+                    m.d.sync += self.abort.eq(1)
+                    m.next = "Abort"
+                with m.Elif(registers.control.stop):
+                    m.d.sync += status.stopped.eq(1)
+                    m.d.sync += self.abort.eq(1)
+                    m.next = "Abort"
+                with m.Elif(finished):
+                    m.next = "Done"
+
+            with m.State("Abort"):
+                with m.If(self.abort & self.idle):
+                    m.next = "Done"
+
+            with m.State("Done"):
+                m.d.sync += status.busy.eq(0)
+                m.d.sync += status.done.eq(1)
+                m.d.comb += registers.interrupts.done.eq(1)
+                m.d.comb += registers.interrupts.error.eq(status.error != Error.NONE)
+                m.next = "Ready"
+
+        return m
