@@ -1,0 +1,217 @@
+"""When the bursts of an off-chip memory may use its data bus: open rows, refresh, turnaround."""
+
+from amaranth import *
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from hw.memory.axi import Response
+from hw.memory.traffic import COUNTER_BITS
+
+
+def access_layout(*, address_width, window, id_width):
+    """An access of ``length + 1`` beats to one row, on behalf of an AXI burst that it may end."""
+    return data.StructLayout({
+        "address":  address_width,      # in beats
+        "length":   range(window),
+        "last":     1,
+        "id":       id_width,
+        "response": Response,
+    })
+
+
+class DramScheduler(wiring.Component):
+    """Orders reads and writes onto one data bus and holds each back as long as the memory would.
+
+    Addresses map to row, bank, column, from the top: consecutive rows lie in consecutive banks. An
+    access to a bank's open row costs ``row_hit`` cycles before its data; ``activate`` more if the
+    bank has no open row; ``activate + precharge`` more if it has another; ``turnaround`` more
+    if the access before it went the other way. While one access moves its data the next one is
+    prepared, so these cycles are hidden, except that an access which turns the bus around, or needs another
+    row of the bank in use, is prepared after the data. From an idle bus, an access taken in cycle t
+    is on offer in cycle t + 1 + cost; one prepared after the data of another leaves ``cost`` idle
+    cycles between them. A cost below 2 counts as 2.
+
+    While both kinds wait, the bus turns around after ``batch`` accesses of one kind.
+
+    Every ``refresh_interval`` cycles the memory finishes the access in transfer, closes all rows,
+    and is busy for ``refresh_busy`` cycles; an access that was prepared is prepared again.
+
+    Parameters
+    ----------
+    timing : hw.config.DramTiming
+    vector : int
+        Bytes per beat, no more than the bytes of a row.
+    address_width : int
+        Bits of a beat address.
+    id_width : int
+    batch : int
+
+    Members
+    -------
+    reads, writes : In(stream.Signature(access_layout(...)))
+        Accesses, each inside one row.
+    o : Out(stream.Signature(...))
+        The access that has the bus; take it with its last beat.
+    write : Out(1)
+        Direction of ``o``.
+    row_hits, row_misses, refresh_cycles, busy_cycles : Out(40)
+        Accesses that found their row open, or did not; cycles spent on refresh; cycles
+        in which an access was prepared or had the bus.
+    """
+
+    def __init__(self, *, timing, vector, address_width, id_width=1, batch=4):
+        if timing.row_bytes < 2 * vector:
+            raise ValueError(f"DRAM rows of {timing.row_bytes} bytes must hold at least two "
+                             f"vectors of {vector}")
+        if batch < 1:
+            raise ValueError(f"Batch must be positive, not {batch!r}")
+        self.timing        = timing
+        self.window        = timing.row_bytes // vector
+        self.address_width = address_width
+        self.id_width      = id_width
+        self.batch         = batch
+
+        layout = access_layout(address_width=address_width, window=self.window, id_width=id_width)
+        super().__init__({
+            "reads":          In(stream.Signature(layout)),
+            "writes":         In(stream.Signature(layout)),
+            "o":              Out(stream.Signature(layout)),
+            "write":          Out(1),
+            "row_hits":       Out(COUNTER_BITS),
+            "row_misses":     Out(COUNTER_BITS),
+            "refresh_cycles": Out(COUNTER_BITS),
+            "busy_cycles":    Out(COUNTER_BITS),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+
+        timing    = self.timing
+        layout    = self.o.p.shape()
+        row_low   = exact_log2(self.window)
+        bank_bits = min(exact_log2(timing.banks), self.address_width - row_low)
+        row_bits  = max(self.address_width - row_low - bank_bits, 1)
+
+        # The access that is being prepared, and what it finds.
+        prepared  = Signal()      # its row is open, or will be when `wait` has run out
+        offered   = Signal()
+        access    = Signal(layout)
+        write     = Signal()
+        bank      = Signal(bank_bits)
+        row       = Signal(row_bits)
+        wait      = Signal(range(timing.row_hit + timing.activate + timing.precharge
+                                 + timing.turnaround + 1))
+        m.d.comb += [
+            bank.eq(access.address[row_low:]),
+            row.eq(access.address[row_low + bank_bits:]),
+        ]
+
+        # The access that has the bus.
+        used_bank = Signal(bank_bits)
+        free      = Signal()
+        m.d.comb += free.eq(~self.o.valid | self.o.ready)
+
+        rows = Array(Signal(row_bits, name=f"row_{k}") for k in range(1 << bank_bits))
+        open_banks = Signal(1 << bank_bits)
+        is_open = Signal()
+        hit     = Signal()
+        was_hit = Signal()
+        m.d.comb += [
+            is_open.eq(open_banks.bit_select(bank, 1)),
+            hit.eq(is_open & (rows[bank] == row)),
+        ]
+
+        # Refresh.
+        until_refresh = Signal(range(timing.refresh_interval), init=timing.refresh_interval - 1)
+        refresh_due   = Signal()
+        refresh_left  = Signal(range(timing.refresh_busy + 1))
+        with m.If(until_refresh == 0):
+            m.d.sync += until_refresh.eq(timing.refresh_interval - 1)
+            m.d.sync += refresh_due.eq(1)
+        with m.Else():
+            m.d.sync += until_refresh.eq(until_refresh - 1)
+
+        # Which direction goes next.
+        streak = Signal(range(self.batch + 1))
+        full   = Signal()
+        pick_write = Signal()
+        m.d.comb += [
+            full.eq(streak == self.batch),
+            pick_write.eq(self.writes.valid & (~self.reads.valid | (write ^ full))),
+        ]
+
+        advance = Signal()      # the prepared access gets the bus in the next cycle
+        turns   = Signal()      # it goes the other way than the access before it
+        m.d.comb += [
+            advance.eq(offered & prepared & (wait == 0) & free & ~refresh_due
+                       & (refresh_left == 0)),
+            turns.eq(write ^ self.write),
+        ]
+
+        with m.If(self.o.ready):
+            m.d.sync += self.o.valid.eq(0)
+        with m.If(advance):
+            m.d.sync += [
+                self.o.valid.eq(1),
+                self.o.p.eq(access),
+                self.write.eq(write),
+                used_bank.eq(bank),
+            ]
+            with m.If(was_hit):
+                m.d.sync += self.row_hits.eq(self.row_hits + 1)
+            with m.Else():
+                m.d.sync += self.row_misses.eq(self.row_misses + 1)
+
+        def minus_2(cycles):
+            return max(cycles - 2, 0)
+
+        with m.If(wait != 0):
+            m.d.sync += wait.eq(wait - 1)
+        with m.If(refresh_left != 0):
+            m.d.sync += refresh_left.eq(refresh_left - 1)
+            m.d.sync += self.refresh_cycles.eq(self.refresh_cycles + 1)
+        with m.Elif(refresh_due):
+            with m.If(free):
+                m.d.sync += [
+                    refresh_due.eq(0),
+                    refresh_left.eq(timing.refresh_busy),
+                    open_banks.eq(0),
+                    prepared.eq(0),
+                ]
+        with m.Elif(offered & ~prepared
+                    & ~(self.o.valid & (turns | ((used_bank == bank) & ~hit)))):
+            opening = Signal(range(timing.activate + timing.precharge + 1))
+            with m.If(~hit):
+                m.d.comb += opening.eq(Mux(is_open, timing.activate + timing.precharge,
+                                           timing.activate))
+            if timing.row_hit >= 2:
+                m.d.sync += wait.eq(minus_2(timing.row_hit) + opening
+                                    + Mux(turns, timing.turnaround, 0))
+            else:
+                cost = Signal.like(wait)
+                m.d.comb += cost.eq(timing.row_hit + opening + Mux(turns, timing.turnaround, 0))
+                m.d.sync += wait.eq(Mux(cost < 2, 0, cost - 2))
+            m.d.sync += [
+                prepared.eq(1),
+                was_hit.eq(hit),
+                rows[bank].eq(row),
+                open_banks.bit_select(bank, 1).eq(1),
+            ]
+
+        with m.If(~offered | advance):
+            m.d.comb += self.writes.ready.eq(pick_write)
+            m.d.comb += self.reads.ready.eq(~pick_write)
+            m.d.sync += offered.eq(0)
+            with m.If(self.reads.valid | self.writes.valid):
+                m.d.sync += [
+                    offered.eq(1),
+                    prepared.eq(0),
+                    write.eq(pick_write),
+                    access.eq(Mux(pick_write, self.writes.p.as_value(), self.reads.p.as_value())),
+                    streak.eq(Mux(pick_write == write, Mux(full, streak, streak + 1), 1)),
+                ]
+        with m.If(offered | self.o.valid):
+            m.d.sync += self.busy_cycles.eq(self.busy_cycles + 1)
+
+        return m

@@ -1,0 +1,287 @@
+"""Off-chip memory: an AXI4 subordinate with the timing of a DRAM."""
+
+from pathlib import Path
+
+from amaranth import *
+from amaranth.lib import data, wiring
+from amaranth.lib.fifo import SyncFIFO, SyncFIFOBuffered
+from amaranth.lib.memory import Memory, MemoryData
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2, exact_log2
+
+from hw.memory.axi import MAX_BURST_BEATS, Axi4, BurstType, Response
+from hw.memory.bursts import BurstSplitter
+from hw.memory.dram import DramScheduler
+from hw.memory.traffic import COUNTER_BITS
+
+ARRAY_SOURCE = Path(__file__).with_name("offchip_array.v")
+"""Verilog that a design with ``storage="array"`` must be simulated with."""
+
+RATE_ONE = 256
+
+
+class OffchipMemory(wiring.Component):
+    """AXI4 memory of ``depth`` beats with the timing of ``config.dram``. Simulation only.
+
+    Takes up to ``queue`` read and ``queue`` write bursts ahead, and answers each kind in order. A
+    write burst starts when all its data has arrived, so a slow writer never holds the bus; it is
+    acknowledged once it is in the array. Order and delay of bursts are
+    :class:`hw.memory.dram.DramScheduler`'s; each burst counts as one access per DRAM row that it
+    touches. During an access one beat moves per cycle, or per ``vector / bus_bytes_per_cycle``
+    cycles where the DRAM's pins are slower. An unstalled read from an idle memory has
+    ``OVERHEAD + cost + ceil(vector / bus_bytes_per_cycle) - 1`` cycles between the cycles that transfer
+    its address and its first beat. A reader that refuses data stops the bus.
+
+    Only INCR bursts of full-width beats exist; others are answered SLVERR. A burst that touches an
+    address beyond ``depth`` is answered DECERR. Neither writes anything.
+
+    Parameters
+    ----------
+    config : hw.config.Config
+        Gives the width of a beat, the size and the timing.
+    depth : int
+        Beats; default ``config.offchip_words``.
+    storage : str
+        ``"array"``: the Verilog of :data:`ARRAY_SOURCE`, filled from and dumped to the files that the
+        plusargs ``+offchip_image=`` and ``+offchip_dump=`` name; a word is one beat. ``"memory"``:
+        an Amaranth memory, for Amaranth's simulator, whose rows are ``data``; ``load`` and
+        ``dump`` do nothing there.
+    id_width, queue, batch : int
+
+    Members
+    -------
+    axi : In(Axi4(...))
+    inject_error : In(2)
+        While bit 0 (1) is high, every read beat (write response) is SLVERR.
+    load, dump : In(1)
+        A rising edge, sampled by the clock, loads the image or dumps ``dump_count`` words from
+        word ``dump_first``.
+    read_bytes, written_bytes, row_hits, row_misses, refresh_cycles, busy_cycles : Out(40)
+        Bytes include those that a strobe masked.
+    """
+
+    OVERHEAD = 4
+
+    def __init__(self, *, config, depth=None, storage="array", id_width=1, queue=4, batch=4):
+        if depth is None:
+            depth = config.offchip_words
+        if depth < 2:
+            raise ValueError(f"Off-chip depth must be at least 2, not {depth!r}")
+        if depth > config.offchip_words:
+            raise ValueError(f"Off-chip depth ({depth}) must not exceed the {config.offchip_words} "
+                             f"words of configuration {config.name!r}")
+        if storage not in ("array", "memory"):
+            raise ValueError(f"Storage must be 'array' or 'memory', not {storage!r}")
+        if queue < 1:
+            raise ValueError(f"Queue must be positive, not {queue!r}")
+        if config.dram.bus_bytes_per_cycle * RATE_ONE < config.vector:
+            raise ValueError(f"DRAM bus of {config.dram.bus_bytes_per_cycle} bytes per cycle is "
+                             f"too slow for beats of {config.vector} bytes")
+        self.config   = config
+        self.depth    = depth
+        self.storage  = storage
+        self.id_width = id_width
+        self.queue    = queue
+        self.batch    = batch
+        if storage == "memory":
+            self.data = MemoryData(shape=config.vector * 8, depth=depth, init=[])
+
+        super().__init__({
+            "axi": In(Axi4(data_width=config.vector * 8, id_width=id_width,
+                           address_width=config.offchip_address_width)),
+            "inject_error":   In(2),
+            "load":           In(1),
+            "dump":           In(1),
+            "dump_first":     In(32),
+            "dump_count":     In(32),
+            "read_bytes":     Out(COUNTER_BITS),
+            "written_bytes":  Out(COUNTER_BITS),
+            "row_hits":       Out(COUNTER_BITS),
+            "row_misses":     Out(COUNTER_BITS),
+            "refresh_cycles": Out(COUNTER_BITS),
+            "busy_cycles":    Out(COUNTER_BITS),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+
+        axi        = self.axi
+        vector     = self.config.vector
+        byte_bits  = exact_log2(vector)
+        beat_bits  = self.config.offchip_address_width - byte_bits
+        index_bits = ceil_log2(self.depth)
+        step       = min(RATE_ONE, round(self.config.dram.bus_bytes_per_cycle * RATE_ONE / vector))
+
+        m.submodules.dram = dram = DramScheduler(
+            timing=self.config.dram, vector=vector, address_width=beat_bits,
+            id_width=self.id_width, batch=self.batch)
+        for name in ("row_hits", "row_misses", "refresh_cycles", "busy_cycles"):
+            m.d.comb += getattr(self, name).eq(getattr(dram, name))
+
+        # Bursts wait in a queue, and are cut at the ends of DRAM rows.
+        burst = data.StructLayout({"address": beat_bits, "length": 8, "id": self.id_width,
+                                   "response": Response})
+
+        def accept(channel, accesses):
+            def ax(field):
+                return getattr(axi, f"a{channel}{field}")
+
+            waiting = SyncFIFO(width=burst.size, depth=self.queue)
+            cut     = BurstSplitter(address_width=beat_bits, beats=MAX_BURST_BEATS,
+                                    window=dram.window)
+            m.submodules[f"{channel}_queue"] = waiting
+            m.submodules[f"{channel}_cut"]   = cut
+
+            arrived = Signal(burst, name=f"{channel}_arrived")
+            current = Signal(burst, name=f"{channel}_current")
+            head    = data.View(burst, waiting.r_data)
+            m.d.comb += [
+                arrived.address.eq(ax("addr")[byte_bits:]),
+                arrived.length.eq(ax("len")),
+                arrived.id.eq(ax("id")),
+                waiting.w_data.eq(arrived.as_value()),
+                waiting.w_en.eq(ax("valid")),
+                ax("ready").eq(waiting.w_rdy),
+                cut.i.p.address.eq(head.address),
+                cut.i.p.beats.eq(head.length + 1),
+            ]
+            with m.If((ax("size") != byte_bits) | (ax("burst") != BurstType.INCR)):
+                m.d.comb += arrived.response.eq(Response.SLVERR)
+            with m.Elif(arrived.address + ax("len") >= self.depth):
+                m.d.comb += arrived.response.eq(Response.DECERR)
+
+            m.d.comb += waiting.r_en.eq(cut.i.valid & cut.i.ready)
+            with m.If(waiting.r_en):
+                m.d.sync += current.eq(head)
+            m.d.comb += [
+                accesses.valid.eq(cut.o.valid),
+                cut.o.ready.eq(accesses.ready),
+                accesses.p.address.eq(cut.o.p.address),
+                accesses.p.length.eq(cut.o.p.length),
+                accesses.p.last.eq(cut.o.p.last),
+                accesses.p.id.eq(current.id),
+                accesses.p.response.eq(current.response),
+            ]
+            return waiting, cut
+
+        reads, read_cut = accept("r", dram.reads)
+        m.d.comb += read_cut.i.valid.eq(reads.r_rdy)
+
+        # Write data is buffered; a write burst starts once its last beat is there.
+        written = data.StructLayout({"data": vector * 8, "strb": vector})
+        writes, write_cut = accept("w", dram.writes)
+        m.submodules.write_data = buffer = SyncFIFOBuffered(width=written.size,
+                                                            depth=2 * MAX_BURST_BEATS)
+        complete = Signal(range(2 * MAX_BURST_BEATS + 1))
+        arrives  = Signal()
+        starts   = Signal()
+        m.d.comb += [
+            buffer.w_data.eq(Cat(axi.wdata, axi.wstrb)),
+            buffer.w_en.eq(axi.wvalid),
+            axi.wready.eq(buffer.w_rdy),
+            arrives.eq(axi.wvalid & axi.wready & axi.wlast),
+            write_cut.i.valid.eq(writes.r_rdy & (complete != 0)),
+            starts.eq(write_cut.i.valid & write_cut.i.ready),
+        ]
+        m.d.sync += complete.eq(complete + arrives - starts)
+
+        acknowledge = data.StructLayout({"id": self.id_width, "response": Response})
+        m.submodules.responses = responses = SyncFIFO(width=acknowledge.size, depth=self.queue)
+        response = data.View(acknowledge, responses.r_data)
+        m.d.comb += [
+            axi.bvalid.eq(responses.r_rdy),
+            axi.bid.eq(response.id),
+            axi.bresp.eq(response.response),
+            responses.r_en.eq(axi.bready),
+        ]
+
+        # The data bus: the access on offer moves its beats, as fast as the pins allow.
+        access = dram.o.p
+        index  = Signal(range(dram.window))
+        last   = Signal()
+        paced  = Signal()
+        move   = Signal()
+        sane   = Signal()
+        target = Signal(beat_bits)
+        if step == RATE_ONE:
+            m.d.comb += paced.eq(1)
+        else:
+            credit = Signal(range(RATE_ONE))
+            sum_   = Signal(range(2 * RATE_ONE))
+            m.d.comb += sum_.eq(credit + step)
+            m.d.comb += paced.eq(sum_ >= RATE_ONE)
+            with m.If(~dram.o.valid):
+                m.d.sync += credit.eq(0)
+            with m.Elif(~paced | move):
+                m.d.sync += credit.eq(sum_)
+        m.d.comb += [
+            last.eq(index == access.length),
+            sane.eq(access.response == Response.OKAY),
+            target.eq(access.address + index),
+            dram.o.ready.eq(move & last),
+        ]
+        with m.If(dram.o.valid & paced):
+            with m.If(dram.write):
+                m.d.comb += move.eq(buffer.r_rdy & (responses.w_rdy | ~(last & access.last)))
+            with m.Else():
+                m.d.comb += move.eq(~axi.rvalid | axi.rready)
+        with m.If(move):
+            m.d.sync += index.eq(Mux(last, 0, index + 1))
+
+        acknowledged = Signal(acknowledge)
+        m.d.comb += [
+            buffer.r_en.eq(move & dram.write),
+            acknowledged.id.eq(access.id),
+            acknowledged.response.eq(Mux(self.inject_error[1], Response.SLVERR, access.response)),
+            responses.w_data.eq(acknowledged.as_value()),
+            responses.w_en.eq(move & dram.write & last & access.last),
+        ]
+        with m.If(axi.rready):
+            m.d.sync += axi.rvalid.eq(0)
+        with m.If(move & ~dram.write):
+            m.d.sync += [
+                axi.rvalid.eq(1),
+                axi.rid.eq(access.id),
+                axi.rlast.eq(last & access.last),
+                axi.rresp.eq(Mux(self.inject_error[0], Response.SLVERR, access.response)),
+            ]
+
+        # The storage, whose read register drives the AXI port.
+        incoming    = data.View(written, buffer.r_data)
+        read_enable = Signal()
+        write_mask  = Signal(vector)
+        m.d.comb += read_enable.eq(move & ~dram.write & sane)
+        with m.If(move & dram.write & sane):
+            m.d.comb += write_mask.eq(incoming.strb)
+        if self.storage == "memory":
+            m.submodules.store = store = Memory(self.data)
+            read  = store.read_port()
+            write = store.write_port(granularity=8)
+            m.d.comb += [
+                read.addr.eq(target),
+                read.en.eq(read_enable),
+                axi.rdata.eq(read.data),
+                write.addr.eq(target),
+                write.data.eq(incoming.data),
+                write.en.eq(write_mask),
+            ]
+        else:
+            m.submodules.store = Instance(
+                "offchip_array",
+                p_BYTES=vector, p_DEPTH=self.depth, p_ADDRESS=index_bits,
+                i_clk=ClockSignal(),
+                i_read_enable=read_enable, i_read_address=target[:index_bits],
+                o_read_data=axi.rdata,
+                i_write_mask=write_mask, i_write_address=target[:index_bits],
+                i_write_data=incoming.data,
+                i_load=self.load, i_dump=self.dump,
+                i_dump_first=self.dump_first, i_dump_count=self.dump_count)
+
+        # Counters, in beats.
+        for name, direction in (("read_bytes", ~dram.write), ("written_bytes", dram.write)):
+            beats = Signal(COUNTER_BITS - byte_bits, name=f"beats_{name}")
+            with m.If(move & direction):
+                m.d.sync += beats.eq(beats + 1)
+            m.d.comb += getattr(self, name).eq(Cat(C(0, byte_bits), beats))
+
+        return m
