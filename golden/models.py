@@ -18,8 +18,8 @@ from golden.integer import load, resize, save
 from golden.networks import check_shape, elec4848
 from golden.quantize import input_factors, quantize, weight_steps
 
-__all__ = ["MODELS", "is_trained", "load_float", "load_graph", "save_trained", "seeded",
-           "weights_path"]
+__all__ = ["MODELS", "convolutions", "is_trained", "load_float", "load_graph", "save_trained",
+           "seeded", "weights_path"]
 
 MODELS = {"elec4848": elec4848}
 WEIGHTS = Path(__file__).parent / "weights"
@@ -78,7 +78,7 @@ def _graph(model, width):
 def save_trained(path, graph, network):
     """Write a graph with what :func:`load_float` needs beyond it; the network it came from."""
     extra = {}
-    for name, conv in _convolutions(network).items():
+    for name, conv in convolutions(network).items():
         extra[f"{name}.float_bias"] = conv.bias.detach()
         extra[f"{name}.float_step"] = weight_steps(graph, name, conv)
     for i, block in enumerate(network.gates, 1):
@@ -90,7 +90,7 @@ def save_trained(path, graph, network):
 @torch.no_grad()
 def _restore(network, graph, extra):
     """Set a float network to the weights that :func:`save_trained` wrote."""
-    for name, conv in _convolutions(network).items():
+    for name, conv in convolutions(network).items():
         layer = graph.layer(name)
         weight_OIKL = layer.weight * extra[f"{name}.float_step"][:, None, None, None]
         conv.weight.copy_(weight_OIKL * input_factors(graph, layer)[:, None, None])
@@ -100,7 +100,7 @@ def _restore(network, graph, extra):
             getattr(block.norm, key).copy_(extra[f"gated{i}.norm_{key}"])
 
 
-def _convolutions(network):
+def convolutions(network):
     """Convolutions of the float network by the name of the tensor that each makes."""
     named = {"logit": network.final}
     for level, block in enumerate(network.encoder, 1):

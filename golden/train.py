@@ -36,6 +36,7 @@ TRAIN_SEEDS = 1_000_000
 VALIDATION_SEEDS = 2_000_000
 TEST_PHANTOMS = 64
 CALIBRATION_FRAMES = 16
+REPORTS = 10
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def fit(network, schedule, checkpoint, *, folder=None):
     optimiser = torch.optim.Adam(network.parameters(), schedule.rate)
     best, step, losses = -1.0, 0, []
     start = time.monotonic()
-    report_at = schedule.minutes / 12
+    report_at = schedule.minutes / REPORTS
     while (elapsed := (time.monotonic() - start) / 60) < schedule.minutes:
         progress = elapsed / schedule.minutes
         for group in optimiser.param_groups:
@@ -103,7 +104,7 @@ def fit(network, schedule, checkpoint, *, folder=None):
         losses.append(loss.item())
         _follow(average, network, min(schedule.averaging, (1 + step) / (10 + step)))
         if (time.monotonic() - start) / 60 >= report_at:
-            report_at += schedule.minutes / 12
+            report_at += schedule.minutes / REPORTS
             score = _score(average, check)
             print(f"{elapsed:6.1f} min  step {step:6d}  loss {sum(losses) / len(losses):.4f}  "
                   f"validation Dice {score:.4f}", flush=True)
@@ -125,9 +126,14 @@ def _follow(average, network, keep):
 
 @torch.no_grad()
 def _score(network, frames):
-    """Mean Dice over frames."""
-    return sum(dice(binary(network.segment(image)), truth > 0)
-               for image, truth in frames) / len(frames)
+    """Mean Dice over frames, in the precision of training."""
+    total = 0.0
+    for image_3HW, truth_HW in frames:
+        x_N3HW = (image_3HW[None] / 255).contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16):
+            logit_N1HW = network(x_N3HW)
+        total += dice(logit_N1HW[0, 0] >= 0, truth_HW > 0)
+    return total / len(frames)
 
 
 def _frames(size, first, count):

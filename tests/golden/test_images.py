@@ -1,0 +1,157 @@
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from golden.errors import InputError
+from golden.images import read_image, read_truth
+from golden.phantom import phantom
+
+
+@pytest.fixture
+def save(tmp_path):
+    def save(image, name="an image (1).png", **options):
+        path = tmp_path / name
+        image.save(path, **options)
+        return path
+
+    return save
+
+
+def message(text):
+    return f"^{re.escape(text)}$"
+
+
+def test_phantom():
+    image = read_image("phantom:7", 64)
+    assert image.shape == (3, 64, 64)
+    assert image.dtype == torch.uint8
+    assert torch.equal(image[0], image[2])
+    assert np.array_equal(image[0].numpy(), phantom(7, 64)[0])
+    assert np.array_equal(read_truth("phantom:7", 64).numpy(), phantom(7, 64)[1])
+
+
+@pytest.mark.parametrize("name", ["a b (2).png", "c.bmp", "d.PNG"])
+def test_grey_is_spread_over_the_channels(save, name):
+    path = save(Image.fromarray(np.full((20, 30), 77, np.uint8)), name)
+    assert torch.equal(read_image(str(path), 32), torch.full((3, 32, 32), 77, dtype=torch.uint8))
+
+
+def test_colours_keep_their_order(save):
+    image = read_image(save(Image.new("RGB", (16, 16), (200, 100, 50))), 16)
+    assert image[:, 0, 0].tolist() == [200, 100, 50]
+
+
+def test_jpeg(save):
+    image = read_image(save(Image.new("L", (40, 40), 90), "x.jpg", quality=95), 16)
+    assert (image.int() - 90).abs().max() <= 2
+
+
+def test_jpeg_orientation_is_applied(save):
+    pixels = np.zeros((32, 32), np.uint8)
+    pixels[:16] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 3                                    # upside down
+    image = read_image(save(Image.fromarray(pixels), "x.jpg", exif=exif), 32)
+    assert image[0, 4, 4] < 10
+    assert image[0, 28, 4] > 245
+
+
+def test_transparency_shows_black(save):
+    image = read_image(save(Image.new("RGBA", (16, 16), (200, 100, 50, 128))), 16)
+    assert image[:, 3, 3].tolist() == [100, 50, 25]
+
+
+def test_palette(save):
+    colours = Image.new("RGB", (16, 16), (200, 100, 50)).convert("P", palette=Image.ADAPTIVE)
+    assert read_image(save(colours), 16)[:, 0, 0].tolist() == [200, 100, 50]
+
+
+def test_sixteen_bits_keep_the_upper_byte(save):
+    image = read_image(save(Image.fromarray(np.full((16, 16), 0x4DFF, np.uint16))), 16)
+    assert torch.equal(image, torch.full((3, 16, 16), 0x4D, dtype=torch.uint8))
+
+
+def test_truth_is_black_or_white(save):
+    pixels = np.zeros((8, 8), np.uint8)
+    pixels[:4] = 200
+    truth = read_truth(save(Image.fromarray(pixels)), 16)
+    assert truth[:8].eq(255).all()
+    assert truth[8:].eq(0).all()
+
+
+def test_missing_file(tmp_path):
+    path = str(tmp_path / "no such.png")
+    with pytest.raises(InputError, match=message(
+            f"No file {path!r}; name an image, or phantom:SEED for a synthetic one")):
+        read_image(path, 32)
+
+
+def test_folder(tmp_path):
+    with pytest.raises(InputError, match=message(
+            f"{str(tmp_path)!r} is a folder; name one image in it")):
+        read_image(tmp_path, 32)
+
+
+@pytest.mark.parametrize("content", [b"", b"GIF89a", b"not an image at all"])
+def test_not_an_image(tmp_path, content):
+    path = tmp_path / "x.png"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=message(
+            f"File {str(path)!r} is not a usable PNG, JPEG or BMP image; convert it to PNG")):
+        read_image(path, 32)
+
+
+def test_unreadable(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("golden.images.Image.open", refuse)
+    path = str(tmp_path / "x.png")
+    with pytest.raises(InputError, match=message(
+            f"File {path!r} may not be read; check its permissions")):
+        read_image(path, 32)
+
+
+def test_cut_short(save, tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64)).astype(np.uint8)
+    whole = save(Image.fromarray(noise))
+    path = tmp_path / "half.png"
+    path.write_bytes(whole.read_bytes()[:2000])
+    with pytest.raises(InputError, match=(
+            f"^Image {re.escape(repr(str(path)))} cannot be decoded \\(.*\\); the file may be "
+            f"damaged or cut short, export it again$")):
+        read_image(path, 32)
+
+
+def test_more_than_16_bits(save, monkeypatch):
+    path = str(save(Image.new("L", (4, 4))))
+    deep = Image.fromarray(np.full((4, 4), 70000, np.int32))
+    monkeypatch.setattr("golden.images._open", lambda _: deep)
+    with pytest.raises(InputError, match=message(
+            f"Image {path!r} has more than 16 bits a pixel; convert it to 8-bit PNG")):
+        read_image(path, 16)
+
+
+def test_floating_point_pixels(save, monkeypatch):
+    path = str(save(Image.new("L", (4, 4))))
+    monkeypatch.setattr("golden.images._open", lambda _: Image.new("F", (4, 4)))
+    with pytest.raises(InputError, match=message(
+            f"Image {path!r} has floating-point pixels; convert it to 8-bit PNG")):
+        read_image(path, 16)
+
+
+@pytest.mark.parametrize("seed", ["", "x", "-1", "1.5", "²"])
+def test_phantom_seed(seed):
+    with pytest.raises(InputError, match=message(
+            f"Phantom seed must be a whole number of at least 0, not {seed!r}; "
+            f"for example phantom:7")):
+        read_image(f"phantom:{seed}", 32)
+
+
+def test_size():
+    with pytest.raises(InputError, match=message(
+            "Frame size must be a positive multiple of 16, not 33; try 32")):
+        read_image("phantom:1", 33)
