@@ -23,10 +23,10 @@ from torch import nn
 
 from golden import busi
 from golden.errors import InputError
-from golden.images import read_image, read_truth
 from golden.integer import float_mask, resize, run
 from golden.metrics import binary, dice, iou, pixel_agreement
 from golden.models import MODELS, load_float, load_graph, save_trained, seeded, weights_path
+from golden.phantom import phantom
 from golden.quantize import quantize
 
 __all__ = ["bce_dice", "evaluate", "export", "fit"]
@@ -83,9 +83,9 @@ def fit(network, schedule, checkpoint, *, folder=None):
     optimiser = torch.optim.Adam(network.parameters(), schedule.rate)
     best, step, losses = -1.0, 0, []
     start = time.monotonic()
-    report_at = schedule.minutes / REPORTS
-    while (elapsed := (time.monotonic() - start) / 60) < schedule.minutes:
-        progress = elapsed / schedule.minutes
+    report_at = 1 / REPORTS
+    progress = 0.0
+    while progress < 1:
         for group in optimiser.param_groups:
             group["lr"] = schedule.rate * min(1, (step + 1) / 100) * (
                 0.02 + 0.98 * (1 + math.cos(math.pi * progress)) / 2)
@@ -103,11 +103,12 @@ def fit(network, schedule, checkpoint, *, folder=None):
         step += 1
         losses.append(loss.item())
         _follow(average, network, min(schedule.averaging, (1 + step) / (10 + step)))
-        if (time.monotonic() - start) / 60 >= report_at:
-            report_at += schedule.minutes / REPORTS
+        progress = (time.monotonic() - start) / 60 / schedule.minutes
+        if progress >= report_at:
+            report_at = min(1, report_at + 1 / REPORTS)
             score = _score(average, check)
-            print(f"{elapsed:6.1f} min  step {step:6d}  loss {sum(losses) / len(losses):.4f}  "
-                  f"validation Dice {score:.4f}", flush=True)
+            print(f"{progress * schedule.minutes:6.1f} min  step {step:6d}  "
+                  f"loss {sum(losses) / len(losses):.4f}  validation Dice {score:.4f}", flush=True)
             losses = []
             if score > best:
                 best = score
@@ -137,8 +138,9 @@ def _score(network, frames):
 
 
 def _frames(size, first, count):
-    return [(read_image(f"phantom:{seed}", size), read_truth(f"phantom:{seed}", size))
-            for seed in range(first, first + count)]
+    pairs = (phantom(seed, size) for seed in range(first, first + count))
+    return [(torch.from_numpy(image_HW.copy()).expand(3, -1, -1),
+             torch.from_numpy(mask_HW.copy())) for image_HW, mask_HW in pairs]
 
 
 def _augment(image_NHW, truth_NHW, crop):
