@@ -1,0 +1,225 @@
+"""Convolution engine: one output row of one layer per instruction, one MAC step per cycle."""
+
+from amaranth import *
+from amaranth.lib import stream, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from hw.compute.drain import LATENCY as DRAIN_LATENCY
+from hw.compute.drain import Drain
+from hw.compute.layer import LAYER, TARGETS, descriptor, impossible
+from hw.compute.mac_array import MacArray
+from hw.compute.row_memory import RowRead
+from hw.compute.sequence import StepSequencer
+from hw.compute.weight_memory import WeightMemory
+from hw.compute.write import Writer
+from hw.interfaces import EngineSignature, load_layout
+from hw.isa import LAYER_SLOTS, Cause, Error, Opcode
+
+
+class ConvEngine(wiring.Component):
+    """Runs ``LAYER`` and ``CONV``, bit-exact with :func:`golden.arithmetic.convolve` followed by
+    :func:`golden.arithmetic.requantise` and, with ``table``, :func:`golden.arithmetic.lookup`.
+
+    ``LAYER`` takes one cycle. ``CONV`` takes one cycle per MAC step, of which there are
+    ``ceil(width_out / pixels) * groups * kernel_h * kernel_w * vectors``, plus ``overhead``. The
+    array waits for the drain if a sum has fewer steps than there are ``pixels``, and for a memory
+    that refuses writes long enough. Every cycle is ``ISSUE`` (one step), or else ``CONFLICT`` (a
+    memory refused a write), ``BACKPRESSURE`` (steps remain, but the array waits for the drain) or
+    ``FILL_DRAIN``.
+
+    ``BAD_ADDRESS`` stops the engine until reset: a ``LAYER`` that :func:`hw.compute.layer
+    .impossible` rejects; a ``CONV`` without groups, of a slot that was never written, of several
+    groups of a packed layer, or with parameters outside their memory, all before its first step;
+    and a step or a write outside its memory, before it happens.
+
+    Parameters
+    ----------
+    config : hw.config.Config
+    name : str
+        The unit: ``"encoder"``, ``"attention"`` or ``"decoder"``.
+
+    Attributes
+    ----------
+    overhead : int
+        Cycles of a ``CONV`` beyond its steps, if no memory refuses a write. It is one less if the
+        last group of ``pixels`` is not full, as its last one then needs no write.
+
+    Members
+    -------
+    engine : Out(EngineSignature())
+    load : In(stream.Signature(load_layout(...)))
+        Weights, parameters and table.
+    read_row : Out(RowRead(...))
+    write_row, write_onchip, write_feedback, write_alpha, tap
+        As ``row``, ``onchip``, ``feedback``, ``alpha`` and ``tap`` of
+        :class:`hw.compute.write.Writer`.
+    """
+
+    def __init__(self, *, config, name):
+        self.writer = Writer(config=config, name=name)
+        self.config = config
+        self.name   = name
+        self.unit   = unit = config.units[name]
+        self.array   = MacArray(pixels=unit.pixels, vector=config.vector, outputs=unit.outputs)
+        self.weights = WeightMemory(vector=config.vector, outputs=unit.outputs,
+                                    weight_words=unit.weight_words, param_words=unit.param_words)
+        # Fetch the slot and start, fetch operands, add up, drain the last sum, write it, retire.
+        self.overhead = 2 + 2 + self.array.latency + DRAIN_LATENCY + unit.pixels - 1 + 2
+
+        members = {
+            "engine":       Out(EngineSignature()),
+            "load":         In(stream.Signature(load_layout(vector=config.vector))),
+            "read_row":     Out(RowRead(pixels=unit.pixels, depth=unit.row_words,
+                                        vector=config.vector)),
+        }
+        for port in ("row", "onchip", "feedback", "alpha"):
+            if port in self.writer.signature.members:
+                members[f"write_{port}"] = self.writer.signature.members[port]
+        members["tap"] = self.writer.signature.members["tap"]
+        super().__init__(members)
+
+    def elaborate(self, platform):
+        m = Module()
+
+        unit, vector = self.unit, self.config.vector
+        engine       = self.engine
+        header       = engine.i.p.sync
+        conv         = engine.i.p.conv
+
+        m.submodules.weights = weights = self.weights
+        m.submodules.sequencer = sequencer = StepSequencer(
+            pixels=unit.pixels, row_words=unit.row_words, weight_words=unit.weight_words)
+        m.submodules.array  = array  = self.array
+        m.submodules.drain  = drain  = Drain(pixels=unit.pixels, outputs=unit.outputs,
+                                             param_words=unit.param_words)
+        m.submodules.writer = writer = self.writer
+        m.submodules.slots  = slots  = Memory(shape=LAYER, depth=LAYER_SLOTS, init=[])
+
+        connect(m, flipped(self.load), weights.load)
+        connect(m, drain.params, weights.params)
+        connect(m, drain.table, weights.table)
+        connect(m, writer.row, flipped(self.write_row))
+        connect(m, writer.onchip, flipped(self.write_onchip))
+        if self.name == "decoder":
+            connect(m, writer.feedback, flipped(self.write_feedback))
+        if self.name == "attention":
+            connect(m, writer.alpha, flipped(self.write_alpha))
+        connect(m, writer.tap, flipped(self.tap))
+
+        # Layer slots. The instruction holds, so the slot stays on the read port.
+        slot_write, slot_read = slots.write_port(), slots.read_port()
+        layer = Signal(LAYER)
+        m.d.comb += [
+            slot_write.addr.eq(engine.i.p.layer.slot),
+            slot_write.data.eq(descriptor(engine.i.p.layer)),
+            slot_read.addr.eq(conv.slot),
+            layer.eq(slot_read.data),
+        ]
+
+        # One clock enable moves everything from the sequencer to the accumulators.
+        run, start, failed = Signal(), Signal(), Signal()
+        m.d.comb += run.eq((~array.done | drain.take) & ~failed)
+        m.d.comb += [
+            sequencer.start.eq(start), sequencer.run.eq(run),
+            sequencer.layer.eq(layer), sequencer.conv.eq(conv),
+            array.run.eq(run),
+            drain.start.eq(start), drain.move.eq(writer.ready | ~drain.valid),
+            drain.layer.eq(layer), drain.conv.eq(conv),
+            drain.done.eq(array.done & ~failed),
+            writer.start.eq(start), writer.valid.eq(drain.valid),
+            writer.layer.eq(layer), writer.conv.eq(conv),
+        ]
+        m.d.comb += [target.eq(source) for row, sources in zip(drain.acc, array.acc)
+                     for target, source in zip(row, sources)]
+        m.d.comb += [target.eq(source) for target, source in zip(writer.y, drain.y)]
+
+        # Operand fetch: both memories answer one running cycle after the sequencer's registers.
+        moves = Signal()
+        m.d.comb += moves.eq(run & sequencer.valid)
+        m.d.comb += [
+            self.read_row.enable.eq(moves),
+            weights.weights.enable.eq(moves),
+            weights.weights.address.eq(sequencer.weight_address),
+        ]
+        m.d.comb += [target.eq(source) for target, source
+                     in zip(self.read_row.addresses, sequencer.row_address)]
+        rotation = Signal.like(sequencer.rotation)
+        inside   = Signal(unit.pixels)
+        with m.If(run):
+            m.d.sync += [array_mark.eq(mark) for array_mark, mark in zip(
+                self._markers(m, array), (sequencer.valid, sequencer.first, sequencer.last))]
+        with m.If(moves):
+            m.d.sync += [rotation.eq(sequencer.rotation), inside.eq(sequencer.inside)]
+
+        # Padding replaces whole vectors; then pixels go from their banks to their lanes.
+        banks = [Signal(vector * 8, name=f"bank_{number}") for number in range(unit.pixels)]
+        for number, bank in enumerate(banks):
+            m.d.comb += bank.eq(Mux(inside[number], self.read_row.data[number],
+                                    layer.zero_in.replicate(vector)))
+        for p in range(unit.pixels):
+            pixel = Signal(vector * 8, name=f"pixel_{p}")
+            with m.Switch(rotation):
+                for turn in range(unit.pixels):
+                    with m.Case(turn):
+                        m.d.comb += pixel.eq(banks[(p + turn) % unit.pixels])
+            m.d.comb += [x.eq(pixel.word_select(c, 8)) for c, x in enumerate(array.x[p])]
+        for o in range(unit.outputs):
+            m.d.comb += [w.eq(weights.weights.data[o].word_select(c, 8).as_signed())
+                         for c, w in enumerate(array.w[o])]
+
+        self._control(m, run=run, start=start, failed=failed, layer=layer, conv=conv,
+                      header=header, sequencer=sequencer, writer=writer, slot_write=slot_write)
+        return m
+
+    def _markers(self, m, array):
+        """Registers in front of the array's step markers."""
+        registers = [Signal(name=f"step_{mark}") for mark in ("valid", "first", "last")]
+        m.d.comb += [array.valid.eq(registers[0]), array.first.eq(registers[1]),
+                     array.last.eq(registers[2])]
+        return registers
+
+    def _control(self, m, *, run, start, failed, layer, conv, header, sequencer, writer,
+                 slot_write):
+        """Instruction life cycle, cycle ledger and errors."""
+        unit, engine = self.unit, self.engine
+
+        wrong = Signal()           # the CONV on offer cannot run
+        m.d.comb += wrong.eq(
+            (layer.kernel_h == 0) | (conv.groups == 0) | (layer.packed & (conv.groups != 1))
+            | (conv.param_base + conv.groups > unit.param_words))
+
+        with m.If(sequencer.busy & run):
+            m.d.comb += engine.cause.eq(Cause.ISSUE)
+        with m.Elif(writer.blocked):
+            m.d.comb += engine.cause.eq(Cause.CONFLICT)
+        with m.Elif(sequencer.busy & ~failed):
+            m.d.comb += engine.cause.eq(Cause.BACKPRESSURE)
+        with m.Else():
+            m.d.comb += engine.cause.eq(Cause.FILL_DRAIN)
+        with m.If(failed):
+            m.d.comb += engine.error.eq(Error.BAD_ADDRESS)
+        with m.If(sequencer.bad | writer.bad):
+            m.d.sync += failed.eq(1)
+
+        with m.FSM():
+            with m.State("Wait for work"):
+                with m.If(engine.i.valid & ~failed):
+                    with m.If(header.opcode == Opcode.CONV):
+                        m.next = "Start"
+                    with m.Elif(impossible(engine.i.p.layer, pixels=unit.pixels,
+                                           targets=TARGETS[self.name])):
+                        m.d.sync += failed.eq(1)
+                    with m.Else():
+                        m.d.comb += [slot_write.en.eq(1), engine.i.ready.eq(1)]
+            with m.State("Start"):
+                with m.If(wrong):
+                    m.d.sync += failed.eq(1)
+                    m.next = "Wait for work"
+                with m.Else():
+                    m.d.comb += start.eq(1)
+                    m.next = "Work"
+            with m.State("Work"):
+                with m.If(writer.finished & ~writer.bad & ~failed):
+                    m.d.comb += engine.i.ready.eq(1)
+                    m.next = "Wait for work"

@@ -1,0 +1,272 @@
+"""Writer: bytes of finished pixels to masked words of row, on-chip, feedback or alpha memory."""
+
+from amaranth import *
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from hw.compute.layer import LAYER
+from hw.interfaces import MemoryWrite, TapSignature, row_write_layout
+from hw.isa import FORMS, Opcode, Target
+
+ALPHA_LANES = 1
+"""The alpha store is written in whole words only."""
+
+
+class Writer(wiring.Component):
+    """Places the ``outputs`` bytes of each pixel where the instruction wants them.
+
+    Pixels come in the order of :class:`hw.compute.drain.Drain`. Those past ``layer.width_out`` are
+    dropped; so are bytes of packed pixels until their word is complete, or the row ends (then the
+    rest of the word is zero). ``ready`` is a register; a word appears at its memory on the cycle
+    after its last pixel at the earliest, and holds until taken. Two words fit inside, so a memory
+    that never waits gives one pixel per cycle.
+
+    ``start`` begins a row. ``finished`` rises when all its pixels were taken and no word is left.
+    ``blocked`` says that a memory refused a word in this cycle. ``bad`` rises, and stays until
+    reset, instead of a write outside its memory. The tap shows pixels of layers other than 0 as
+    they are taken, before packing: ``outputs`` bytes in the low bytes of the record.
+
+    Parameters
+    ----------
+    config : hw.config.Config
+    name : str
+        The unit: ``"encoder"``, ``"attention"`` or ``"decoder"``.
+
+    Members
+    -------
+    start : In(1)
+    layer : In(LAYER)
+    conv : In(FORMS[Opcode.CONV])
+    valid : In(1)
+    ready : Out(1)
+    y : In(8).array(outputs)
+    finished, blocked, bad : Out(1)
+    row : Out(stream.Signature(row_write_layout(...)))
+        ``vector // outputs`` lanes.
+    onchip : Out(MemoryWrite(...))
+        ``config.onchip_lanes`` lanes.
+    feedback : Out(MemoryWrite(...))
+        Decoder only; ``config.feedback_lanes`` lanes.
+    alpha : Out(MemoryWrite(...))
+        Attention only; one lane.
+    tap : Out(TapSignature(...))
+    """
+
+    def __init__(self, *, config, name):
+        if name not in config.units:
+            raise ValueError(f"Unit must be one of {', '.join(config.units)}, not {name!r}")
+        self.config = config
+        self.name   = name
+        self.unit   = config.units[name]
+
+        vector, outputs = config.vector, self.unit.outputs
+        members = {
+            "start":    In(1),
+            "layer":    In(LAYER),
+            "conv":     In(FORMS[Opcode.CONV]),
+            "valid":    In(1),
+            "ready":    Out(1),
+            "y":        In(8).array(outputs),
+            "finished": Out(1),
+            "blocked":  Out(1),
+            "bad":      Out(1),
+            "row":      Out(stream.Signature(row_write_layout(
+                            pixels=self.unit.pixels, depth=self.unit.row_words, vector=vector,
+                            lanes=vector // outputs))),
+            "onchip":   Out(MemoryWrite(depth=config.onchip_words, vector=vector,
+                                        lanes=config.onchip_lanes)),
+            "tap":      Out(TapSignature(vector=vector)),
+        }
+        if name == "decoder":
+            members["feedback"] = Out(MemoryWrite(depth=config.feedback_words, vector=vector,
+                                                  lanes=config.feedback_lanes))
+        if name == "attention":
+            members["alpha"] = Out(MemoryWrite(depth=config.alpha_words, vector=vector,
+                                               lanes=ALPHA_LANES))
+        super().__init__(members)
+
+    def elaborate(self, platform):
+        m = Module()
+
+        layer, conv     = self.layer, self.conv
+        vector, outputs = self.config.vector, self.unit.outputs
+        pixels          = self.unit.pixels
+        pixel_bits      = exact_log2(pixels)
+        lanes           = vector // outputs
+        lane_bits       = exact_log2(lanes)
+
+        # The pixel on offer: column ``x``, channel group ``group`` and its word address.
+        pixel   = Signal(range(max(pixels, 2)))
+        block   = Signal(11)
+        group   = Signal(8)
+        address = Signal(21)       # of this pixel's first word; packed: of the word in the making
+        base    = Signal(21)       # of the first pixel of this group of pixels
+        alpha   = Signal(13)
+        busy    = Signal()
+        x       = Signal(12)
+        channel = Signal(9)        # in units of ``outputs``
+        inside, last_x, moves = Signal(), Signal(), Signal()
+        pixel_ends, group_ends = Signal(), Signal()
+        m.d.comb += [
+            x.eq(Cat(pixel[:pixel_bits], block)),
+            channel.eq(conv.phase + group),
+            inside.eq(x < layer.width_out),
+            last_x.eq(x + 1 == layer.width_out),
+            moves.eq(self.valid & self.ready),
+            pixel_ends.eq(pixel == pixels - 1),
+            group_ends.eq(pixel_ends & (group + 1 == conv.groups)),
+        ]
+        complete = Signal()        # this pixel's byte completes a packed word
+        emits    = Signal()
+        m.d.comb += [
+            complete.eq((x[:exact_log2(vector)] == vector - 1) | last_x),
+            emits.eq(moves & inside & (~layer.packed | complete)),
+        ]
+
+        onward = Signal(21)        # the next pixel's address
+        with m.If(layer.packed):
+            m.d.comb += onward.eq(address + (inside & complete))
+        with m.Elif((layer.target == Target.ROW) & ~pixel_ends):
+            m.d.comb += onward.eq(address)
+        with m.Else():
+            m.d.comb += onward.eq(address + layer.out_stride)
+
+        with m.If(self.start):
+            m.d.sync += [
+                pixel.eq(0), block.eq(0), group.eq(0), busy.eq(1),
+                address.eq(conv.out_base), base.eq(conv.out_base), alpha.eq(conv.alpha_base),
+            ]
+        with m.Elif(moves):
+            m.d.sync += [pixel.eq(pixel + 1), address.eq(onward)]
+            m.d.sync += alpha.eq(alpha + (inside & complete))
+            with m.If(pixel_ends):
+                m.d.sync += [pixel.eq(0), group.eq(group + 1)]
+                with m.If(group_ends):
+                    m.d.sync += [group.eq(0), block.eq(block + 1), base.eq(onward)]
+                    m.d.sync += busy.eq((block + 1) << pixel_bits < layer.width_out)
+                with m.Elif(~layer.packed):
+                    m.d.sync += address.eq(base)
+
+        # The word: copies of the bytes with a mask, or the packed bytes so far and this one.
+        word = data.StructLayout({
+            "target":  Target,
+            "bank":    range(max(pixels, 2)),
+            "address": 21,
+            "alpha":   13,
+            "lane":    range(max(lanes, 2)),
+            "data":    vector * 8,
+        })
+        made = Signal(word)
+        m.d.comb += [
+            made.target.eq(layer.target),
+            made.bank.eq(pixel),
+            made.address.eq(address + Mux(layer.packed, 0, channel >> lane_bits)),
+            made.alpha.eq(alpha),
+            made.lane.eq(channel[:lane_bits]),
+        ]
+        place  = x[:exact_log2(vector)]
+        packed = []
+        for number in range(vector):
+            kept = Signal(8, name=f"kept_{number}")
+            with m.If(moves & (place == number)):
+                m.d.sync += kept.eq(self.y[0])
+            packed.append(Mux(place == number, self.y[0], Mux(place > number, kept, 0)))
+        with m.If(layer.packed):
+            m.d.comb += made.data.eq(Cat(packed))
+        with m.Else():
+            m.d.comb += made.data.eq(Cat(*self.y).replicate(lanes))
+
+        depths = {Target.ROW: self.unit.row_words, Target.ONCHIP: self.config.onchip_words,
+                  Target.FEEDBACK: self.config.feedback_words,
+                  Target.ALPHA: self.config.onchip_words}
+        strays = Signal()
+        with m.Switch(layer.target):
+            for target, depth in depths.items():
+                with m.Case(target):
+                    m.d.comb += strays.eq(made.address >= depth)
+        if self.name == "attention":
+            with m.If((layer.target == Target.ALPHA) & (alpha >= self.config.alpha_words)):
+                m.d.comb += strays.eq(1)
+        keeps = Signal()
+        m.d.comb += keeps.eq(emits & ~strays & ~self.bad)
+        with m.If(emits & strays):
+            m.d.sync += self.bad.eq(1)
+
+        # Two registers: the word on offer to its memory, and one behind it, so that ``ready`` does
+        # not depend on the memories in the same cycle.
+        front, behind             = Signal(word), Signal(word)
+        front_valid, behind_valid = Signal(), Signal()
+        leaves                    = Signal()
+        m.d.comb += self.ready.eq(~behind_valid)
+        with m.If(leaves | ~front_valid):
+            m.d.sync += [front_valid.eq(behind_valid | keeps), behind_valid.eq(0)]
+            with m.If(behind_valid):
+                m.d.sync += front.eq(behind)
+            with m.Elif(keeps):
+                m.d.sync += front.eq(made)
+        with m.Elif(keeps):
+            m.d.sync += [behind.eq(made), behind_valid.eq(1)]
+
+        # Destinations. An alpha word has two, which may take it in different cycles.
+        alpha_taken, onchip_taken = Signal(), Signal()
+
+        def offer(port, selected, *, lanes, whole):
+            mask = Cat((front.lane == number // (lanes * outputs // vector))
+                       for number in range(lanes))
+            m.d.comb += [
+                port.valid.eq(front_valid & selected),
+                port.p.address.eq(front.address),
+                port.p.data.eq(front.data),
+                port.p.mask.eq(mask | whole.replicate(lanes)),
+            ]
+            return port.ready
+
+        is_alpha = front.target == Target.ALPHA
+        whole    = layer.packed
+        offer(self.row, front.target == Target.ROW, lanes=lanes, whole=whole)
+        m.d.comb += self.row.p.bank.eq(front.bank)
+        offer(self.onchip.w, ((front.target == Target.ONCHIP) | is_alpha) & ~onchip_taken,
+              lanes=self.config.onchip_lanes, whole=whole)
+        with m.Switch(front.target):
+            with m.Case(Target.ROW):
+                m.d.comb += leaves.eq(self.row.ready)
+            with m.Case(Target.ONCHIP):
+                m.d.comb += leaves.eq(self.onchip.w.ready)
+            if self.name == "decoder":
+                with m.Case(Target.FEEDBACK):
+                    m.d.comb += leaves.eq(self.feedback.w.ready)
+            if self.name == "attention":
+                with m.Case(Target.ALPHA):
+                    m.d.comb += leaves.eq((onchip_taken | self.onchip.w.ready)
+                                          & (alpha_taken | self.alpha.w.ready))
+        if self.name == "decoder":
+            offer(self.feedback.w, front.target == Target.FEEDBACK,
+                  lanes=self.config.feedback_lanes, whole=whole)
+        if self.name == "attention":
+            m.d.comb += [
+                self.alpha.w.valid.eq(front_valid & is_alpha & ~alpha_taken),
+                self.alpha.w.p.address.eq(front.alpha),
+                self.alpha.w.p.data.eq(front.data),
+                self.alpha.w.p.mask.eq(-1),
+            ]
+            with m.If(leaves):
+                m.d.sync += [onchip_taken.eq(0), alpha_taken.eq(0)]
+            with m.Elif(front_valid & is_alpha):
+                m.d.sync += [onchip_taken.eq(onchip_taken | self.onchip.w.ready),
+                             alpha_taken.eq(alpha_taken | self.alpha.w.ready)]
+
+        m.d.comb += [
+            self.finished.eq(~busy & ~front_valid & ~behind_valid),
+            self.blocked.eq(front_valid & ~leaves),
+
+            self.tap.valid.eq(moves & inside & (conv.layer != 0)),
+            self.tap.p.layer.eq(conv.layer),
+            self.tap.p.row.eq(conv.row),
+            self.tap.p.column.eq(x),
+            self.tap.p.channel.eq(channel * outputs),
+            self.tap.p.count.eq(outputs),
+            self.tap.p.data.eq(Cat(*self.y)),
+        ]
+
+        return m
