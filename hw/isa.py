@@ -182,8 +182,8 @@ _BODIES = {
         "packed":      1,      # one channel: byte x % vector of word x // vector, rows zero-filled
         "table":       1,      # look the requantised byte up in the unit's table
     },
-    # One output row, ``groups`` x outputs channels. Output channel group k of this instruction
-    # starts at byte (phase + k) * outputs of the vectors at ``out_base``.
+    # One output row of ``groups`` x outputs channels, from channel ``first`` * outputs of the layer
+    # on; ``out_base`` is where the row's channel 0 lies.
     Opcode.CONV: {
         "slot":        4,
         "rows":        data.ArrayLayout(data.StructLayout({"valid": 1, "base": 15}), KERNEL_ROWS),
@@ -191,7 +191,7 @@ _BODIES = {
         "param_base":  10,
         "groups":      8,
         "out_base":    20,
-        "phase":       5,
+        "first":       10,
         "alpha_base":  12,     # Target.ALPHA: word in the alpha store; out_base is the on-chip copy
     },
     # One row of the source into row memory: vector v of pixel x goes to bank x % pixels, address

@@ -1,0 +1,140 @@
+"""Feature maps while a program is emitted: which row is where, and what brings it there."""
+
+from hw.compiler.emit import Span
+from hw.isa import Engine, Opcode, Source, Traffic
+
+
+class Ring:
+    """Rows of a map in a ring of ``slots`` places; ``produce(y, address, span)`` emits what brings
+    row ``y`` there. Rows that are still in place are not produced again."""
+
+    def __init__(self, memory, base, row_words, slots, produce=None):
+        self.memory, self.base, self.row_words, self.slots = memory, base, row_words, slots
+        self.produce = produce
+        self._holds  = [None] * slots
+
+    @property
+    def words(self):
+        return self.row_words * self.slots
+
+    def place(self, y):
+        """Address and span of the place of row ``y``."""
+        address = self.base + y % self.slots * self.row_words
+        return address, Span(self.memory, address, address + self.row_words)
+
+    def holds(self, y):
+        return self._holds[y % self.slots] == y
+
+    def claim(self, y):
+        """The place of row ``y``, about to be written by the caller."""
+        self._holds[y % self.slots] = y
+        return self.place(y)
+
+    def get(self, y):
+        """The place of row ``y``, produced if it is not there."""
+        if not self.holds(y):
+            self.produce(y, *self.claim(y))
+        return self.place(y)
+
+
+class Map:
+    """A tensor in shared memory: whole on chip or in feedback memory, or spilled.
+
+    A spilled map is written through a ring on chip (short, or ``whole`` where its rows are not
+    made in order), stored off chip row by row, and loaded again, by the load engine of whichever
+    unit asks, into a ring of that unit's own.
+
+    ``producer(y)`` emits what makes row ``y``; rows are made in order, each once, on demand.
+    """
+
+    WRITE_SLOTS = 8
+    READ_SLOTS  = 12
+
+    def __init__(self, machine, tensor, *, heap, spilled, whole, frame, engine, layer):
+        self.machine, self.tensor, self.heap = machine, tensor, heap
+        self.vectors   = machine.vectors(tensor.channels)
+        self.row_words = tensor.width * self.vectors
+        self.spilled   = spilled
+        self.engine    = engine         # which store channel spills
+        self.layer     = layer          # what the spilled bytes are charged to
+        self.made      = 0
+        self.producer  = None
+        self.source    = Source.FEEDBACK if heap is machine.feedback else Source.ONCHIP
+        slots = tensor.height
+        if spilled and not whole:
+            slots = min(slots, self.WRITE_SLOTS)
+        self.ring = Ring(heap.name, heap.take(slots * self.row_words, tensor.name),
+                         self.row_words, slots)
+        self._readers = {}
+        if spilled:
+            size = tensor.height * self.row_words * machine.config.vector
+            self.offchip = machine.area(f"{tensor.name} (spilled)", size, parity=frame % 2)
+
+    def evict(self):
+        """Give back the ring that a spilled map was written through; later readers reload."""
+        if self.spilled and self.ring is not None:
+            self.heap.give(self.ring.base)
+            self.ring = None
+            for load in list(self._readers):
+                self.heap.give(self._readers.pop(load).base)
+
+    def free(self):
+        """Nobody reads this map any more."""
+        if self.ring is not None:
+            self.heap.give(self.ring.base)
+        for ring in self._readers.values():
+            self.heap.give(ring.base)
+
+    def claim(self, y):
+        """Where the producer writes row ``y``."""
+        return self.ring.claim(y)
+
+    def stored(self, y):
+        """To be called when what writes row ``y`` to the place given by :meth:`claim` has been emitted."""
+        if self.spilled:
+            _, span = self.ring.place(y)
+            self.machine.emitter.emit(
+                self.engine, Opcode.STORE,
+                {"traffic": Traffic.SPILL, "offchip": self._offchip(y), "beats": self.row_words,
+                 "base": span.start},
+                layer=self.layer, row=y, reads=[span], writes=[self._offchip_span(y)])
+            self.machine.charge(self.layer, self.row_words)
+
+    def ensure(self, y):
+        while self.made <= y:
+            self.made += 1
+            self.producer(self.made - 1)
+
+    def get(self, y, load):
+        """Source, address and span of row ``y``, for a reader whose load engine is ``load``."""
+        self.ensure(y)
+        ring = self.ring
+        if ring is None or not ring.holds(y):
+            ring = self._reader(load)
+        return self.source, *ring.get(y)
+
+    def _reader(self, load):
+        if load not in self._readers:
+            slots = min(self.tensor.height, self.READ_SLOTS)
+            base = self.heap.take(slots * self.row_words, f"{self.tensor.name} (reloaded)")
+
+            def produce(y, address, span):
+                self.machine.emitter.emit(
+                    load, Opcode.LOAD,
+                    {"traffic": Traffic.SPILL, "offchip": self._offchip(y),
+                     "beats": self.row_words, "base": address},
+                    layer=self.layer, row=y, reads=[self._offchip_span(y)], writes=[span])
+                self.machine.charge(self.layer, self.row_words)
+
+            self._readers[load] = Ring(self.heap.name, base, self.row_words, slots, produce)
+        return self._readers[load]
+
+    def _offchip(self, y):
+        return self.offchip + y * self.row_words * self.machine.config.vector
+
+    def _offchip_span(self, y):
+        start = self._offchip(y) // self.machine.config.vector
+        return Span("offchip", start, start + self.row_words)
+
+
+STORE_OF = {"encoder": Engine.STORE, "decoder": Engine.STORE_DECODER}

@@ -1,0 +1,494 @@
+"""The order of work: which stage, tile and row each engine does next.
+
+Shallow levels run *weights stay, rows stream*: both convolutions of a level are resident, and rows
+are pulled through them on demand. Deep levels run *map stays, weights stream*: output channels in
+tiles, each tile over the whole map. Frame n+1 is encoded, and its first gate computed, before the
+last decoder stage of frame n in every stream that they share.
+"""
+
+from hw.compiler.emit import Emitter, Span
+from hw.compiler.errors import CompileError
+from hw.compiler.maps import STORE_OF, Map, Ring
+from hw.compiler.memory import Heap, OffchipImage
+from hw.compiler.pack import pack_requant
+from hw.compiler.unit import TARGETS, Layer, Unit
+from hw.isa import Engine, FillMode, LoadTarget, Opcode, Target, Traffic
+
+FRAME_BYTES_PER_PIXEL = 4
+FRAME_SLOTS           = 8
+MASK_SLOTS            = 8
+
+
+class Machine:
+    """Everything that lives while one program is emitted.
+
+    Parameters
+    ----------
+    network : hw.compiler.lower.Network
+    config : hw.config.Config
+    frames : int
+    spill : frozenset[str]
+        Tensors that go off chip.
+    """
+
+    def __init__(self, network, config, frames, spill):
+        self.network, self.graph, self.config = network, network.graph, config
+        self.frames, self.spill = frames, spill
+        self.image    = OffchipImage(config.offchip_bytes)
+        self.onchip   = Heap("onchip", config.onchip_words)
+        self.feedback = Heap("feedback", config.feedback_words)
+        self.units    = {name: Unit(self, name) for name in config.units}
+        self.alpha    = Heap("alpha", config.alpha_words)
+        self.gates    = Heap("gate.params", config.gate_param_words)
+        memories = {"onchip": config.onchip_words, "feedback": config.feedback_words,
+                    "alpha": config.alpha_words, "gate.params": config.gate_param_words,
+                    "offchip": config.offchip_words}
+        for unit in self.units.values():
+            memories |= unit.memories()
+        self.emitter  = Emitter(memories)
+        self.beats    = {}      # layer id -> off-chip vectors moved
+        self._areas   = {}
+        self._blobs   = {}
+        self._alpha_copies = {}
+
+        frame, mask = self.graph.tensors[self.graph.input], network.head.tensor
+        self.frame_row  = frame.width * FRAME_BYTES_PER_PIXEL
+        self.mask_words = -(-mask.width // config.vector)
+        if self.frame_row % config.vector:
+            raise CompileError(f"A frame row of {frame.width} pixels is not a whole number of "
+                               f"{config.vector}-byte vectors; use a width that is a multiple of "
+                               f"{config.vector // FRAME_BYTES_PER_PIXEL}")
+        self.frame_bytes = frame.height * self.frame_row
+        self.mask_bytes  = mask.height * self.mask_words * config.vector
+        self.frames_at   = self.image.reserve(frames * self.frame_bytes, f"{frames} frames")
+        self.masks_at    = self.image.reserve(frames * self.mask_bytes, f"{frames} masks")
+        self.frame_ring  = None
+
+    def vectors(self, channels):
+        return -(-channels // self.config.vector)
+
+    def area(self, what, size, *, parity=0):
+        """Byte address of off-chip space that is the same for every frame of one parity."""
+        key = what, parity
+        if key not in self._areas:
+            self._areas[key] = self.image.reserve(size, what)
+        return self._areas[key]
+
+    def place_once(self, blob, what):
+        """Byte address of a blob that several layers may share."""
+        if blob not in self._blobs:
+            self._blobs[blob] = self.image.place(blob, what)
+        return self._blobs[blob]
+
+    def charge(self, layer_id, beats):
+        self.beats[layer_id] = self.beats.get(layer_id, 0) + beats
+
+    def map(self, tensor, *, unit, frame, layer, whole, feedback=False):
+        """A new map for what ``unit`` writes: in feedback memory if allowed and there is room,
+        else on chip; spilled if the plan says so, ``whole`` if its rows are not made in order."""
+        spilled = tensor.name in self.spill
+        heap    = self.onchip
+        row     = self.vectors(tensor.channels) * tensor.width
+        if feedback and not spilled and self.feedback.fits(tensor.height * row):
+            heap = self.feedback
+        return Map(self, tensor, heap=heap, spilled=spilled, whole=whole, frame=frame,
+                   layer=layer, engine=STORE_OF[unit.name])
+
+    def run(self):
+        """Emit every frame."""
+        self._frame_rows()
+        encoded = encode(self, 0)
+        alpha   = first_gate(self, encoded)
+        for frame in range(self.frames):
+            previous, stages = encoded[-1], len(self.network.stages)
+            for index in range(stages):
+                skip = encoded[stages - 1 - index]
+                if index == stages - 1 and frame + 1 < self.frames:
+                    following = encode(self, frame + 1)
+                    first     = first_gate(self, following)
+                if index:
+                    alpha = Gate(self, index, skip, previous)
+                result = decode(self, index, frame, previous, skip, alpha)
+                alpha.free()
+                previous.free()
+                skip.free()
+                previous = result
+            if frame + 1 < self.frames:
+                encoded, alpha = following, first
+
+    def _frame_rows(self):
+        """The ring through which frames enter; row y of frame n is row n * height + y of it."""
+        tensor = self.graph.tensors[self.graph.input]
+        words  = tensor.width * self.vectors(tensor.channels)
+        if tensor.channels > FRAME_BYTES_PER_PIXEL:
+            raise CompileError(f"Frames have {tensor.channels} channels; the loader expands at "
+                               f"most {FRAME_BYTES_PER_PIXEL}")
+        slots  = min(tensor.height, FRAME_SLOTS)
+        unit   = self.units["encoder"]
+
+        def produce(y, address, span):
+            layer = self.network.levels[0].a.id
+            self.emitter.emit(
+                unit.load, Opcode.LOAD,
+                {"traffic": Traffic.FRAME, "target": LoadTarget.ONCHIP,
+                 "offchip": self.frames_at + y * self.frame_row,
+                 "beats": self.frame_row // self.config.vector, "base": address, "expand": 1,
+                 "frame_start": y % tensor.height == 0},
+                layer=layer, row=y % tensor.height, writes=[span])
+            self.charge(layer, self.frame_row // self.config.vector)
+
+        self.frame_ring = Ring("onchip", self.onchip.take(slots * words, "frame rows"), words,
+                               slots, produce)
+
+    def alpha_copy(self, tensor):
+        """On-chip words where the monitor finds an attention map; the same for every frame."""
+        if tensor.name not in self._alpha_copies:
+            words = tensor.height * -(-tensor.width // self.config.vector)
+            self._alpha_copies[tensor.name] = self.onchip.take(words, tensor.name)
+        return self._alpha_copies[tensor.name]
+
+    def release_gate(self):
+        """The gate's parameters have been used for the last time."""
+        for base in list(self.gates.blocks):
+            self.gates.give(base)
+
+
+class FrameRows:
+    """The incoming frame, in the shape of a :class:`hw.compiler.maps.Map`."""
+
+    def __init__(self, machine, frame):
+        self.machine = machine
+        self.tensor  = machine.graph.tensors[machine.graph.input]
+        self.vectors = machine.vectors(self.tensor.channels)
+        self.first   = frame * self.tensor.height
+
+    def get(self, y, _load):
+        return 0, *self.machine.frame_ring.get(self.first + y)
+
+
+def encode(machine, frame):
+    """Emit the encoder's passes over one frame; returns the maps c1, c2, .. encoding."""
+    unit, levels = machine.units["encoder"], machine.network.levels
+    maps   = []
+    source = FrameRows(machine, frame)
+    chain  = []     # levels whose rows are still to be pulled by the level below them
+    for index, level in enumerate(levels):
+        stays  = unit.stays(level.a, level.b)
+        result = machine.map(level.b.tensor, unit=unit, frame=frame, layer=level.b.id,
+                             whole=not stays)
+        fill   = unit_fill(unit, level, source)
+        # A spilled map is best consumed while its rows pass by: fuse with the next level.
+        below  = levels[index + 1:index + 2]
+        group  = [layer for one in [*chain, level, *below] for layer in (one.a, one.b)]
+        fused  = bool(below) and result.spilled and unit.stays(*group)
+        if stays and not chain:
+            unit.gather(*(group if fused else (level.a, level.b)))
+        share  = 2 * (len(chain) + 2 if fused else len(chain) + 1)
+        if stays:
+            pull_rows(machine, unit, level, fill, result, budget=unit.config.row_words // share)
+        else:
+            stream_weights(machine, unit, level, fill, result)
+        chain = [*chain, level] if fused else []
+        if not fused:
+            result.ensure(level.b.tensor.height - 1)
+            unit.release()
+            for consumed in maps:
+                consumed.evict()
+        maps.append(result)
+        source = result
+    return maps
+
+
+def unit_fill(unit, level, source):
+    if level.pool is None:
+        return unit.filling(source)
+    return unit.filling(source, mode=FillMode.POOL, tap=level.pool.id)
+
+
+def pull_rows(machine, unit, level, fill, result, *, budget):
+    """Weights stay: conv a -> conv b row by row; ``result`` gets a producer."""
+    vectors_in  = unit.packed(level.a)[0].vectors
+    vectors_mid = machine.vectors(level.a.channels)
+    a = Layer(unit, level.a, Target.ROW, out_vectors=vectors_mid)
+    b = Layer(unit, level.b, TARGETS[result.source], out_vectors=result.vectors)
+    a.load()
+    b.load()
+    height, width = level.a.tensor.height, level.a.tensor.width
+    rows = unit.ring(height, unit.row_words(width, vectors_in), fill, budget=budget,
+                     what=f"Input of {level.a.name}")
+
+    def make_mid(y, address, span):
+        a.row(y, a.window(rows, y), address, [span])
+
+    mid = unit.ring(height, unit.row_words(width, vectors_mid), make_mid, budget=budget,
+                    what=f"Input of {level.b.name}")
+    result.producer = produce_to(b, mid, result)
+
+
+def produce_to(layer, rows, result):
+    """A producer that runs ``layer`` over ``rows`` into the map ``result``."""
+    def produce(y):
+        window = layer.window(rows, y)
+        address, span = result.claim(y)
+        layer.row(y, window, address, [span])
+        result.stored(y)
+    return produce
+
+
+def stream_weights(machine, unit, level, fill, result):
+    """Map stays: conv a over the whole map, tile after tile, then conv b likewise."""
+    feedback = unit.name == "decoder"
+    mid = machine.map(level.a.tensor, unit=unit, frame=0, layer=level.a.id, whole=True,
+                      feedback=feedback)
+    over_tiles(machine, unit, level.a, fill, mid)
+    over_tiles(machine, unit, level.b, unit.filling(mid), result)
+    mid.free()
+
+
+def over_tiles(machine, unit, layer, fill, result):
+    """One convolution with streamed weights, into the map ``result``."""
+    vectors = unit.packed(layer)[0].vectors
+    height, width = layer.source.height, layer.source.width
+    rows = unit.ring(height, unit.row_words(width, vectors), fill,
+                     budget=unit.config.row_words // 2, what=f"Input of {layer.name}")
+    conv  = Layer(unit, layer, TARGETS[result.source], out_vectors=result.vectors)
+    tiles = unit.tiles(layer)
+    for first, groups in tiles:
+        conv.load(first, groups)
+        for y in range(layer.tensor.height):
+            window = conv.window(rows, y)
+            address, span = result.claim(y)
+            conv.row(y, window, address, [span])
+            if (first, groups) == tiles[-1]:
+                result.stored(y)
+        conv.unload()
+    result.made = layer.tensor.height
+
+
+class Gate:
+    """One attention gate: rows of alpha on demand, in the attention unit's store."""
+
+    def __init__(self, machine, index, skip, signal):
+        self.machine = machine
+        self.unit    = unit = machine.units["attention"]
+        self.stage   = stage = machine.network.stages[index]
+        tensor       = stage.learn.tensor
+        self.height  = tensor.height
+        self.words   = -(-tensor.width // machine.config.vector)
+        self.base    = machine.alpha.take(self.height * self.words, tensor.name)
+        self.copy    = machine.alpha_copy(tensor)
+        self.made    = 0
+        vectors      = machine.vectors(stage.normal.channels)
+        row          = unit.row_words(tensor.width, vectors)
+        stays        = unit.stays(stage.normal, stage.down, stage.learn)
+        spare        = unit.config.row_words - (2 if stays else 2 * self.height) * row
+        signals = self._inputs(stage.normal, signal, spare // 2)
+        skips   = self._inputs(stage.down, skip, spare // 2)
+        branches = [(stage.normal, signals), (stage.down, skips)]
+        learn = Layer(unit, stage.learn, Target.ALPHA, out_vectors=1, packed=True)
+        if stays:
+            self._pull(branches, learn, row, vectors)
+        else:
+            self._stream(branches, learn, row, vectors)
+
+    def _inputs(self, layer, source, budget):
+        row = self.unit.row_words(source.tensor.width, source.vectors)
+        return self.unit.ring(source.tensor.height, row, self.unit.filling(source),
+                              budget=budget, what=f"Input of {layer.name}")
+
+    def _pull(self, branches, learn, row, vectors):
+        """Weights stay: row of normal, row of down, row of alpha."""
+        self.unit.gather(self.stage.normal, self.stage.down, self.stage.learn)
+        convs = []
+        for layer, rows in branches:
+            conv = Layer(self.unit, layer, Target.ROW, out_vectors=vectors)
+            conv.load()
+            convs.append((conv, rows, self.unit.ring(self.height, row, None, budget=row, least=1,
+                                                     what=f"Output of {layer.name}")))
+        learn.load()
+
+        def produce(y):
+            places = []
+            for conv, rows, out in convs:
+                window = conv.window(rows, y)
+                address, span = out.claim(y)
+                conv.row(y, window, address, [span])
+                places.append((address, span))
+            self._learn(learn, y, places)
+
+        self.produce = produce
+
+    def _stream(self, branches, learn, row, vectors):
+        """Map stays: both branches whole, tile after tile, then alpha."""
+        outs = []
+        for layer, rows in branches:
+            out = self.unit.ring(self.height, row, None, budget=self.height * row,
+                                 least=self.height, what=f"Output of {layer.name}")
+            conv = Layer(self.unit, layer, Target.ROW, out_vectors=vectors)
+            for first, groups in self.unit.tiles(layer):
+                conv.load(first, groups)
+                for y in range(self.height):
+                    window = conv.window(rows, y)
+                    address, span = out.claim(y)
+                    conv.row(y, window, address, [span])
+                conv.unload()
+            outs.append(out)
+        learn.load()
+        self.produce = lambda y: self._learn(learn, y, [out.place(y) for out in outs])
+
+    def _learn(self, learn, y, places):
+        copy, store = self.copy + y * self.words, self.base + y * self.words
+        learn.row(y, places, copy, [Span("onchip", copy, copy + self.words),
+                                    Span("alpha", store, store + self.words)], alpha_base=store)
+
+    def get(self, y):
+        """Address and span of row ``y`` in the alpha store."""
+        while self.made <= y:
+            self.made += 1
+            self.produce(self.made - 1)
+        address = self.base + y * self.words
+        return address, Span("alpha", address, address + self.words)
+
+    def finish(self):
+        """Make every row now, and give the unit's memories back; alpha itself stays."""
+        self.get(self.height - 1)
+        self.unit.release()
+
+    def free(self):
+        self.machine.alpha.give(self.base)
+
+
+def first_gate(machine, encoded):
+    """The gate between encoder and decoder, whole: its inputs are."""
+    gate = Gate(machine, 0, encoded[-2], encoded[-1])
+    gate.finish()
+    return gate
+
+
+def decode(machine, index, frame, previous, skip, alpha):
+    """Emit one decoder stage; returns its map. The last one ends in the mask, and has none."""
+    unit, stage = machine.units["decoder"], machine.network.stages[index]
+    result = decode_rows(machine, unit, stage, index, frame, previous, skip, alpha)
+    alpha.finish()
+    unit.release()
+    machine.release_gate()
+    return result
+
+
+def decode_rows(machine, unit, stage, index, frame, previous, skip, alpha):
+    last  = index == len(machine.network.stages) - 1
+    fill  = concat_rows(machine, unit, stage, previous, skip, alpha)
+    head  = [machine.network.head] if last else []
+    stays = unit.stays(stage.a, stage.b, *head)
+    if stays:
+        unit.gather(stage.a, stage.b, *head)
+    if last and stays:
+        pull_rows_to_mask(machine, unit, stage, fill, frame)
+        return None
+    result = machine.map(stage.b.tensor, unit=unit, frame=frame, layer=stage.b.id,
+                         whole=not stays, feedback=True)
+    if stays:
+        pull_rows(machine, unit, stage, fill, result, budget=unit.config.row_words // 3)
+        result.ensure(stage.b.tensor.height - 1)
+    else:
+        stream_weights(machine, unit, stage, fill, result)
+    if last:
+        head_layer = machine.network.head
+        rows = unit.ring(result.tensor.height, unit.row_words(result.tensor.width, result.vectors),
+                         unit.filling(result), budget=unit.config.row_words // 2, least=1,
+                         what=f"Input of {head_layer.name}")
+        mask_rows(machine, unit, frame, rows)
+        result.free()
+        return None
+    return result
+
+
+def concat_rows(machine, unit, stage, previous, skip, alpha):
+    """A ``produce`` for rows of [upsampled previous output, gated skip]."""
+    up_vectors, skip_vectors = previous.vectors, skip.vectors
+    stride = up_vectors + skip_vectors
+    lanes  = machine.config.gate_lanes
+    count  = skip_vectors * machine.config.vector
+    params = machine.place_once(
+        pack_requant(stage.gate.name, stage.gate.bias.numpy(), stage.gate.multiplier,
+                     stage.gate.shift, channels=count, vector=machine.config.vector),
+        f"parameters of {stage.gate.name}")
+    base = machine.gates.take(count // lanes, f"Gate {stage.gate.name!r}")
+    held = Span("gate.params", base, base + count // lanes)
+    machine.emitter.emit(
+        Engine.LOAD_ATTENTION, Opcode.LOAD,
+        {"traffic": Traffic.WEIGHTS, "target": LoadTarget.GATE_PARAMS, "offchip": params,
+         "beats": count, "base": base}, layer=stage.gated.id, writes=[held])
+    machine.charge(stage.gated.id, count)
+    up = unit.filling(previous, mode=FillMode.UP, tap=stage.up.id, stride=stride)
+    tapped = set()
+
+    def produce(y, address, span):
+        up(y, address, span)
+        alpha_address, alpha_span = alpha.get(y // 2)
+        _, skip_address, skip_span = skip.get(y, Engine.LOAD_ATTENTION)
+        machine.emitter.emit(
+            Engine.GATE, Opcode.GATE,
+            {"skip_base": skip_address, "alpha_base": alpha_address, "width": skip.tensor.width,
+             "vectors": skip_vectors, "param_base": base, "dst_base": address,
+             "dst_stride": stride, "dst_vector": up_vectors, "zero_out": stage.gate.zero_point,
+             "low": stage.gate.low, "high": stage.gate.high},
+            layer=0 if y in tapped else stage.gated.id, row=y,
+            reads=[skip_span, alpha_span, held], writes=[span])
+        tapped.add(y)
+
+    return produce
+
+
+def pull_rows_to_mask(machine, unit, stage, fill, frame):
+    """The last stage, weights staying: conv a -> conv b -> head, rows never leaving the unit."""
+    height, width = stage.b.tensor.height, stage.b.tensor.width
+    vectors = machine.vectors(stage.b.channels)
+    inside  = RowOutput(unit, height, unit.row_words(width, vectors), vectors, stage.b.name)
+    pull_rows(machine, unit, stage, fill, inside, budget=unit.config.row_words // 3)
+    mask_rows(machine, unit, frame, inside.ring)
+
+
+class RowOutput:
+    """A result in the unit's own row memory, in the shape :func:`pull_rows` writes to."""
+
+    source = None
+
+    def __init__(self, unit, height, row_words, vectors, name):
+        self.vectors  = vectors
+        self.producer = None
+        self.ring     = unit.ring(height, row_words, self._produce, budget=2 * row_words, least=1,
+                                  what=f"Output of {name}")
+
+    def _produce(self, y, _address, _span):
+        self.producer(y)
+
+    def claim(self, y):
+        return self.ring.claim(y)
+
+    def stored(self, y):
+        pass
+
+
+def mask_rows(machine, unit, frame, rows):
+    """Emit the head over ``rows``: one row of the mask after another, to off-chip memory."""
+    head   = machine.network.head
+    height = head.tensor.height
+    conv   = Layer(unit, head, Target.ONCHIP, out_vectors=1, packed=True)
+    conv.load()
+    words  = machine.mask_words
+    slots  = min(height, MASK_SLOTS)
+    base   = machine.onchip.take(slots * words, "mask rows")
+    ring   = Ring("onchip", base, words, slots)
+    for y in range(height):
+        window = conv.window(rows, y)
+        address, span = ring.claim(y)
+        conv.row(y, window, address, [span])
+        offchip = machine.masks_at + frame * machine.mask_bytes + y * words * machine.config.vector
+        machine.emitter.emit(
+            Engine.STORE_DECODER, Opcode.STORE,
+            {"traffic": Traffic.MASK, "offchip": offchip, "beats": words, "base": address,
+             "frame_end": y == height - 1},
+            layer=head.id, row=y, reads=[span])
+        machine.charge(head.id, words)
+    machine.onchip.give(base)
