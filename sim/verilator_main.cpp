@@ -49,6 +49,11 @@ void run_time_step(Vtop& top) {
     VerilatedVpi::callCbs(cbReadOnlySynch);
 }
 
+bool callbacks_are_due() {
+    return VerilatedVpi::hasCbs(cbReadWriteSynch) || VerilatedVpi::hasCbs(cbReadOnlySynch)
+           || VerilatedVpi::hasCbs(cbNextSimTime);
+}
+
 uint64_t clock_period(int argc, char** argv) {
     for (int i = 1; i < argc; ++i) {
         if (std::strncmp(argv[i], "+clock=", 7) == 0) return std::strtoull(argv[i] + 7, nullptr, 10);
@@ -70,19 +75,39 @@ int main(int argc, char** argv) {
     VerilatedVpi::callCbs(cbStartOfSimulation);
     settle_callbacks();
 
-    bool     level     = false;
-    uint64_t next_edge = half ? half : NEVER;
+    bool       level     = false;
+    uint64_t   next_edge = half ? half : NEVER;
+    const auto toggle    = [&] {
+        level = !level;
+        next_edge += half;
+        drive_clock(*top, level);
+    };
     while (!Verilated::gotFinish()) {
         run_time_step(*top);
         const uint64_t deadline = VerilatedVpi::cbNextDeadline();
+
+        // Nearly always nothing but the clock changes, and nobody looks.
+        bool called = false;
+        while (!called && next_edge < deadline && !callbacks_are_due() && !Verilated::gotFinish()) {
+            now = next_edge;
+            toggle();
+            called = VerilatedVpi::callValueCbs();      // those see the values before the edge
+            if (called) break;
+            top->eval_step();
+            top->eval_end_step();
+            called = VerilatedVpi::callValueCbs();
+        }
+        if (called) {
+            settle_callbacks();
+            continue;                                   // with the rest of this point in time
+        }
+
         now = std::min(deadline, next_edge);
         if (now == NEVER) break;
         VerilatedVpi::callCbs(cbNextSimTime);
         settle_callbacks();
         if (now == next_edge) {
-            level = !level;
-            drive_clock(*top, level);
-            next_edge += half;
+            toggle();
             settle_callbacks();
         }
         if (now == deadline) {
