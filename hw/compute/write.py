@@ -105,12 +105,12 @@ class Writer(wiring.Component):
         alpha   = Signal(13)
         busy    = Signal()
         x       = Signal(12)
-        channel = Signal(9)        # in units of ``outputs``
+        channel = Signal(11)       # in units of ``outputs``
         inside, last_x, moves = Signal(), Signal(), Signal()
         pixel_ends, group_ends = Signal(), Signal()
         m.d.comb += [
             x.eq(Cat(pixel[:pixel_bits], block)),
-            channel.eq(conv.phase + group),
+            channel.eq(conv.first + group),
             inside.eq(x < layer.width_out),
             last_x.eq(x + 1 == layer.width_out),
             moves.eq(self.valid & self.ready),

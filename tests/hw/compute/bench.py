@@ -1,4 +1,4 @@
-"""A convolution engine on a bench: its row memory, memories that refuse at random, a numpy model."""
+"""A convolution engine on a bench: row memory, memories that refuse, and a numpy model."""
 
 import random
 from collections import Counter
@@ -110,7 +110,7 @@ class Bench(Elaboratable):
         ctx.set(engine.i.valid, 1)
         causes, held = Counter(), {}
         for _ in range(limit):
-            for port, (stream, lanes) in self.ports.items():
+            for stream, _ in self.ports.values():
                 ctx.set(stream.ready, self.random.random() >= self.stall)
             for port, (stream, lanes) in self.ports.items():
                 offer = ctx.get(stream.p) if ctx.get(stream.valid) else None
@@ -121,8 +121,9 @@ class Bench(Elaboratable):
                     held[port] = offer
             if ctx.get(self.engine.tap.valid):
                 tap = ctx.get(self.engine.tap.p)
+                data = tap.data.to_bytes(self.config.vector, "little")
                 self.taps.append((tap.layer, tap.row, tap.column, tap.channel, tap.count,
-                                  list(tap.data.to_bytes(self.config.vector, "little"))[:tap.count]))
+                                  list(data[:tap.count])))
             causes[ctx.get(engine.cause)] += 1
             retired, error = ctx.get(engine.i.ready), ctx.get(engine.error)
             assert not (retired and error != Error.NONE)
@@ -171,7 +172,7 @@ class Bench(Elaboratable):
                      in zip(sums, self.params[conv["param_base"] + k])]
                 if layer["table"]:
                     y[0] = int(self.table[y[0]])
-                channel = (conv["phase"] + k) * unit.outputs
+                channel = (conv["first"] + k) * unit.outputs
                 taps.append((conv["layer"], conv["row"], x, channel, unit.outputs, y))
                 self.place(memory, layer, conv, x, channel, y)
         return memory, taps
@@ -215,8 +216,8 @@ class Bench(Elaboratable):
             "target": target, "packed": packed, "table": draw(0, 1),
         }
         groups   = 1 if packed else draw(1, 3)
-        phase    = draw(0, 5)
-        vectors  = -(-(phase + groups) * unit.outputs // vector)
+        first    = draw(0, 5)
+        vectors  = -(-(first + groups) * unit.outputs // vector)
         layer["out_stride"] = draw(vectors, vectors + 2)
         # Row memory: the kernel's rows in the lower half, the result in the upper one.
         half = unit.row_words // 2
@@ -227,7 +228,7 @@ class Bench(Elaboratable):
                      for _ in range(3)],
             "weight_base": draw(0, unit.weight_words - groups * layer["kernel_h"]
                                 * layer["kernel_w"] * layer["vectors"]),
-            "param_base": draw(0, unit.param_words - groups), "groups": groups, "phase": phase,
+            "param_base": draw(0, unit.param_words - groups), "groups": groups, "first": first,
             "alpha_base": draw(0, self.config.alpha_words - 2),
         }
         depth = {Target.ROW: unit.row_words, Target.FEEDBACK: self.config.feedback_words

@@ -1,12 +1,9 @@
 # amaranth: UnusedElaboratable=no
-import re
 
 import numpy as np
 import pytest
 
-from hw.compute.conv import ConvEngine
-from hw.config import TINY
-from hw.isa import Cause, Error, LoadTarget, Opcode, Requant, Target
+from hw.isa import Cause, Error, Opcode, Target
 from tests.hw.compute.bench import Bench
 
 SHAPES = {
