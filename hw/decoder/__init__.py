@@ -1,0 +1,1 @@
+"""The decoder unit: gated skips and its own previous output in, the mask out."""

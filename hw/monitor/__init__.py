@@ -1,0 +1,1 @@
+"""The attention monitor: attention maps to the outside while the frame runs."""

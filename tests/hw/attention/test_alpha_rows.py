@@ -1,0 +1,56 @@
+# amaranth: UnusedElaboratable=no
+from amaranth.sim import Simulator
+
+from hw.attention.alpha_rows import AlphaRows
+from hw.isa import Opcode, Target
+
+
+def layer(slot, width, target):
+    return "layer", {"opcode": Opcode.LAYER, "slot": slot, "width_out": width, "target": target}
+
+
+def conv(slot, number, row, base):
+    return "conv", {"opcode": Opcode.CONV, "slot": slot, "layer": number, "row": row,
+                    "out_base": base}
+
+
+def events(cycles):
+    """``cycles``: what retires in each, or None. Returns (cycle, layer, row, base, width)."""
+    dut, seen = AlphaRows(), []
+
+    async def drive(ctx):
+        for cycle, instruction in enumerate([*cycles, None, None]):
+            ctx.set(dut.retired, instruction is not None)
+            if instruction is not None:
+                form, fields = instruction
+                ctx.set(dut.instruction[form], fields)
+            if ctx.get(dut.o.valid):
+                p = ctx.get(dut.o.p)
+                seen.append((cycle, p.layer, p.row, p.base, p.width))
+            await ctx.tick()
+
+    sim = Simulator(dut)
+    sim.add_clock(1e-8)
+    sim.add_testbench(drive)
+    sim.run()
+    return seen
+
+
+def test_only_alpha_rows_are_announced():
+    assert events([
+        layer(3, 32, Target.ALPHA), layer(4, 64, Target.ROW), layer(15, 17, Target.ALPHA), None,
+        conv(4, 9, 1, 100), conv(3, 8, 2, 200), conv(15, 7, 4095, 0xABCDE), None,
+        conv(3, 8, 3, 204),
+    ]) == [(6, 8, 2, 200, 32), (7, 7, 4095, 0xABCDE, 17), (9, 8, 3, 204, 32)]
+
+
+def test_a_slot_may_be_written_again():
+    assert events([
+        layer(0, 32, Target.ALPHA), conv(0, 1, 0, 5), layer(0, 16, Target.ONCHIP), None,
+        conv(0, 2, 0, 6), layer(0, 8, Target.ALPHA), conv(0, 3, 0, 7),
+    ]) == [(2, 1, 0, 5, 32), (7, 3, 0, 7, 8)]
+
+
+def test_an_offered_instruction_does_not_count_before_it_retires():
+    assert events([layer(2, 8, Target.ALPHA), None, None, conv(2, 1, 1, 1), None, None]) == [
+        (4, 1, 1, 1, 8)]

@@ -1,0 +1,184 @@
+# amaranth: UnusedElaboratable=no
+import random
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+from amaranth.sim import Simulator
+
+from hw.config import TINY
+from hw.isa import Cause
+from hw.monitor.monitor import QUEUE, AttentionMonitor
+from tests.hw.models import reader
+
+WATCH_ALL = {"enable": 1, "layer": 5, "x0": 0, "y0": 0, "width": 2047, "height": 4095,
+             "decimate_log2": 0}
+
+
+class Bench:
+    """A monitor on a memory of random bytes. ``script`` is a list of things to do in turn:
+    a dictionary changes settings, a tuple announces (layer, row, base, width), a number waits."""
+
+    def __init__(self, *, vector=8, stall=0.0, read_stall=0.0, seed=0):
+        chance = random.Random(seed)
+        self.config = replace(TINY, vector=vector, onchip_bytes=4096)
+        self.dut    = AttentionMonitor(self.config)
+        self.words  = [chance.randbytes(vector) for _ in range(self.config.onchip_words)]
+        self.rows   = []           # (layer, row, bytes) as received
+        self.causes = Counter()
+        self.cycles = 0
+        self.chance, self.stall, self.read_stall = chance, stall, read_stall
+
+    def pixels(self, base, width):
+        return b"".join(self.words[base:base + -(-width // self.config.vector)])[:width]
+
+    def run(self, script, *, settle=3000):
+        dut = self.dut
+
+        async def drive(ctx):
+            for step in script:
+                if isinstance(step, dict):
+                    for name, value in step.items():
+                        ctx.set(getattr(dut.settings, name), value)
+                elif isinstance(step, tuple):
+                    ctx.set(dut.alpha_row.p, dict(zip(("layer", "row", "base", "width"), step,
+                                                      strict=True)))
+                    ctx.set(dut.alpha_row.valid, 1)
+                    await ctx.tick()
+                    ctx.set(dut.alpha_row.valid, 0)
+                    ctx.set(dut.alpha_row.p, {"layer": 5, "row": 77, "base": 77, "width": 77})
+                else:
+                    await ctx.tick().repeat(step)
+            for _ in range(settle):
+                await ctx.tick()
+                if ctx.get(dut.cause) == Cause.NO_WORK:
+                    self.idle = getattr(self, "idle", 0) + 1
+                    if self.idle > 8:
+                        break
+                else:
+                    self.idle = 0
+            self.sent, self.dropped = ctx.get(dut.rows_sent), ctx.get(dut.rows_dropped)
+
+        async def take(ctx):
+            row, offered = [], None
+            while True:
+                ready = self.chance.random() >= self.stall
+                ctx.set(dut.o.tready, ready)
+                valid, byte, last, user = (await ctx.tick().sample(
+                    dut.o.tvalid, dut.o.tdata, dut.o.tlast, dut.o.tuser))[2:]
+                if offered is not None:
+                    assert valid and (byte, last, user) == offered, "a byte was altered"
+                offered = (byte, last, user) if valid and not ready else None
+                if valid and ready:
+                    row.append(byte)
+                    if last:
+                        self.rows.append((user.layer, user.row, bytes(row)))
+                        row = []
+
+        async def note(ctx):
+            while True:
+                cause, sent = (await ctx.tick().sample(
+                    dut.cause, dut.o.tvalid & dut.o.tready))[2:]
+                assert (Cause(cause) == Cause.ISSUE) == bool(sent)
+                self.causes[Cause(cause)] += 1
+                self.cycles += 1
+
+        sim = Simulator(dut)
+        sim.add_clock(1e-8)
+        sim.add_testbench(drive)
+        for process in (take, note, reader(dut.read, self.words, stall=self.read_stall)):
+            sim.add_testbench(process, background=True)
+        sim.run()
+        assert sum(self.causes.values()) == self.cycles
+        assert self.sent == len(self.rows)
+
+
+def test_a_whole_row():
+    bench = Bench()
+    bench.run([WATCH_ALL, (5, 3, 10, 20)])
+    assert bench.rows == [(5, 3, bench.pixels(10, 20))]
+    assert (bench.sent, bench.dropped) == (1, 0)
+    # 20 bytes; fetching the row from the queue, and three words at four cycles each.
+    assert bench.causes[Cause.ISSUE] == 20
+    assert bench.causes[Cause.FILL_DRAIN] == 1 + 3 * 3
+
+
+@pytest.mark.parametrize("decimate_log2", range(4))
+def test_region_and_decimation(decimate_log2):
+    bench  = Bench(vector=16)
+    region = {"x0": 5, "y0": 2, "width": 21, "height": 9, "decimate_log2": decimate_log2}
+    script = [WATCH_ALL, region]
+    for row in range(14):
+        script += [(5, row, 4 * row, 40), 120]
+    bench.run(script)
+    step = 1 << decimate_log2
+    assert bench.rows == [(5, row, bench.pixels(4 * row, 40)[5:26:step])
+                          for row in range(2, 11, step)]
+
+
+def test_a_region_is_cut_off_at_the_end_of_the_row():
+    bench = Bench()
+    bench.run([WATCH_ALL, {"x0": 6, "width": 2047}, (5, 0, 0, 9), 40, (5, 1, 8, 6), 40,
+               {"x0": 0, "width": 0}, (5, 2, 16, 9), 40, {"height": 0}, (5, 3, 16, 9), 40])
+    assert bench.rows == [(5, 0, bench.pixels(0, 9)[6:])]
+    assert (bench.sent, bench.dropped) == (1, 0), "a row without pixels is not selected"
+
+
+def test_other_layers_and_disabled():
+    bench = Bench()
+    bench.run([WATCH_ALL, (4, 0, 0, 8), (6, 0, 0, 8), {"enable": 0}, (5, 0, 0, 8), 40])
+    assert (bench.rows, bench.sent, bench.dropped) == ([], 0, 0)
+
+
+def test_settings_change_at_the_next_row():
+    bench = Bench(stall=0.5, seed=1)
+    bench.run([WATCH_ALL, (5, 0, 0, 24), {"x0": 8, "width": 8}, (5, 1, 3, 24),
+               {"layer": 9, "decimate_log2": 2}, 7, (5, 2, 6, 24), (9, 4, 6, 24), 3,
+               {"enable": 0}, (9, 8, 9, 24)])
+    assert bench.rows == [(5, 0, bench.pixels(0, 24)), (5, 1, bench.pixels(3, 24)[8:16]),
+                          (9, 4, bench.pixels(6, 24)[8:16:4])]
+
+
+def test_rows_beyond_the_queue_are_dropped_and_counted():
+    bench = Bench(stall=1.0)
+    rows  = [(5, row, row, 8) for row in range(10)]
+
+    bench.run([WATCH_ALL, *rows, 200], settle=0)
+    assert (bench.sent, bench.dropped) == (0, 10 - 1 - QUEUE)
+    assert bench.causes[Cause.BACKPRESSURE] > 150
+    assert not bench.rows
+
+
+def test_after_dropping_it_goes_on():
+    bench = Bench(stall=0.9, seed=2)
+    rows  = [(5, row, row, 8) for row in range(10)]
+    bench.run([WATCH_ALL, *rows, 1500, (5, 20, 40, 8)])
+    assert bench.rows == [(5, row, bench.pixels(row, 8)) for row in range(1 + QUEUE)] + [
+        (5, 20, bench.pixels(40, 8))]
+    assert (bench.sent, bench.dropped) == (6, 5)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_random_rows(seed):
+    chance = random.Random(seed)
+    bench  = Bench(vector=chance.choice([8, 16]), stall=chance.choice([0, 0.4]),
+                   read_stall=chance.choice([0, 0.8]), seed=seed)
+    script, wanted = [], []
+    for _ in range(8):
+        settings = {"enable": chance.random() < 0.9, "layer": chance.choice([5, 6]),
+                    "x0": chance.randrange(30), "y0": chance.randrange(8),
+                    "width": chance.randrange(60), "height": chance.randrange(20),
+                    "decimate_log2": chance.randrange(4)}
+        layer, row, base, width = (chance.choice([5, 6]), chance.randrange(20),
+                                   chance.randrange(200), chance.randrange(1, 50))
+        script += [settings, (layer, row, base, width), 400]
+        rows    = range(settings["y0"], settings["y0"] + settings["height"],
+                        1 << settings["decimate_log2"])
+        sent    = bench.pixels(base, width)[settings["x0"]:settings["x0"] + settings["width"]][
+            ::1 << settings["decimate_log2"]]
+        if settings["enable"] and layer == settings["layer"] and row in rows and sent:
+            wanted.append((layer, row, sent))
+    bench.run(script)
+    assert bench.rows == wanted
+    assert bench.dropped == 0
+    assert (bench.causes[Cause.CONFLICT] > 0) == (bench.read_stall > 0 and bool(wanted))
