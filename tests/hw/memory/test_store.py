@@ -1,0 +1,234 @@
+# amaranth: UnusedElaboratable=no
+import random
+from collections import Counter
+
+import pytest
+from amaranth.sim import Simulator
+
+from hw.config import TINY
+from hw.isa import FORMS, Cause, Error, Opcode, Traffic
+from hw.memory.store import StoreEngine
+from tests.hw.memory.models import AxiMemory
+
+V    = TINY.vector
+LAST = TINY.offchip_words - 1
+
+
+def store(**fields):
+    return FORMS[Opcode.STORE].const({"opcode": Opcode.STORE, "traffic": Traffic.SPILL, **fields})
+
+
+def word_of(address):
+    """Contents of on-chip memory at ``address``."""
+    return random.Random(~address).getrandbits(8 * V)
+
+
+class Bench:
+    """Everything around the engine: on-chip memory and AXI with stalls, and a log."""
+
+    def __init__(self, *, stall=0.0, conflicts=0.0, latency=5, fails=(), window=8, outstanding=4,
+                 buffer=8):
+        self.dut       = StoreEngine(config=TINY, window=window, outstanding=outstanding,
+                                     buffer=buffer)
+        self.memory    = AxiMemory(vector=V, stall=stall, latency=latency, fails=fails)
+        self.conflicts = conflicts
+        self.causes    = Counter()
+        self.retired   = 0
+        self.ended     = 0
+        self.reads     = 0
+
+    async def program(self, ctx, instructions):
+        port = self.dut.engine
+        for instruction in instructions:
+            ctx.set(port.i.p.store, instruction)
+            ctx.set(port.i.valid, 1)
+            while True:
+                _, _, ready, cause, ended = await ctx.tick().sample(
+                    port.i.ready, port.cause, self.dut.frame_ended)
+                self.causes[Cause(cause)] += 1
+                self.ended += ended
+                assert not ended or ready
+                if ready:
+                    break
+            self.retired += 1
+            ctx.set(port.i.valid, 0)
+            for _ in range(random.randrange(3)):
+                await ctx.tick()
+
+    async def onchip(self, ctx):
+        r, pipe = self.dut.r, [None, None]
+        while True:
+            ready = random.random() >= self.conflicts
+            ctx.set(r.address.ready, ready)
+            ctx.set(r.data_valid, pipe[1] is not None)
+            ctx.set(r.data, 0xBAD if pipe[1] is None else word_of(pipe[1]))
+            _, _, valid, address = await ctx.tick().sample(r.address.valid, r.address.p)
+            accepted = valid and ready
+            self.reads += accepted
+            pipe = [address if accepted else None, pipe[0]]
+
+    def run(self, instructions, *, then=None, deadline=1e-4, drain=True):
+        async def program(ctx):
+            await self.program(ctx, instructions)
+
+        async def memory(ctx):
+            await self.memory.write_side(ctx, self.dut.axi)
+
+        async def watchdog(ctx):
+            await ctx.delay(deadline)
+            raise TimeoutError("the engine did not finish")
+
+        sim = Simulator(self.dut)
+        sim.add_clock(1e-8)
+        sim.add_testbench(program, background=not drain)
+        if then is not None:
+            sim.add_testbench(then)
+        for testbench in (self.onchip, memory, watchdog):
+            sim.add_testbench(testbench, background=True)
+        sim.run()
+
+
+def test_copies_from_onchip_memory():
+    bench = Bench()
+    bench.run([store(offchip=5 * V, beats=20, base=100, frame_end=1), store(offchip=0, beats=1)])
+    assert bench.memory.words == {**{5 + k: word_of(100 + k) for k in range(20)}, 0: word_of(0)}
+    assert bench.memory.writes == [(5 * V, 3), (8 * V, 8), (16 * V, 8), (24 * V, 1), (0, 1)]
+    assert bench.ended == 1
+
+
+def test_one_beat_per_cycle_and_causes_add_up():
+    bench = Bench(latency=3)
+    bench.run([store(offchip=0, beats=32)])
+    assert bench.causes[Cause.ISSUE] == 32
+    assert bench.causes[Cause.CONFLICT] == 0
+    # Idle, check, request, the memory's 2 cycles, the buffer's 2; and retire.
+    assert bench.causes[Cause.FILL_DRAIN] == 8
+    # The model answers 3 + 1 cycles after the last beat, and one more sees all acknowledged.
+    assert bench.causes[Cause.BACKPRESSURE] == 5
+
+
+def test_refused_reads_are_conflicts():
+    random.seed(2)
+    bench = Bench(conflicts=0.7)
+    bench.run([store(offchip=0, beats=64)])
+    assert bench.causes[Cause.CONFLICT] > 64
+    assert bench.causes[Cause.ISSUE] == 64
+
+
+def test_refused_data_is_backpressure():
+    random.seed(2)
+    bench = Bench(stall=0.7)
+    bench.run([store(offchip=0, beats=64)])
+    assert bench.causes[Cause.BACKPRESSURE] > 64
+    assert bench.causes[Cause.CONFLICT] == 0
+
+
+@pytest.mark.parametrize("buffer", [2, 8])
+@pytest.mark.parametrize("conflicts", [0.0, 0.5])
+@pytest.mark.parametrize("stall", [0.0, 0.5])
+def test_random_programs(stall, conflicts, buffer):
+    random.seed(11)
+    bench    = Bench(stall=stall, conflicts=conflicts, buffer=buffer)
+    expected = {}
+    beats    = Counter()
+    program  = []
+    seen     = {}
+    for _ in range(20):
+        start, count, base = random.randrange(500), random.randint(1, 40), random.randrange(1000)
+        traffic = random.choice([Traffic.SPILL, Traffic.MASK, Traffic.ALPHA])
+        beats[traffic] += count
+        program.append(store(offchip=start * V, beats=count, base=base, traffic=traffic))
+        expected.update({start + k: word_of(base + k) for k in range(count)})
+
+    async def read_counters(ctx):
+        while bench.retired < len(program):
+            await ctx.tick()
+        await ctx.tick().repeat(3)
+        seen.update({kind: ctx.get(bench.dut.bytes[kind.value]) for kind in Traffic})
+        assert ctx.get(bench.dut.bursts) == len(bench.memory.writes)
+        assert ctx.get(bench.dut.idle)
+
+    bench.run(program, then=read_counters, deadline=1e-3)
+    assert bench.memory.words == expected
+    assert seen == {kind: beats[kind] * V for kind in Traffic}
+    assert bench.causes[Cause.ISSUE] == beats.total() == bench.reads
+
+
+@pytest.mark.parametrize("outstanding", [1, 2])
+def test_no_more_bursts_than_allowed(outstanding):
+    bench = Bench(latency=40, outstanding=outstanding)
+    bench.run([store(offchip=0, beats=64)])
+    assert bench.memory.most_outstanding == outstanding
+
+
+@pytest.mark.parametrize("fields", [
+    {"beats": 0},
+    {"beats": 1, "offchip": 4},
+    {"beats": 2, "offchip": LAST * V},
+    {"beats": 1, "offchip": TINY.offchip_bytes},
+    {"beats": 1, "offchip": 0xFFFFFFF8},
+    {"beats": 2, "base": TINY.onchip_words - 1},
+])
+def test_bad_address_stops_before_any_access(fields):
+    bench = Bench()
+
+    async def watch(ctx):
+        await ctx.tick().repeat(30)
+        assert ctx.get(bench.dut.engine.error) == Error.BAD_ADDRESS
+
+    bench.run([store(**fields)], then=watch, drain=False)
+    assert bench.memory.writes == []
+    assert bench.reads == bench.retired == 0
+
+
+@pytest.mark.parametrize("fields", [
+    {"beats": 1, "offchip": LAST * V}, {"beats": 2, "base": TINY.onchip_words - 2}])
+def test_last_legal_address(fields):
+    bench = Bench()
+    bench.run([store(**fields)])
+    assert bench.retired == 1
+
+
+def test_write_error_never_retires():
+    bench = Bench(fails=[10])
+
+    async def watch(ctx):
+        await ctx.tick().repeat(200)
+        assert ctx.get(bench.dut.engine.error) == Error.AXI_WRITE
+
+    bench.run([store(offchip=0, beats=16)], then=watch, drain=False)
+    assert bench.retired == 0
+
+
+@pytest.mark.parametrize("when", range(1, 60, 3))
+@pytest.mark.parametrize("stall", [0.0, 0.5])
+def test_abort_completes_what_was_announced(stall, when):
+    """The model checks that no beat on offer changes; nothing but the program's data is written."""
+    random.seed(when)
+    bench = Bench(stall=stall, conflicts=0.3)
+
+    async def abort(ctx):
+        await ctx.tick().repeat(when)
+        ctx.set(bench.dut.abort, 1)
+        await ctx.tick()
+        announced, asked = len(bench.memory.writes), bench.reads
+        await ctx.tick().until(bench.dut.idle)
+        assert bench.reads == asked
+        assert len(bench.memory.writes) <= announced + 1
+        await ctx.tick().repeat(30)
+        assert ctx.get(bench.dut.idle)
+
+    bench.run([store(offchip=0, beats=400)], then=abort, drain=False)
+    assert bench.memory.words == {k: word_of(k) for k in range(len(bench.memory.words))}
+    assert bench.retired == 0
+
+
+@pytest.mark.parametrize(("parameters", "message"), [
+    ({"window": 3}, r"^Window must be a power of two of at least 2, not 3$"),
+    ({"window": 512}, r"^Window of 512 beats of 8 bytes must not exceed 256 beats or 4096 bytes$"),
+    ({"outstanding": 0}, r"^Outstanding bursts must be positive, not 0$"),
+    ({"buffer": 1}, r"^Buffer must hold at least 2 vectors, not 1$"),
+])
+def test_wrong_parameters(parameters, message):
+    with pytest.raises(ValueError, match=message):
+        StoreEngine(config=TINY, **parameters)
