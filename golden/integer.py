@@ -17,7 +17,7 @@ from golden.errors import InputError
 from golden.networks import check_shape
 
 __all__ = ["Add", "Concat", "Conv", "Gate", "Input", "IntegerGraph", "Lookup", "MaxPool", "Tensor",
-           "UNITS", "Upsample", "float_mask", "load", "macs", "resize", "run", "save"]
+           "UNITS", "Upsample", "execute", "float_mask", "load", "macs", "resize", "run", "save"]
 
 UNITS = ("encoder", "attention", "decoder")     # of figure 10
 

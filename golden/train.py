@@ -25,11 +25,11 @@ from golden import busi
 from golden.errors import InputError
 from golden.integer import float_mask, resize, run
 from golden.metrics import binary, dice, iou, pixel_agreement
-from golden.models import MODELS, load_float, load_graph, save_trained, seeded, weights_path
+from golden.models import MODELS, load_float, load_graph, save_trained, weights_path
 from golden.phantom import phantom
 from golden.quantize import quantize
 
-__all__ = ["bce_dice", "evaluate", "export", "fit"]
+__all__ = ["bce_dice", "evaluate", "export", "fit", "fresh"]
 
 # Seeds below a million are never trained on: `phantom:7` is always a fair test.
 TRAIN_SEEDS = 1_000_000
@@ -58,6 +58,19 @@ def bce_dice(logit_N1HW, truth_N1HW):
     overlap = 2 * (p_N1HW * truth_N1HW).sum() + 1
     return (F.binary_cross_entropy_with_logits(logit_N1HW, truth_N1HW)
             + 1 - overlap / (p_N1HW.sum() + truth_N1HW.sum() + 1))
+
+
+@torch.no_grad()
+def fresh(width, seed=0):
+    """The network to start from: He weights, no biases, masks undecided."""
+    torch.manual_seed(seed)
+    network = MODELS["elec4848"](width=width)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            module.bias.zero_()
+    network.final.weight.mul_(0.1)
+    return network
 
 
 def fit(network, schedule, checkpoint, *, folder=None):
@@ -248,7 +261,7 @@ def main(arguments=None):
 
 def _execute(options):
     if options.command == "fit":
-        network = seeded("elec4848", options.width)
+        network = fresh(options.width, options.seed)
         if options.start is not None:
             network.load_state_dict(torch.load(options.start, weights_only=True))
         schedule = Schedule(minutes=options.minutes, frame=options.frame, crop=options.crop,

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from golden import models, train
-from golden.models import load_float, load_graph, seeded
+from golden.models import load_float, load_graph
 
 
 def test_bce_dice_by_hand():
@@ -40,7 +40,7 @@ def test_fit_export_and_evaluate(tmp_path, monkeypatch, capsys):
     assert train.main(["fit", *common, "--minutes", "0.03", "--frame", "64", "--crop", "32",
                        "--phantoms", "8"]) == 0
     trained = torch.load(checkpoint, weights_only=True)
-    assert not torch.equal(trained["final.weight"], seeded("elec4848", 2).final.weight)
+    assert not torch.equal(trained["final.weight"], train.fresh(2).final.weight)
     assert train.main(["export", *common]) == 0
     assert train.main(["evaluate", "--width", "2", "--size", "32"]) == 0
     assert "phantoms (2): dice float " in capsys.readouterr().out
