@@ -38,7 +38,7 @@ class StoreEngine(wiring.Component):
     outstanding : int
         Bursts announced and not yet acknowledged.
     buffer : int
-        Vectors; 8 suffice for full rate.
+        Vectors, 4 at least; 8 suffice for full rate.
     id_width : int
 
     Members
@@ -63,8 +63,8 @@ class StoreEngine(wiring.Component):
                              f"256 beats or {PAGE_BYTES} bytes")
         if outstanding < 1:
             raise ValueError(f"Outstanding bursts must be positive, not {outstanding!r}")
-        if buffer < 2:
-            raise ValueError(f"Buffer must hold at least 2 vectors, not {buffer!r}")
+        if buffer < 4:
+            raise ValueError(f"Buffer must hold at least 4 vectors, not {buffer!r}")
         self.config      = config
         self.window      = window
         self.outstanding = outstanding
