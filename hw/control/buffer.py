@@ -34,7 +34,8 @@ class InstructionBuffer(wiring.Component):
 
     Each row is reserved before it is filled, so that an instruction on its way always has room. An
     instruction is offered at the earliest two cycles after it was written and one after its
-    receiver became ready; all receivers together take at most one per cycle.
+    receiver became ready; all receivers together take at most one per cycle, one of them at most
+    every other cycle.
 
     Parameters
     ----------

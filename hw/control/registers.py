@@ -145,9 +145,9 @@ class ControlRegisters(wiring.Component):
             m.d.sync += bus.rvalid.eq(0)
         with m.FSM():
             with m.State("Idle"):
-                m.d.comb += bus.arready.eq(~bus.rvalid)
+                m.d.comb += bus.arready.eq(bus.arvalid & ~bus.rvalid)
                 m.d.sync += read_word.eq(bus.araddr[2:])
-                with m.If(bus.arvalid & bus.arready):
+                with m.If(bus.arready):
                     m.next = "Answer"
                     with m.If(bus.araddr[2:] == Register.COUNTER_LO >> 2):
                         m.d.comb += self.counter_sample.eq(1)

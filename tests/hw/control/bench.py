@@ -51,12 +51,13 @@ class World:
     ``work(engine, bits)`` gives the causes of the cycles that an instruction takes; it may give
     an :class:`Error` instead of the last one, and the instruction then never retires. Off-chip
     memory answers after ``latency()`` cycles, in order, with an error at addresses in
-    ``broken``.
+    ``broken``. ``started`` and ``retired`` tell what happened since the last reset.
     """
 
     def __init__(self, dut, words, *, work, latency=lambda: 3, broken=()):
         self.dut, self.words, self.work, self.latency = dut, words, work, latency
-        self.broken = set(broken)
+        self.broken = broken
+        self.linger = 0            # cycles that `idle` stays low after the last retirement
         self.reset()
 
     def reset(self):
@@ -66,7 +67,6 @@ class World:
         self.cycle   = 0
         self._work   = {engine: None for engine in Engine}
         self._queue  = deque()                             # (due cycle, address)
-        self.aborted = 0                                   # answers swallowed
 
     async def run(self, ctx):
         dut   = self.dut
@@ -94,7 +94,7 @@ class World:
                     ctx.set(port.cause, Cause.CONFLICT)    # must be ignored
                     ctx.set(port.error, Error.NONE)
 
-            answering = self._queue and self._queue[0][0] <= self.cycle
+            answering = bool(self._queue) and self._queue[0][0] <= self.cycle
             if answering:
                 address = self._queue[0][1]
                 ctx.set(dut.fetch_answer.valid, not abort)
@@ -103,7 +103,7 @@ class World:
             else:
                 ctx.set(dut.fetch_answer.valid, 0)
             ctx.set(dut.fetch_request.ready, not abort and len(self._queue) < 6)
-            ctx.set(dut.idle, not self._queue)
+            ctx.set(dut.idle, not self.busy)
 
             requested, address = ctx.get(dut.fetch_request.valid), ctx.get(
                 dut.fetch_request.payload)
@@ -121,19 +121,22 @@ class World:
                 continue
             if answering:
                 self._queue.popleft()
-                self.aborted += abort
             if taken:
                 assert address % 32 == 0
                 self._queue.append((self.cycle + self.latency(), address))
-            for engine, port in ports:
-                causes = self._work[engine]
+            for engine, causes in self._work.items():
                 if engine in finish:
-                    self.retired.append((self.cycle, engine, self.started_bits(engine)))
+                    self.retired.append((self.cycle, engine, self._started_bits(engine)))
                     self._work[engine] = None
                 elif causes and not isinstance(causes[0], Error):
                     causes.popleft()
 
-    def started_bits(self, engine):
+    @property
+    def busy(self):
+        last = self.retired[-1][0] if self.retired else 0
+        return bool(self._queue) or self.cycle < last + self.linger
+
+    def _started_bits(self, engine):
         return [bits for _, other, bits in self.started if other == engine][-1]
 
 

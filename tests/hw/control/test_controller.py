@@ -1,6 +1,5 @@
 # amaranth: UnusedElaboratable=no
 import random
-import re
 
 import pytest
 from amaranth.sim import Simulator
@@ -138,7 +137,7 @@ def test_random_programs_in_order_and_every_cycle_charged(seed):
             for layer in range(1, 4):
                 mine = [(start, end) for (start, _, bits), (end, _, _) in zip(
                             [s for s in world.started if s[1] == engine],
-                            [r for r in world.retired if r[1] == engine])
+                            [r for r in world.retired if r[1] == engine], strict=True)
                         if bits >> 4 & 0xFF == layer]
                 if mine:
                     found = [await host.counter(Counter.LAYER, engine, layer, field)
@@ -205,41 +204,143 @@ FAILURES = {
 }
 
 
-@pytest.mark.parametrize("name", FAILURES)
-def test_failure_is_reported_and_the_next_run_is_good(name):
-    error, engine, trouble, settings = FAILURES[name]
+async def check_good_run(ctx, host, world):
+    status = await host.run()
+    assert (status.done, status.busy, status.stopped) == (1, 0, 0)
+    assert (status.error, status.engine) == (Error.NONE, 0)
+    assert ctx.get(host.dut.abort) == 0
+    assert [(engine, bits >> 12 & 0xFFF) for _, engine, bits in world.started] == [
+        (Engine.LOAD_ENCODER, 0), (Engine.LOAD_ENCODER, 1),
+        (Engine.ENCODER_FILL, 0), (Engine.ENCODER_FILL, 1)]
+    assert await host.counter(Counter.RETIRED, Engine.ENCODER_FILL) == 2
+
+
+def test_every_failure_is_reported_and_the_next_run_is_good():
     dut   = CentralController(TINY)
     good  = program(STREAMS, BASE)
-    world = World(dut, trouble.get("words", good), work=trouble.get("work", quick),
-                  broken=trouble.get("broken", ()), latency=lambda: 12)
+    world = World(dut, good, work=quick, latency=lambda: 12)
 
     async def bench(ctx):
         host = Host(ctx, dut)
-        await host.bus.write(Register.PROGRAM_BASE, BASE)
-        await host.bus.write(Register.IRQ_ENABLE, 2)
-        for register, value in settings.items():
-            await host.bus.write(register, value)
-        await host.bus.write(Register.CONTROL, 1)
-        status = await host.finish()
-        assert (status.done, status.busy, status.stopped) == (1, 0, 0)
-        assert (status.error, status.engine) == (error, engine)
-        assert ctx.get(dut.abort) == 1
-        total = await host.counter(Counter.CYCLES)
-        assert total > 0
-        for other in Engine:
-            assert sum([await host.counter(Counter.CAUSE, other, c) for c in Cause]) == total
-        if error == Error.CYCLE_LIMIT:
-            assert 90 <= total < 95
+        for name, (error, engine, trouble, settings) in FAILURES.items():
+            world.words, world.work, world.broken = (trouble.get("words", good),
+                                                     trouble.get("work", quick),
+                                                     trouble.get("broken", ()))
+            await host.bus.write(Register.PROGRAM_BASE, BASE)
+            await host.bus.write(Register.IRQ_ENABLE, 2)
+            for register, value in settings.items():
+                await host.bus.write(register, value)
+            await host.bus.write(Register.CONTROL, 1)
+            status = await host.finish()
+            assert (status.done, status.busy, status.stopped) == (1, 0, 0), name
+            assert (status.error, status.engine) == (error, engine), name
+            assert ctx.get(dut.abort) == 1
+            assert not world.busy, name
 
-        world.words, world.work, world.broken = good, quick, set()
-        for register in settings:
-            await host.bus.write(register, 0)
+            # The ledger stays, and is complete.
+            total = await host.counter(Counter.CYCLES)
+            assert total > 0
+            for other in (Engine.LOAD_ENCODER, Engine.ENCODER_FILL, Engine.GATE):
+                causes = [await host.counter(Counter.CAUSE, other, cause) for cause in Cause]
+                assert sum(causes) == total, name
+            if error == Error.CYCLE_LIMIT:
+                assert 90 <= total < 95
+
+            world.words, world.work, world.broken = good, quick, ()
+            for register in settings:
+                await host.bus.write(register, 0)
+            await check_good_run(ctx, host, world)
+
+    simulate(dut, world, bench, deadline=1e-3)
+
+
+def test_lowest_engine_is_blamed():
+    dut   = CentralController(TINY)
+    words = program({engine: [instruction(engine)] for engine in Engine}, BASE)
+    world = World(dut, words, latency=lambda: 0, work=lambda engine, bits: (
+        [Cause.ISSUE] * 60 if engine < Engine.ENCODER_CONV
+        else [Cause.ISSUE] * (60 - 3 * engine) + [Error.BAD_ADDRESS]))
+
+    async def bench(ctx):
+        host   = Host(ctx, dut)
         status = await host.run()
-        assert (status.done, status.error, status.engine) == (1, Error.NONE, 0)
-        assert ctx.get(dut.abort) == 0
-        assert [(e, bits >> 12 & 0xFFF) for _, e, bits in world.started] == [
-            (Engine.LOAD_ENCODER, 0), (Engine.LOAD_ENCODER, 1),
-            (Engine.ENCODER_FILL, 0), (Engine.ENCODER_FILL, 1)]
-        assert await host.counter(Counter.RETIRED, Engine.ENCODER_FILL) == 2
+        assert (status.error, status.engine) == (Error.BAD_ADDRESS, max(Engine))
+        world.work = lambda engine, bits: [Cause.ISSUE] * (90 - engine) + [
+            Error.BAD_ADDRESS if engine == Engine.GATE else Cause.ISSUE] * 99
+        status = await host.run()
+        assert (status.error, status.engine) == (Error.BAD_ADDRESS, Engine.GATE)
 
     simulate(dut, world, bench)
+
+
+def test_host_stops_a_run_while_the_program_is_being_fetched():
+    dut   = CentralController(TINY)
+    world = World(dut, program(STREAMS, BASE), work=quick, latency=lambda: 25)
+
+    async def bench(ctx):
+        host = Host(ctx, dut)
+        for wait in (0, 9, 30, 60):
+            await host.start()
+            await host.bus.write(Register.CONTROL, 1)          # does nothing: already started
+            for _ in range(wait):
+                await ctx.tick()
+            busy = Status.from_bits(await host.bus.read(Register.STATUS))
+            assert (busy.busy, busy.done) == (1, 0)
+            await host.bus.write(Register.CONTROL, 2)
+            status = await host.finish()
+            assert (status.done, status.busy, status.stopped) == (1, 0, 1)
+            assert status.error == Error.NONE
+            assert not world.busy
+        await host.bus.write(Register.CONTROL, 2)              # does nothing: not started
+        await check_good_run(ctx, host, world)
+
+    simulate(dut, world, bench)
+
+
+def test_run_is_not_done_before_the_transfers_are():
+    dut   = CentralController(TINY)
+    world = World(dut, program(STREAMS, BASE), work=quick)
+    world.linger = 50
+
+    async def bench(ctx):
+        host = Host(ctx, dut)
+        await host.run()
+        assert await host.counter(Counter.CYCLES) >= world.retired[-1][0] + 45
+
+    simulate(dut, world, bench)
+
+
+def test_counters_pass_through():
+    dut   = CentralController(TINY, onchip_readers=2, onchip_writers=1)
+    world = World(dut, program(STREAMS, BASE), work=quick)
+
+    async def bench(ctx):
+        host = Host(ctx, dut)
+        ctx.set(dut.read_bytes[2], 1234)
+        ctx.set(dut.written_bytes[5], 4321)
+        ctx.set(dut.read_bursts, 12)
+        ctx.set(dut.written_bursts, 13)
+        ctx.set(dut.onchip_reads[1], 1)
+        ctx.set(dut.frame_ended, 1)
+        ctx.set(dut.monitor_dropped, 7)
+        await host.bus.write(Register.MONITOR_X0, 99)
+        assert ctx.get(dut.monitor.x0) == 99
+        assert await host.bus.read(Register.MONITOR_DROPPED) == 7
+        await host.run()
+        total = await host.counter(Counter.CYCLES)
+        assert await host.counter(Counter.READ_BYTES, 2) == 1234
+        assert await host.counter(Counter.WRITTEN_BYTES, 5) == 4321
+        assert await host.counter(Counter.BURSTS, 0) == 12
+        assert await host.counter(Counter.BURSTS, 1) == 13
+        assert await host.counter(Counter.ONCHIP_READS, 0) == 0
+        assert await host.counter(Counter.ONCHIP_READS, 1) == total
+        assert await host.counter(Counter.FRAMES, 0) == 0
+        assert await host.counter(Counter.FRAMES, 1) == total
+        assert await host.counter(Counter.FRAME_ENDED, 5) == 5
+
+    simulate(dut, world, bench)
+
+
+def test_config_must_be_one():
+    with pytest.raises(ValueError, match="^Controller config must be a Config, not 'tiny'$"):
+        CentralController("tiny")

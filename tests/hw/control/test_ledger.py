@@ -1,0 +1,222 @@
+# amaranth: UnusedElaboratable=no
+import random
+
+import pytest
+from amaranth.sim import Simulator
+
+from hw.control.counters import LEDGER_ENGINES, Counter, LayerField, counter_index
+from hw.control.layers import LayerLedger
+from hw.control.ledger import Ledger
+from hw.isa import Cause, Engine, Traffic
+
+
+def simulate(dut, *benches):
+    sim = Simulator(dut)
+    sim.add_clock(1e-8)
+    for bench in benches:
+        sim.add_testbench(bench)
+    sim.run()
+
+
+async def look(ctx, dut, number):
+    ctx.set(dut.select, number)
+    ctx.set(dut.sample, 1)
+    await ctx.tick()
+    ctx.set(dut.sample, 0)
+    ctx.set(dut.select, 0)
+    for _ in range(100):
+        if ctx.get(dut.sampled):
+            return ctx.get(dut.value)
+        await ctx.tick()
+    raise TimeoutError(f"counter {number:#x}")
+
+
+async def clear(ctx, dut):
+    ctx.set(dut.clear, 1)
+    await ctx.tick()
+    ctx.set(dut.clear, 0)
+
+
+def records(activity, layer):
+    """What :class:`LayerLedger` must say about ``(offered, issued, retiring, layer)`` cycles."""
+    busy = issued = spent = done = 0
+    first = last = begun = None
+    for now, (offered, issue, retiring, which) in enumerate(activity):
+        if not offered:
+            continue
+        begun  = now if begun is None else begun
+        spent += 1
+        done  += issue
+        if retiring:
+            if (which if which < 64 else 0) == layer:
+                busy, issued, last = busy + spent, issued + done, now
+                first = begun if first is None else first
+            spent, done, begun = 0, 0, None
+    return busy, issued, first or 0, last or 0
+
+
+@pytest.mark.parametrize("pace", [0.9, 0.3])
+def test_layer_records(pace):
+    rng      = random.Random(str(pace))
+    activity = []
+    while len(activity) < 300:
+        layer = rng.choice([1, 1, 2, 63, 64, 200])
+        for last in [False] * (rng.randrange(8) if rng.random() > pace else 0) + [True]:
+            activity.append((1, rng.random() < 0.5, last, layer))
+        if rng.random() > pace:
+            activity += [(0, 1, 1, 1)] * rng.randrange(3)
+    dut = LayerLedger()
+
+    async def read(ctx, layer):
+        ctx.set(dut.read, 1)
+        ctx.set(dut.read_layer, layer)
+        await ctx.tick().until(dut.read_done)
+        ctx.set(dut.read, 0)
+        ctx.set(dut.read_layer, 5)
+        record = ctx.get(dut.record)
+        return record.busy, record.issued, record.first, record.last
+
+    async def bench(ctx):
+        for run in range(2):
+            await clear(ctx, dut)
+            for layer in (0, 1, 2, 63):
+                assert await read(ctx, layer) == (0, 0, 0, 0)
+            part = activity[:len(activity) // (run + 1)]
+            for now, (offered, issued, retiring, layer) in enumerate(part):
+                ctx.set(dut.now, now)
+                ctx.set(dut.offered, offered)
+                ctx.set(dut.issued, issued)
+                ctx.set(dut.retiring, retiring)
+                ctx.set(dut.layer, layer)
+                await ctx.tick()
+            ctx.set(dut.offered, 0)
+            for layer in (0, 1, 2, 3, 63):
+                assert await read(ctx, layer) == records(part, layer)
+
+    simulate(dut, bench)
+
+
+def test_layer_record_read_in_the_cycle_after_it_changed():
+    dut = LayerLedger()
+
+    async def bench(ctx):
+        ctx.set(dut.now, 9)
+        ctx.set(dut.offered, 1)
+        ctx.set(dut.retiring, 1)
+        ctx.set(dut.layer, 7)
+        ctx.set(dut.read, 1)
+        ctx.set(dut.read_layer, 7)
+        assert not ctx.get(dut.read_done)
+        await ctx.tick()
+        ctx.set(dut.offered, 0)
+        assert ctx.get(dut.read_done)
+        await ctx.tick()
+        assert ctx.get(dut.record.busy) == 1
+        assert ctx.get(dut.record.last) == 9
+
+    simulate(dut, bench)
+
+
+def test_every_counter():
+    dut    = Ledger(onchip_readers=3, onchip_writers=2)
+    rng    = random.Random(1)
+    cycles = 150
+    log    = {engine: [] for engine in Engine}
+    pulses = {"reads": [0] * 3, "writes": [0] * 2}
+    frames = {"frame_started": [], "frame_ended": []}
+
+    async def bench(ctx):
+        await clear(ctx, dut)
+        await ctx.tick()
+        for now in range(cycles + 20):
+            running = now < cycles
+            ctx.set(dut.running, running)
+            for engine in Engine:
+                entry = (rng.choice(list(Cause)), rng.random() < 0.3, rng.random() < 0.6,
+                         rng.randrange(4))
+                port = dut.activity[engine]
+                ctx.set(port, dict(zip(("cause", "retiring", "offered", "layer"), entry,
+                                       strict=True)))
+                if running:
+                    log[engine].append(entry)
+            for name, counts in pulses.items():
+                for index in range(len(counts)):
+                    pulse = rng.random() < 0.5
+                    ctx.set(getattr(dut, f"onchip_{name}")[index], pulse)
+                    counts[index] += pulse and running
+            for name, stamps in frames.items():
+                pulse = rng.random() < 0.6
+                ctx.set(getattr(dut, name), pulse)
+                if pulse and running:
+                    stamps.append(now)
+            await ctx.tick()
+        for index in range(len(Traffic)):
+            ctx.set(dut.read_bytes[index], 100 + index)
+            ctx.set(dut.written_bytes[index], 200 + index)
+        ctx.set(dut.read_bursts, 0x1_0000_0000)
+        ctx.set(dut.written_bursts, 8)
+
+        async def value(*which):
+            return await look(ctx, dut, counter_index(*which))
+
+        assert await value(Counter.CYCLES) == cycles == ctx.get(dut.cycles)
+        for engine in Engine:
+            found = [await value(Counter.CAUSE, engine, cause) for cause in Cause]
+            assert found == [sum(e[0] is cause for e in log[engine]) for cause in Cause]
+            assert sum(found) == cycles
+            assert await value(Counter.RETIRED, engine) == sum(e[1] for e in log[engine])
+        for engine in LEDGER_ENGINES:
+            activity = [(offered, cause is Cause.ISSUE, retiring, layer)
+                        for cause, retiring, offered, layer in log[engine]]
+            for layer in range(5):
+                found = [await value(Counter.LAYER, engine, layer, field) for field in LayerField]
+                assert tuple(found) == records(activity, layer)
+        for index in range(3):
+            assert await value(Counter.ONCHIP_READS, index) == pulses["reads"][index]
+        for index in range(2):
+            assert await value(Counter.ONCHIP_WRITES, index) == pulses["writes"][index]
+        assert await value(Counter.ONCHIP_WRITES, 2) == 0
+        for group, which, name in ((Counter.FRAME_STARTED, 0, "frame_started"),
+                                   (Counter.FRAME_ENDED, 1, "frame_ended")):
+            assert len(frames[name]) > 64
+            assert await value(Counter.FRAMES, which) == len(frames[name])
+            assert [await value(group, frame) for frame in (0, 1, 62, 63)] == [
+                frames[name][frame] for frame in (0, 1, 62, 63)]
+        for traffic in Traffic:
+            assert await value(Counter.READ_BYTES, traffic) == 100 + traffic.value
+            assert await value(Counter.WRITTEN_BYTES, traffic) == 200 + traffic.value
+        assert await value(Counter.BURSTS, 0) == 1 << 32
+        assert await value(Counter.BURSTS, 1) == 8
+        for number in (0x0001, 0x1007, 0x3FFF, 0x4040, 0xF000, 0xFFFF):
+            assert await look(ctx, dut, number) == 0
+
+        await clear(ctx, dut)
+        await ctx.tick()
+        for which in ((Counter.CYCLES,), (Counter.CAUSE, 0, Cause.ISSUE), (Counter.RETIRED, 0),
+                      (Counter.LAYER, Engine.GATE, 1, LayerField.BUSY), (Counter.FRAMES, 0),
+                      (Counter.FRAME_STARTED, 0), (Counter.ONCHIP_READS, 0)):
+            assert await value(*which) == 0
+
+    simulate(dut, bench)
+
+
+def test_sample_takes_three_cycles():
+    dut = Ledger(onchip_readers=0, onchip_writers=0)
+
+    async def bench(ctx):
+        for number in (counter_index(Counter.CYCLES),
+                       counter_index(Counter.LAYER, Engine.GATE, 1, LayerField.LAST)):
+            ctx.set(dut.select, number)
+            ctx.set(dut.sample, 1)
+            await ctx.tick()
+            ctx.set(dut.sample, 0)
+            assert [(await ctx.tick().sample(dut.sampled))[-1] for _ in range(4)] == [0, 0, 1, 0]
+
+    simulate(dut, bench)
+
+
+def test_ports_are_limited():
+    with pytest.raises(ValueError, match="^On-chip readers must be 0 to 16, not 17$"):
+        Ledger(onchip_readers=17, onchip_writers=1)
+    with pytest.raises(ValueError, match="^On-chip writers must be 0 to 16, not -1$"):
+        Ledger(onchip_readers=1, onchip_writers=-1)
