@@ -17,7 +17,11 @@ MEMORY = re.compile(r"^  reg (?:\[\d+:0\] )?(\\\S+ |\w+) \[(\d+):0\];$", re.MULT
 
 
 class _Emitter(rtlil.ModuleEmitter):
-    """Leaves memories that start with zeros without initial content."""
+    """Leaves memories that start with zeros without initial content, and struct fields, which
+    would be nine tenths of the text, without a name of their own."""
+
+    def emit_signal_fields(self):
+        pass
 
     def emit_memory(self, cell_idx, cell):
         if any(cell.init):
