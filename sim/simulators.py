@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -37,7 +37,8 @@ PORT       = re.compile(r"^\s*(?:input|output)\s+(?:(?:wire|reg|signed)\s+)*(?:\
                         re.MULTILINE)
 
 VERILATE = ["--cc", "--vpi", "--prefix", "Vtop", "--timescale", TIMESCALE, "-Wno-fatal",
-            "-Wno-lint", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--output-split", "20000"]
+            "-Wno-lint", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--output-split",
+            "20000"]
 CXX      = ["-std=gnu++20", "-march=native", "-fcoroutines", "-w", "-DVERILATOR=1",
             "-DVM_COVERAGE=0", "-DVM_SC=0", "-DVM_TIMING=0", "-DVM_TRACE=0", "-DVM_TRACE_FST=0",
             "-DVM_TRACE_VCD=0", "-DVM_TRACE_SAIF=0"]
@@ -53,6 +54,10 @@ class Build:
     top:       str
     folder:    Path
     seconds:   float
+
+    def including(self, seconds):
+        """The same build, after ``seconds`` altogether if it was made now."""
+        return replace(self, seconds=seconds) if self.seconds else self
 
 
 def build(simulator, verilog, *, top, sources=()):
@@ -79,11 +84,11 @@ def build(simulator, verilog, *, top, sources=()):
     return Build(simulator, top, folder, time.monotonic() - start)
 
 
-def run(built, bench, *, folder, plusargs=(), env=None, output=None):
+def run(built, bench, *, folder, plusargs=(), env=None, output=None, pass_fds=()):
     """Run the cocotb module ``bench``; every test in it must pass.
 
     ``folder`` becomes the working folder, and ``output`` takes what the simulator prints (None:
-    the terminal).
+    the terminal); ``pass_fds`` stay open in it.
 
     Raises
     ------
@@ -111,8 +116,8 @@ def run(built, bench, *, folder, plusargs=(), env=None, output=None):
                                                   cocotb_tools.config.pygpi_entry_point()]),
         **{name: str(value) for name, value in (env or {}).items()},
     }
-    code = subprocess.run(command, cwd=folder, env=environment, stdout=output, check=False,
-                          stderr=None if output is None else subprocess.STDOUT).returncode
+    code = subprocess.run(command, cwd=folder, env=environment, check=False, pass_fds=pass_fds,
+                          stdout=output, stderr=output and subprocess.STDOUT).returncode
     if not results.exists():
         raise SimulationError(f"{built.simulator.capitalize()} ended with exit code {code} and "
                               f"without results while running {bench}")

@@ -1,0 +1,102 @@
+"""Inside the simulator: one run of the machine, from a job file to a result file.
+
+Python sleeps while the machine works. It wakes when the interrupt rises, and about once a second to
+tell how far it is. Everything large moves by backdoor: the off-chip memory reads its image from a
+file and writes the masks to one.
+"""
+
+import json
+import os
+import time
+from pathlib import Path
+
+import cocotb
+from cocotb.clock import Clock
+from cocotb.triggers import ClockCycles, First, RisingEdge, Timer
+
+from hw.control.regmap import Control, Interrupt, Register, Status
+from sim.axi_lite import AxiLiteManager
+
+PERIOD_NS    = 10
+WAKE_SECONDS = 1.0
+GRACE        = 1_000_000        # cycles beyond its own limit that the machine may take to stop
+COUNTERS     = ("read_bytes", "written_bytes", "row_hits", "row_misses", "refresh_cycles",
+                "busy_cycles")
+
+
+@cocotb.test()
+async def run_job(dut):
+    job    = json.loads(Path(os.environ["ATTUNE_JOB"]).read_text())
+    report = Progress(os.environ.get("ATTUNE_PROGRESS"))
+    if job["clock"]:
+        Clock(dut.clk, PERIOD_NS, unit="ns").start()
+    host = AxiLiteManager(dut, "control")
+    for port in (dut.load, dut.dump, dut.dump_first, dut.dump_count):
+        port.value = 0
+    dut.monitor__tready.value = 1
+    dut.rst.value = 1
+    await ClockCycles(dut.clk, 4)
+    dut.rst.value = 0
+    dut.load.value = 1
+    await ClockCycles(dut.clk, 4)
+
+    start = time.monotonic()
+    await host.write(Register.IRQ_ENABLE, bits(Interrupt, done=1))
+    await host.write(Register.PROGRAM_BASE, job["program_base"])
+    await host.write(Register.CYCLE_LIMIT_LO, job["cycle_limit"] & 0xFFFFFFFF)
+    await host.write(Register.CYCLE_LIMIT_HI, job["cycle_limit"] >> 32)
+    await host.write(Register.STALL_LIMIT, job["stall_limit"])
+    await host.write(Register.CONTROL, bits(Control, start=1))
+    stopped = await interrupt(dut, report, job["cycle_limit"] + GRACE)
+    wall    = time.monotonic() - start
+
+    status = Status.from_bits(await host.read(Register.STATUS))
+    result = {
+        "stopped":  stopped,
+        "error":    status.error.value,
+        "engine":   status.engine.value,
+        "wall_s":   wall,
+        "counters": {},
+        "offchip":  {name: dut[name].value.to_unsigned() for name in COUNTERS},
+    }
+    for select in job["counters"]:
+        await host.write(Register.COUNTER_SELECT, select)
+        low  = await host.read(Register.COUNTER_LO)
+        high = await host.read(Register.COUNTER_HI)
+        result["counters"][select] = high << 32 | low
+    dut.dump_first.value = job["dump_first"]
+    dut.dump_count.value = job["dump_count"]
+    dut.dump.value = 1
+    await ClockCycles(dut.clk, 4)
+    Path(job["result"]).write_text(json.dumps(result))
+
+
+async def interrupt(dut, report, limit):
+    """Wait for the interrupt; False if it does not come within ``limit`` cycles."""
+    cycles, step, woken = 0, 2000, time.monotonic()
+    rising = RisingEdge(dut.irq)
+    while cycles < limit:
+        timer = Timer(step * PERIOD_NS, unit="ns")
+        if await First(rising, timer) is not timer:
+            return True
+        cycles += step
+        seconds, woken = time.monotonic() - woken, time.monotonic()
+        report(cycles)
+        step = max(100, min(int(step * WAKE_SECONDS / max(seconds, 1e-3)), 8 * step))
+    return False
+
+
+class Progress:
+    """Tells the parent process how many cycles are done, one number per line."""
+
+    def __init__(self, descriptor):
+        self._descriptor = None if descriptor is None else int(descriptor)
+
+    def __call__(self, cycles):
+        if self._descriptor is not None:
+            os.write(self._descriptor, f"{cycles}\n".encode())
+
+
+def bits(layout, **fields):
+    """A register's value."""
+    return layout.const(fields).as_bits()

@@ -1,0 +1,37 @@
+"""The performance counters that a run reads, by name instead of number."""
+
+from hw.control.counters import FRAME_STAMPS, Counter, LayerField, counter_index
+from hw.isa import Cause, Engine, Traffic
+
+__all__ = ["ONCHIP_PORTS", "ledger_engine", "selectors"]
+
+ONCHIP_PORTS = 16
+CONV_OF      = {"encoder": Engine.ENCODER_CONV, "attention": Engine.ATTENTION_CONV,
+                "decoder": Engine.DECODER_CONV}
+
+
+def ledger_engine(layer):
+    """The engine whose ledger has the cycles of ``layer``; None for what is made while filling."""
+    if layer.macs:
+        return CONV_OF[layer.unit]
+    return Engine.GATE if layer.unit == "attention" else None
+
+
+def selectors(layers, frames):
+    """``(counter, *indices) -> COUNTER_SELECT`` of everything that a report needs."""
+    stamps = range(min(frames, FRAME_STAMPS))
+    wanted = [
+        (Counter.CYCLES,),
+        *((Counter.CAUSE, engine, cause) for engine in Engine for cause in Cause),
+        *((Counter.RETIRED, engine) for engine in Engine),
+        *((Counter.LAYER, ledger_engine(layer), layer.id, field)
+          for layer in layers if ledger_engine(layer) is not None for field in LayerField),
+        *((Counter.FRAME_STARTED, frame) for frame in stamps),
+        *((Counter.FRAME_ENDED, frame) for frame in stamps),
+        *((Counter.READ_BYTES, traffic) for traffic in Traffic),
+        *((Counter.WRITTEN_BYTES, traffic) for traffic in Traffic),
+        *((Counter.BURSTS, direction) for direction in (0, 1)),
+        *((Counter.ONCHIP_READS, port) for port in range(ONCHIP_PORTS)),
+        *((Counter.ONCHIP_WRITES, port) for port in range(ONCHIP_PORTS)),
+    ]
+    return {key: counter_index(*key) for key in wanted}

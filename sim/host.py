@@ -1,0 +1,218 @@
+"""The host: one way to drive every engine that can run a network.
+
+``load`` hands over the frames, ``start`` sets the engine off, ``wait`` blocks until it is done,
+``read_back`` returns per frame the tensors that can be seen (always the mask), uint8 C x H x W by
+name, and ``counters`` what was counted. :class:`GoldenEngine` is the integer model;
+:class:`RtlEngine` is the chip under a simulator.
+"""
+
+import json
+import os
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+
+from golden import integer
+from hw.isa import Engine, Error
+from sim.counters import selectors
+from sim.errors import SimulationError
+from sim.simulators import run
+from sim.taps import read_tensors
+
+__all__ = ["GoldenEngine", "RtlEngine"]
+
+BENCH        = "sim.bench_run"
+CLOCK_PERIOD = 10_000       # picoseconds; sim/verilator_main.cpp makes it
+
+
+class GoldenEngine:
+    """The golden integer model; it shows every tensor and counts nothing."""
+
+    def __init__(self, graph):
+        self._graph = graph
+
+    def load(self, frames):
+        self._frames = frames
+
+    def start(self):
+        self._values = []
+
+    def wait(self):
+        self._values = [integer.run(self._graph, frame) for frame in self._frames]
+
+    def read_back(self):
+        return [{name: tensor.numpy() for name, tensor in values.items()}
+                for values in self._values]
+
+    def counters(self):
+        return {}
+
+
+class RtlEngine:
+    """The chip and its off-chip memory, under Verilator or Icarus.
+
+    Parameters
+    ----------
+    program : hw.compiler.Program
+    config : hw.config.Config
+    built : sim.simulators.Build
+        Of :class:`sim.top.SimTop` for ``config``.
+    folder : Path
+        Where image, log and dumps go.
+    taps : bool
+        Record, and read back, every tensor of the program's layers.
+    cycle_limit : int
+        The machine stops after as many cycles; None: four times the compiler's estimate.
+    stall_limit : int
+        The machine stops after as many cycles without progress; 0: its default.
+    progress : callable
+        Called with the number of cycles done, about once a second.
+    """
+
+    def __init__(self, program, config, built, folder, *, taps=False, cycle_limit=None,
+                 stall_limit=0, progress=lambda cycles: None):
+        self._program, self._config, self._built = program, config, built
+        self._folder      = Path(folder)
+        self._taps        = taps
+        self._cycle_limit = cycle_limit or 4 * program.estimated_cycles + 1_000_000
+        self._stall_limit = stall_limit
+        self._progress    = progress
+        self._selectors   = selectors(program.layers, program.frames)
+        self._result      = None
+        self._done        = None
+
+    def load(self, frames):
+        """Write the off-chip image with the frames in place."""
+        program = self._program
+        if len(frames) != program.frames:
+            raise SimulationError(f"The program runs {program.frames} frames, not {len(frames)}")
+        image = bytearray(program.image)
+        for index, frame in enumerate(frames):
+            blob = program.pack_frame(frame)
+            end  = program.frame_address(index) + len(blob)
+            image.extend(bytes(max(0, end - len(image))))
+            image[program.frame_address(index):end] = blob
+        if len(image) > self._config.offchip_bytes:
+            raise SimulationError(f"Program and frames need {len(image)} bytes, and off-chip "
+                                  f"memory has {self._config.offchip_bytes}; run fewer frames")
+        image.extend(bytes(-len(image) % self._config.vector))
+        (self._folder / "image.bin").write_bytes(image)
+
+    def start(self):
+        """Launch the simulator."""
+        program, vector = self._program, self._config.vector
+        job = {
+            "clock":        self._built.simulator != "verilator",
+            "program_base": program.program_base,
+            "cycle_limit":  self._cycle_limit,
+            "stall_limit":  self._stall_limit,
+            "counters":     list(self._selectors.values()),
+            "dump_first":   program.mask_address(0) // vector,
+            "dump_count":   -(-program.frames * program.mask_bytes // vector),
+            "result":       str(self._folder / "result.json"),
+        }
+        (self._folder / "job.json").write_text(json.dumps(job))
+        self._failure = None
+        self._thread  = threading.Thread(target=self._simulate, daemon=True)
+        self._thread.start()
+
+    def wait(self):
+        """Block until the interrupt, and raise what went wrong.
+
+        Raises
+        ------
+        SimulationError
+            If the simulator fails, or the machine stops itself; the message names the error and
+            the engine.
+        """
+        while self._thread.is_alive():
+            self._thread.join(0.2)      # so that Ctrl-C gets through
+        if self._failure is not None:
+            raise self._failure
+        result = json.loads((self._folder / "result.json").read_text())
+        by_select      = {int(select): value for select, value in result["counters"].items()}
+        self._counters = {key: by_select[select] for key, select in self._selectors.items()}
+        self._result   = result
+        cycles = next(iter(self._counters.values()))
+        if not result["stopped"]:
+            raise SimulationError(f"The machine raised no interrupt within "
+                                  f"{self._cycle_limit} cycles, its own limit")
+        error = Error(result["error"])
+        if error is Error.CYCLE_LIMIT:
+            raise SimulationError(f"The machine stopped at its limit of {self._cycle_limit} "
+                                  f"cycles; {_spoken(result)} was still at work")
+        if error is not Error.NONE:
+            raise SimulationError(f"The machine stopped with error {error.name} of "
+                                  f"{_spoken(result)} after {cycles} cycles")
+
+    def read_back(self):
+        """Per frame: the mask, and with taps the tensor of every layer."""
+        program = self._program
+        blob    = (self._folder / "masks.bin").read_bytes()
+        if len(blob) < program.frames * program.mask_bytes:
+            raise SimulationError(f"The simulator dumped {len(blob)} bytes of masks instead of "
+                                  f"{program.frames * program.mask_bytes}")
+        frames = []
+        for frame in range(program.frames):
+            part = blob[frame * program.mask_bytes:(frame + 1) * program.mask_bytes]
+            frames.append({"mask": program.unpack_mask(part).numpy()[None]})
+        return frames
+
+    def recorded(self):
+        """What the taps saw: a list of :class:`sim.taps.Recorded`; empty without taps."""
+        if not self._taps:
+            return []
+        return read_tensors(self._folder / "taps", self._program.layers,
+                            frames=self._program.frames, vector=self._config.vector)
+
+    def counters(self):
+        """``(counter, *indices) -> value``, as :func:`sim.counters.selectors` lists them."""
+        return self._counters
+
+    @property
+    def offchip(self):
+        """Counters of the off-chip memory, by name."""
+        return self._result["offchip"]
+
+    @property
+    def wall_seconds(self):
+        """From start to interrupt."""
+        return self._result["wall_s"]
+
+    def _simulate(self):
+        plusargs = [f"+offchip_image={self._folder / 'image.bin'}",
+                    f"+offchip_dump={self._folder / 'masks.bin'}"]
+        if self._built.simulator == "verilator":
+            plusargs.append(f"+clock={CLOCK_PERIOD}")
+        if self._taps:
+            (self._folder / "taps").mkdir(exist_ok=True)
+            plusargs.append(f"+taps={self._folder / 'taps'}")
+        try:
+            with (self._progress_pipe() as pipe,
+                  (self._folder / "simulator.log").open("wb") as log):
+                run(self._built, BENCH, folder=self._folder, plusargs=plusargs, output=log,
+                    pass_fds=(pipe,), env={"ATTUNE_JOB": self._folder / "job.json",
+                                           "ATTUNE_PROGRESS": pipe})
+        except SimulationError as error:
+            self._failure = error
+
+    @contextmanager
+    def _progress_pipe(self):
+        read, write = os.pipe()
+
+        def listen():
+            with os.fdopen(read) as lines:
+                for line in lines:
+                    self._progress(int(line))
+
+        listener = threading.Thread(target=listen, daemon=True)
+        listener.start()
+        try:
+            yield write
+        finally:
+            os.close(write)
+            listener.join(timeout=5)
+
+
+def _spoken(result):
+    return Engine(result["engine"]).name.lower()

@@ -1,0 +1,62 @@
+"""What a run prints at its end."""
+
+from rich.table import Table
+
+__all__ = ["print_summary"]
+
+
+def print_summary(console, report, folder):
+    """A few lines and a table of the units."""
+    cycles, simulation = report["cycles"], report["simulation"]
+    steady = report["mac_utilization"]["steady"]
+    facts  = {
+        "mask":       _verdict(report),
+        "time":       f"{report['execution_time_ms']:.3f} ms at {report['clock']['mhz']:g} MHz, "
+                      f"{cycles['total']} cycles",
+        "frame":      f"latency {cycles['latency']} cycles" + (
+                      f", interval {cycles['interval']:.0f}" if cycles["interval"] else ""),
+        "MACs":       f"{report['mac_utilization']['latency']:.1%} of {report['mac_lanes']} lanes "
+                      "in one frame" + (f", {steady:.1%} steady" if steady else ""),
+        "IPC":        f"{report['ipc']:.2f} (CPI {report['cpi']:.3f})",
+        "off-chip":   f"{_offchip(report) / 2**20:.2f} MiB, "
+                      f"{report['traffic']['offchip']['ratio']:.2f} times the compulsory",
+        "on-chip":    f"{report['occupancy']['onchip_peak'] / 1024:.0f} of "
+                      f"{report['occupancy']['onchip_capacity'] / 1024:.0f} KiB at most",
+        "simulation": f"{simulation['wall_s']:.1f} s, "
+                      f"{simulation['cycles_per_s'] / 1e3:.0f} kcycles/s, build "
+                      f"{simulation['build_s']:.0f} s",
+        "report":     str(folder / "report.json"),
+    }
+    console.print(f"[bold]{report['model']}[/] on [bold]{report['config']}[/] under "
+                  f"{report['engine']}, {report['frames']} frame(s)")
+    for name, fact in facts.items():
+        console.print(f"  {name:<10} {fact}", soft_wrap=True)
+    console.print(_units(report))
+
+
+def _verdict(report):
+    tensors, wrong = report["tensors"], report["tensors"]["first_mismatch"]
+    if report["bit_exact"]:
+        return (f"[green]bit exact[/]: {tensors['compared']} tensors, {tensors['bytes']} bytes; "
+                f"{report['mask']['pixel_agreement_float']:.2%} of pixels as the float network")
+    first = tensors["problems"][0] if wrong is None else (
+        f"frame {wrong['frame']}, {wrong['layer']} channel {wrong['channel']} row {wrong['row']} "
+        f"column {wrong['column']}: expected {wrong['expected']}, got {wrong['got']}")
+    return (f"[red]not bit exact[/]: {tensors['mismatched']} of {tensors['compared']} tensors "
+            f"differ; first {first}")
+
+
+def _offchip(report):
+    return report["traffic"]["offchip"]["read"] + report["traffic"]["offchip"]["write"]
+
+
+def _units(report):
+    total  = report["cycles"]["total"]
+    causes = list(next(iter(report["units"].values()))["stack"])
+    table  = Table("issue port", *(cause.replace("_", " ") for cause in causes), box=None,
+                   header_style="dim")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, unit in report["units"].items():
+        table.add_row(name, *(f"{unit['stack'][cause] / total:.1%}" for cause in causes))
+    return table

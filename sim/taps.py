@@ -1,0 +1,109 @@
+"""Tensors from what the machine wrote: reads the files of ``sim/tap_recorder.v``.
+
+One record is a 64-bit little-endian header, :func:`hw.interfaces.tap_layout` without its data, and
+``vector`` bytes of which the first ``count`` are consecutive channels of one pixel.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hw.interfaces import tap_layout
+
+__all__ = ["HEADER_BYTES", "Recorded", "first_mismatch", "read_tensors"]
+
+HEADER_BYTES = 8
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """Tensor ``name`` of one frame, uint8 C x H x W.
+
+    ``problem`` says in one line what was written never, twice or outside; None if all is well.
+    """
+    name:    str
+    frame:   int
+    values:  np.ndarray
+    problem: str | None
+
+
+def read_tensors(folder, layers, *, frames, vector):
+    """Every layer's tensor in every frame, from all ``*.tap`` files of ``folder``.
+
+    ``layers`` have ``id``, ``tensor``, ``channels``, ``height`` and ``width``. An engine handles
+    its frames in order, so the records of a layer fall into ``frames`` equal parts.
+    """
+    files = [_read(path, vector) for path in sorted(Path(folder).glob("*.tap"))]
+    return [recorded for layer in layers for recorded in _assemble(layer, files, frames)]
+
+
+def first_mismatch(name, got_CHW, expected_CHW):
+    """Where two tensors first differ, row by row; None if they do not."""
+    wrong_CHW = got_CHW != expected_CHW
+    if not wrong_CHW.any():
+        return None
+    row, column, channel = np.argwhere(wrong_CHW.transpose(1, 2, 0))[0].tolist()
+    return {"layer": name, "channel": channel, "row": row, "column": column,
+            "expected": int(expected_CHW[channel, row, column]),
+            "got": int(got_CHW[channel, row, column])}
+
+
+def _read(path, vector):
+    """Fields of all records of one file, as arrays."""
+    raw  = np.fromfile(path, np.uint8)
+    size = HEADER_BYTES + vector
+    raw  = raw[:len(raw) // size * size].reshape(-1, size)
+    head = raw[:, :HEADER_BYTES].copy().view("<u8")[:, 0]
+    records, offset = {"data": raw[:, HEADER_BYTES:]}, 0
+    for name, field in tap_layout(vector=vector):
+        if name != "data":
+            width         = field.width
+            records[name] = (head >> np.uint64(offset) & np.uint64((1 << width) - 1)).astype(int)
+            offset       += width
+    return records
+
+
+def _assemble(layer, files, frames):
+    parts = []
+    for records in files:
+        mine = records["layer"] == layer.id
+        if mine.any():
+            parts.append({name: values[mine] for name, values in records.items()})
+    records = ({name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+               if parts else None)
+    total = len(records["row"]) if records else 0
+    for frame in range(frames):
+        part = slice(frame * total // frames, (frame + 1) * total // frames)
+        yield _one_frame(layer, frame, records and {name: values[part]
+                                                    for name, values in records.items()})
+
+
+def _one_frame(layer, frame, records):
+    shape   = (layer.channels, layer.height, layer.width)
+    values  = np.zeros(np.prod(shape), np.uint8)
+    written = np.zeros(np.prod(shape), np.int64)
+    outside = 0
+    for byte in range(records["count"].max(initial=0) if records else 0):
+        channel = records["channel"] + byte
+        used    = (byte < records["count"]) & (channel < layer.channels)
+        within  = used & (records["row"] < layer.height) & (records["column"] < layer.width)
+        outside += int((used & ~within).sum())
+        index   = ((channel * layer.height + records["row"]) * layer.width
+                   + records["column"])[within]
+        values[index] = records["data"][within, byte]
+        written      += np.bincount(index, minlength=written.size)
+    return Recorded(layer.tensor, frame, values.reshape(shape),
+                    _problem(layer, frame, written.reshape(shape), outside))
+
+
+def _problem(layer, frame, written_CHW, outside):
+    for wrong_CHW, what in ((written_CHW == 0, "never written"),
+                            (written_CHW > 1, "written more than once")):
+        if wrong_CHW.any():
+            row, column, channel = np.argwhere(wrong_CHW.transpose(1, 2, 0))[0].tolist()
+            return (f"{int(wrong_CHW.sum())} elements of {layer.tensor} {what} in frame {frame}; "
+                    f"the first is channel {channel}, row {row}, column {column}")
+    if outside:
+        return f"{outside} elements written outside of {layer.tensor} in frame {frame}"
+    return None

@@ -1,0 +1,72 @@
+"""What is simulated: the chip, its off-chip memory, and recorders on its taps."""
+
+from pathlib import Path
+
+from amaranth import *
+from amaranth.lib import wiring
+from amaranth.lib.wiring import connect, flipped
+
+from hw.memory.offchip import ARRAY_SOURCE, OffchipMemory
+from hw.top import TAPS, Chip
+from sim.taps import HEADER_BYTES
+
+__all__ = ["SOURCES", "SimTop"]
+
+SOURCES = (ARRAY_SOURCE, Path(__file__).with_name("tap_recorder.v"))
+"""Verilog that the exported design instantiates."""
+
+COUNTERS = ("read_bytes", "written_bytes", "row_hits", "row_misses", "refresh_cycles",
+            "busy_cycles")
+
+
+class SimTop(wiring.Component):
+    """Chip and off-chip memory, wired together; only a host is missing.
+
+    Parameters
+    ----------
+    config : hw.config.Config
+
+    Members
+    -------
+    control, irq, monitor
+        Those of :class:`hw.top.Chip`.
+    load, dump : In(1)
+    dump_first, dump_count : In(32)
+    read_bytes, written_bytes, row_hits, row_misses, refresh_cycles, busy_cycles : Out(40)
+        Those of :class:`hw.memory.offchip.OffchipMemory`.
+    """
+
+    def __init__(self, config):
+        self.config  = config
+        self.chip    = Chip(config)
+        self.offchip = OffchipMemory(config=config)
+
+        chip, offchip = self.chip.signature.members, self.offchip.signature.members
+        super().__init__({
+            **{name: chip[name] for name in ("control", "irq", "monitor")},
+            **{name: offchip[name] for name in ("load", "dump", "dump_first", "dump_count",
+                                                *COUNTERS)},
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+
+        m.submodules.chip    = chip    = self.chip
+        m.submodules.offchip = offchip = self.offchip
+
+        connect(m, flipped(self.control), chip.control)
+        connect(m, chip.axi, offchip.axi)
+        connect(m, chip.monitor, flipped(self.monitor))
+        m.d.comb += self.irq.eq(chip.irq)
+        m.d.comb += [getattr(self, name).eq(getattr(offchip, name)) for name in COUNTERS]
+        m.d.comb += [getattr(offchip, name).eq(getattr(self, name))
+                     for name in ("load", "dump", "dump_first", "dump_count")]
+
+        for name, tap in zip(TAPS, chip.taps):
+            bits   = tap.p.shape().size - len(tap.p.data)
+            record = Cat(tap.p.as_value()[:bits], C(0, HEADER_BYTES * 8 - bits), tap.p.data)
+            m.submodules[f"record_{name}"] = Instance(
+                "tap_recorder", ("p", "BYTES", len(record) // 8), ("p", "NAME", name),
+                ("i", "clk", ClockSignal()), ("i", "valid", tap.valid), ("i", "record", record))
+
+        return m
