@@ -8,9 +8,9 @@ from amaranth.lib.wiring import In, Out
 class RoundRobin(wiring.Component):
     """Grants the first requester after the one granted last, wrapping around.
 
-    ``grant`` is one-hot, or zero without requests, in the same cycle as ``requests``. The turn moves
-    on at the end of a cycle with ``taken``. A requester that keeps its bit up is granted after at
-    most ``width - 1`` taken grants to others.
+    ``grant`` is one-hot, or zero without requests, in the same cycle as ``requests``. The turn
+    moves on at the end of a cycle with ``taken``. A requester that keeps its bit up is granted
+    after at most ``width - 1`` taken grants to others.
 
     Parameters
     ----------

@@ -24,8 +24,8 @@ class LoadChannel(wiring.Component):
     unit refuses, ``FILL_DRAIN`` while checking and retiring, else ``OFFCHIP``.
 
     ``BAD_ADDRESS`` without any access: no beats; an off-chip address off the beat or a run beyond
-    the memory; words beyond the target's memory; a target the unit has not; ``expand`` to any target
-    but on-chip memory. ``AXI_READ``: a beat came with an error. After either the channel
+    the memory; words beyond the target's memory; a target the unit has not; ``expand`` to any
+    target but on-chip memory. ``AXI_READ``: a beat came with an error. After either the channel
     asks for nothing, drops what arrives, and holds ``error`` until reset.
 
     Parameters

@@ -25,12 +25,12 @@ class DramScheduler(wiring.Component):
 
     Addresses map to row, bank, column, from the top: consecutive rows lie in consecutive banks. An
     access to a bank's open row costs ``row_hit`` cycles before its data; ``activate`` more if the
-    bank has no open row; ``activate + precharge`` more if it has another; ``turnaround`` more
-    if the access before it went the other way. While one access moves its data the next one is
-    prepared, so these cycles are hidden, except that an access which turns the bus around, or needs another
-    row of the bank in use, is prepared after the data. From an idle bus, an access taken in cycle t
-    is on offer in cycle t + 1 + cost; one prepared after the data of another leaves ``cost`` idle
-    cycles between them. A cost below 2 counts as 2.
+    bank has no open row; ``activate + precharge`` more if it has another; ``turnaround`` more if
+    the access before it went the other way. While one access moves its data the next one is
+    prepared, so these cycles are hidden, except that an access which turns the bus around, or
+    needs another row of the bank in use, is prepared after the data. From an idle bus, an access
+    taken in cycle t is on offer in cycle t + 1 + cost; one prepared after the data of another
+    leaves ``cost`` idle cycles between them. A cost below 2 counts as 2.
 
     While both kinds wait, the bus turns around after ``batch`` accesses of one kind.
 

@@ -100,7 +100,7 @@ class LoadEngines(wiring.Component):
         config    = self.config
         byte_bits = exact_log2(config.vector)
         channels  = []
-        for unit, engine, o in zip(config.units, self.engines, self.units):
+        for unit, engine in zip(config.units, self.engines):
             channel = LoadChannel(config=config, unit=unit, window=self.window)
             m.submodules[unit] = channel
             connect(m, flipped(engine), channel.engine)

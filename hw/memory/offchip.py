@@ -28,9 +28,9 @@ class OffchipMemory(wiring.Component):
     acknowledged once it is in the array. Order and delay of bursts are
     :class:`hw.memory.dram.DramScheduler`'s; each burst counts as one access per DRAM row that it
     touches. During an access one beat moves per cycle, or per ``vector / bus_bytes_per_cycle``
-    cycles where the DRAM's pins are slower. An unstalled read from an idle memory has
-    ``OVERHEAD + cost + ceil(vector / bus_bytes_per_cycle) - 1`` cycles between the cycles that transfer
-    its address and its first beat. A reader that refuses data stops the bus.
+    cycles where the DRAM's pins are slower. From the transfer of a read's address to its first
+    beat, ``OVERHEAD + cost + ceil(vector / bus_bytes_per_cycle) - 1`` cycles pass in an idle
+    memory. A reader that refuses data stops the bus.
 
     Only INCR bursts of full-width beats exist; others are answered SLVERR. A burst that touches an
     address beyond ``depth`` is answered DECERR. Neither writes anything.
@@ -42,10 +42,10 @@ class OffchipMemory(wiring.Component):
     depth : int
         Beats; default ``config.offchip_words``.
     storage : str
-        ``"array"``: the Verilog of :data:`ARRAY_SOURCE`, filled from and dumped to the files that the
-        plusargs ``+offchip_image=`` and ``+offchip_dump=`` name; a word is one beat. ``"memory"``:
-        an Amaranth memory, for Amaranth's simulator, whose rows are ``data``; ``load`` and
-        ``dump`` do nothing there.
+        ``"array"``: the Verilog of :data:`ARRAY_SOURCE`, filled from and dumped to the files that
+        the plusargs ``+offchip_image=`` and ``+offchip_dump=`` name, plain bytes from address 0
+        up. ``"memory"``: an Amaranth memory, for Amaranth's simulator, whose rows are ``data``;
+        ``load`` and ``dump`` do nothing there.
     id_width, queue, batch : int
 
     Members

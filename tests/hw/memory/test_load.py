@@ -1,8 +1,10 @@
 # amaranth: UnusedElaboratable=no
 import random
 from collections import Counter
+from dataclasses import replace
 
 import pytest
+from amaranth.sim import Simulator
 
 from hw.config import TINY
 from hw.isa import (
@@ -17,7 +19,6 @@ from hw.isa import (
 )
 from hw.memory.load import LoadEngines
 from tests.hw.memory.models import AxiMemory
-from tests.support import simulate
 
 V       = TINY.vector
 ENCODER = 0
@@ -121,8 +122,6 @@ class Bench:
         """Run ``programs`` (by channel) and ``fetches``, then the testbench ``then``."""
         programs = programs or {}
         done = Counter()
-        from amaranth.sim import Simulator
-
         async def watchdog(ctx):
             await ctx.delay(deadline)
             raise TimeoutError("the engines did not finish")
@@ -372,7 +371,6 @@ def test_wrong_parameters(parameters, message):
 
 
 def test_vector_wider_than_an_instruction():
-    from dataclasses import replace
     with pytest.raises(ValueError, match=r"^Vector \(64\) must not exceed the 32 bytes of an "
                                          r"instruction$"):
         LoadEngines(config=replace(TINY, vector=64), window=8)

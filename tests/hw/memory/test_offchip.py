@@ -91,8 +91,7 @@ def test_next_bank_opens_while_data_moves():
     start = OffchipMemory.OVERHEAD + 7
 
     async def drive(ctx):
-        # Word 4 is in the other bank. Its access is accepted two cycles after the first beat's, since
-        # the first one waits 7 cycles itself; its own 7 then hide behind the wait for data.
+        # Word 4 is in the other bank: its row opens while words 0 to 3 move.
         times, _ = await timed_read(ctx, dut, 0, beats=8)
         assert times[:4] == [start + k for k in range(4)]
         # Prepared from the cycle in which beat 0 moves, on offer 1 + 7 - 1 cycles later.
@@ -282,8 +281,8 @@ def test_several_reads_wait_in_the_queue():
 
 @pytest.mark.parametrize(("parameters", "message"), [
     ({"depth": 1}, r"^Off-chip depth must be at least 2, not 1$"),
-    ({"depth": 1 << 20}, r"^Off-chip depth \(1048576\) must not exceed the 524288 words of "
-                         r"configuration 'tiny'$"),
+    ({"depth": 1 << 20},
+     r"^Off-chip depth \(1048576\) must not exceed the 524288 words of configuration 'tiny'$"),
     ({"storage": "disk"}, r"^Storage must be 'array' or 'memory', not 'disk'$"),
     ({"queue": 0}, r"^Queue must be positive, not 0$"),
     ({"config": replace(TINY, dram=replace(TIMING, bus_bytes_per_cycle=0.01))},
