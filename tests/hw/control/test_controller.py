@@ -257,18 +257,36 @@ def test_every_failure_is_reported_and_the_next_run_is_good():
 def test_lowest_engine_is_blamed():
     dut   = CentralController(TINY)
     words = program({engine: [instruction(engine)] for engine in Engine}, BASE)
-    world = World(dut, words, latency=lambda: 0, work=lambda engine, bits: (
-        [Cause.ISSUE] * 60 if engine < Engine.ENCODER_CONV
-        else [Cause.ISSUE] * (60 - 3 * engine) + [Error.BAD_ADDRESS]))
+    world = World(dut, words, work=None, latency=lambda: 0)
 
     async def bench(ctx):
-        host   = Host(ctx, dut)
+        host = Host(ctx, dut)
+        for guilty in ((Engine.GATE, Engine.DECODER_FILL), (Engine.STORE,), tuple(Engine)):
+            # All in the same cycle
+            world.work = lambda engine, bits, guilty=guilty: (
+                [Cause.ISSUE] * (120 - world.cycle)
+                + [Error.BAD_ADDRESS if engine in guilty else Cause.ISSUE] * 99)
+            status = await host.run()
+            assert (status.error, status.engine) == (Error.BAD_ADDRESS, guilty[0])
+
+    simulate(dut, world, bench)
+
+
+def test_watchdog_looks_for_progress_only():
+    dut   = CentralController(TINY)
+    words = program({Engine.STORE: [sync()] + [instruction(Engine.STORE)] * 2}, BASE)
+    world = World(dut, words, work=lambda engine, bits: (
+        [Cause.OFFCHIP] * 35 + [Cause.ISSUE] + [Cause.BACKPRESSURE] * 35))
+
+    async def bench(ctx):
+        host = Host(ctx, dut)
+        await host.bus.write(Register.STALL_LIMIT, 60)
         status = await host.run()
-        assert (status.error, status.engine) == (Error.BAD_ADDRESS, max(Engine))
-        world.work = lambda engine, bits: [Cause.ISSUE] * (90 - engine) + [
-            Error.BAD_ADDRESS if engine == Engine.GATE else Cause.ISSUE] * 99
+        assert status.error == Error.NONE
+        assert await host.counter(Counter.CYCLES) > 140
+        await host.bus.write(Register.STALL_LIMIT, 30)
         status = await host.run()
-        assert (status.error, status.engine) == (Error.BAD_ADDRESS, Engine.GATE)
+        assert (status.error, status.engine) == (Error.STALLED, Engine.STORE)
 
     simulate(dut, world, bench)
 

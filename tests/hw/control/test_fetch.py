@@ -6,7 +6,6 @@ import pytest
 from amaranth.hdl import Value
 from amaranth.sim import Simulator
 
-from hw.control.buffer import InstructionBuffer
 from hw.control.fetch import ProgramFetcher
 from hw.isa import Engine, Error
 from tests.hw.control.bench import program
@@ -126,5 +125,3 @@ def test_parameters():
         ProgramFetcher(offchip_bytes=100)
     with pytest.raises(ValueError, match="^Outstanding requests must be positive, not 0$"):
         ProgramFetcher(offchip_bytes=BYTES, outstanding=0)
-    with pytest.raises(ValueError, match="^Buffer depth must be a power of two, not 3$"):
-        InstructionBuffer(depth=3)

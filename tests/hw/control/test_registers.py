@@ -152,6 +152,12 @@ def test_interrupts():
         assert ctx.get(dut.irq)
         assert await bus.read(Register.IRQ_STATUS) == 2
 
+        await event(done=1, error=1)
+        await bus.write(Register.IRQ_STATUS, 3, strobe=0xE)
+        assert await bus.read(Register.IRQ_STATUS) == 3
+        await bus.write(Register.IRQ_STATUS, 3)
+        assert await bus.read(Register.IRQ_STATUS) == 0
+
         # An event in the cycle of the clearing write stays.
         ctx.set(dut.bus.awaddr, Register.IRQ_STATUS)
         ctx.set(dut.bus.wdata, 3)
@@ -216,6 +222,26 @@ def test_slow_manager_gets_every_answer():
             assert answers == [0 if index % 3 else SLVERR]
             assert reads == [(ID, 0) if index % 2 else (0, SLVERR)]
             assert ctx.get(dut.stall_limit) == (index if index % 3 else max(index - 1, 0))
+
+    simulate(bench)
+
+
+def test_second_write_waits_for_the_first_answer():
+    async def bench(ctx, dut, bus):
+        port = dut.bus
+        ctx.set(port.awaddr, Register.ID)
+        ctx.set(port.awvalid, 1)
+        ctx.set(port.wvalid, 1)
+        await ctx.tick()
+        ctx.set(port.awaddr, Register.STALL_LIMIT)
+        for _ in range(3):
+            assert (ctx.get(port.awready), ctx.get(port.wready)) == (0, 0)
+            assert (ctx.get(port.bvalid), ctx.get(port.bresp).value) == (1, SLVERR)
+            await ctx.tick()
+        ctx.set(port.bready, 1)
+        assert (ctx.get(port.awready), ctx.get(port.wready)) == (1, 1)
+        await ctx.tick()
+        assert (ctx.get(port.bvalid), ctx.get(port.bresp).value) == (1, 0)
 
     simulate(bench)
 
