@@ -64,6 +64,9 @@ class ConvEngine(wiring.Component):
         self.array   = MacArray(pixels=unit.pixels, vector=config.vector, outputs=unit.outputs)
         self.weights = WeightMemory(vector=config.vector, outputs=unit.outputs,
                                     weight_words=unit.weight_words, param_words=unit.param_words)
+        # From a sum's last step: sequencer's register, memories, array.
+        self.drain = Drain(pixels=unit.pixels, outputs=unit.outputs,
+                           param_words=unit.param_words, delay=2 + self.array.latency)
         # Fetch the slot and start, fetch operands, add up, drain the last sum, write it, retire.
         self.overhead = 2 + 2 + self.array.latency + DRAIN_LATENCY + unit.pixels - 1 + 2
 
@@ -91,8 +94,7 @@ class ConvEngine(wiring.Component):
         m.submodules.sequencer = sequencer = StepSequencer(
             pixels=unit.pixels, row_words=unit.row_words, weight_words=unit.weight_words)
         m.submodules.array  = array  = self.array
-        m.submodules.drain  = drain  = Drain(pixels=unit.pixels, outputs=unit.outputs,
-                                             param_words=unit.param_words)
+        m.submodules.drain  = drain  = self.drain
         m.submodules.writer = writer = self.writer
         m.submodules.slots  = slots  = Memory(shape=LAYER, depth=LAYER_SLOTS, init=[])
 
@@ -117,40 +119,37 @@ class ConvEngine(wiring.Component):
             layer.eq(slot_read.data),
         ]
 
-        # One clock enable moves everything from the sequencer to the accumulators.
-        run, start, failed = Signal(), Signal(), Signal()
-        m.d.comb += run.eq((~array.done | drain.take) & ~failed)
+        start, failed = Signal(), Signal()
         m.d.comb += [
-            sequencer.start.eq(start), sequencer.run.eq(run),
+            sequencer.start.eq(start), sequencer.room.eq(drain.room & ~failed),
             sequencer.layer.eq(layer), sequencer.conv.eq(conv),
-            array.run.eq(run),
-            drain.start.eq(start), drain.move.eq(writer.ready | ~drain.valid),
+            drain.start.eq(start), drain.reserve.eq(sequencer.completes),
             drain.layer.eq(layer), drain.conv.eq(conv),
-            drain.done.eq(array.done & ~failed),
-            writer.start.eq(start), writer.valid.eq(drain.valid),
+            drain.done.eq(array.done),
+            writer.start.eq(start), writer.halt.eq(failed),
             writer.layer.eq(layer), writer.conv.eq(conv),
         ]
         m.d.comb += [target.eq(source) for row, sources in zip(drain.acc, array.acc)
                      for target, source in zip(row, sources)]
-        m.d.comb += [target.eq(source) for target, source in zip(writer.y, drain.y)]
+        connect(m, drain.o, writer.i)
 
-        # Operand fetch: both memories answer one running cycle after the sequencer's registers.
-        moves = Signal()
-        m.d.comb += moves.eq(run & sequencer.valid)
+        # Operand fetch: both memories answer one cycle after the sequencer's registers.
         m.d.comb += [
-            self.read_row.enable.eq(moves),
-            weights.weights.enable.eq(moves),
+            self.read_row.enable.eq(1),
+            weights.weights.enable.eq(1),
             weights.weights.address.eq(sequencer.weight_address),
         ]
         m.d.comb += [target.eq(source) for target, source
                      in zip(self.read_row.addresses, sequencer.row_address)]
         rotation = Signal.like(sequencer.rotation)
         inside   = Signal(unit.pixels)
-        with m.If(run):
-            m.d.sync += [array_mark.eq(mark) for array_mark, mark in zip(
-                self._markers(m, array), (sequencer.valid, sequencer.first, sequencer.last))]
-        with m.If(moves):
-            m.d.sync += [rotation.eq(sequencer.rotation), inside.eq(sequencer.inside)]
+        m.d.sync += [
+            array.valid.eq(sequencer.valid),
+            array.first.eq(sequencer.first),
+            array.last.eq(sequencer.last),
+            rotation.eq(sequencer.rotation),
+            inside.eq(sequencer.inside),
+        ]
 
         # Padding replaces whole vectors; then pixels go from their banks to their lanes.
         banks = [Signal(vector * 8, name=f"bank_{number}") for number in range(unit.pixels)]
@@ -168,18 +167,11 @@ class ConvEngine(wiring.Component):
             m.d.comb += [w.eq(weights.weights.data[o].word_select(c, 8).as_signed())
                          for c, w in enumerate(array.w[o])]
 
-        self._control(m, run=run, start=start, failed=failed, layer=layer, conv=conv,
+        self._control(m, start=start, failed=failed, layer=layer, conv=conv,
                       header=header, sequencer=sequencer, writer=writer, slot_write=slot_write)
         return m
 
-    def _markers(self, m, array):
-        """Registers in front of the array's step markers."""
-        registers = [Signal(name=f"step_{mark}") for mark in ("valid", "first", "last")]
-        m.d.comb += [array.valid.eq(registers[0]), array.first.eq(registers[1]),
-                     array.last.eq(registers[2])]
-        return registers
-
-    def _control(self, m, *, run, start, failed, layer, conv, header, sequencer, writer,
+    def _control(self, m, *, start, failed, layer, conv, header, sequencer, writer,
                  slot_write):
         """Instruction life cycle, cycle ledger and errors."""
         unit, engine = self.unit, self.engine
@@ -189,7 +181,7 @@ class ConvEngine(wiring.Component):
             (layer.kernel_h == 0) | (conv.groups == 0) | (layer.packed & (conv.groups != 1))
             | (conv.param_base + conv.groups > unit.param_words))
 
-        with m.If(sequencer.busy & run):
+        with m.If(sequencer.issues):
             m.d.comb += engine.cause.eq(Cause.ISSUE)
         with m.Elif(writer.blocked):
             m.d.comb += engine.cause.eq(Cause.CONFLICT)

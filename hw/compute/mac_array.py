@@ -1,5 +1,8 @@
 """The MAC array: every product and sum of a convolution happens here."""
 
+from functools import reduce
+from operator import add
+
 from amaranth import *
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -24,11 +27,10 @@ class MacArray(wiring.Component):
     ``first`` clears before. Sums are exact in 32 bits and wrap around; the golden function is
     :func:`golden.arithmetic.convolve` before its bias.
 
-    Takes one step per cycle in which ``run`` is high, and is frozen while ``run`` is low. All
-    operands, products, partial sums and accumulators are registers: ``latency`` running cycles
-    after a step marked ``last``, ``done`` is high and ``acc`` complete, for one running cycle.
-    Between the ``first`` and the ``last`` step of a sum no running cycle may lack ``valid``.
-    An operand drives at most ``max(pixels, outputs)`` multipliers.
+    Takes a step in every cycle with ``valid``, and never stalls. Operands, products, partial sums
+    and accumulators are registers that run freely, so no enable spans the array, and an operand
+    drives at most ``max(pixels, outputs)`` multipliers. ``latency`` cycles after a step marked
+    ``last``, ``done`` is high and ``acc`` complete, for one cycle.
 
     Parameters
     ----------
@@ -37,11 +39,10 @@ class MacArray(wiring.Component):
     Attributes
     ----------
     latency : int
-        Running cycles from a step to its ``acc``.
 
     Members
     -------
-    run, valid, first, last : In(1)
+    valid, first, last : In(1)
     x : In(8).array(pixels, vector)
     w : In(signed(8)).array(outputs, vector)
     done : Out(1)
@@ -58,7 +59,6 @@ class MacArray(wiring.Component):
         self.latency = 3 + tree_stages(vector)
 
         super().__init__({
-            "run":   In(1),
             "valid": In(1),
             "first": In(1),
             "last":  In(1),
@@ -71,50 +71,40 @@ class MacArray(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
-        # Markers travel beside the data; each stage moves only when it holds a step.
-        valid, first, last = self.valid, self.first, self.last
-
-        def stage(name):
-            nonlocal valid, first, last
-            moves = Signal(name=f"{name}_moves")
-            m.d.comb += moves.eq(self.run & valid)
-            source = valid, first, last
-            valid, first, last = (Signal(name=f"{name}_{mark}")
-                                  for mark in ("valid", "first", "last"))
-            with m.If(self.run):
-                m.d.sync += [target.eq(mark) for target, mark
-                             in zip((valid, first, last), source)]
-            return moves, source
-
-        def register(moves, value, shape, name):
-            result = Signal(shape, name=name)
-            with m.If(moves):
-                m.d.sync += result.eq(value)
+        def register(value, shape, name):
+            result = Signal(shape, name=name, reset_less=True)
+            m.d.sync += result.eq(value)
             return result
 
-        moves, _ = stage("operand")
-        x = [[register(moves, value, 8, f"x_{p}_{c}") for c, value in enumerate(row)]
+        x = [[register(value, 8, f"x_{p}_{c}") for c, value in enumerate(row)]
              for p, row in enumerate(self.x)]
-        w = [[register(moves, value, signed(8), f"w_{o}_{c}") for c, value in enumerate(row)]
+        w = [[register(value, signed(8), f"w_{o}_{c}") for c, value in enumerate(row)]
              for o, row in enumerate(self.w)]
 
-        moves, _ = stage("product")
-        partial = {(p, o): [register(moves, x[p][c] * w[o][c], signed(16), f"product_{p}_{o}_{c}")
-                            for c in range(self.vector)]
-                   for p in range(self.pixels) for o in range(self.outputs)}
+        sums = {(p, o): [register(x[p][c] * w[o][c], signed(16), f"product_{p}_{o}_{c}")
+                         for c in range(self.vector)]
+                for p in range(self.pixels) for o in range(self.outputs)}
 
         for level in range(tree_stages(self.vector)):
-            moves, _ = stage(f"tree_{level}")
-            for (p, o), values in partial.items():
+            shape = signed(16 + 2 * (level + 1))
+            for (p, o), values in sums.items():
                 chunks = [values[at:at + FAN_IN] for at in range(0, len(values), FAN_IN)]
-                partial[p, o] = [register(moves, sum(chunk), signed(16 + 2 * (level + 1)),
-                                          f"sum_{level}_{p}_{o}_{index}")
-                                 for index, chunk in enumerate(chunks)]
+                sums[p, o] = [register(reduce(add, chunk), shape, f"sum_{level}_{p}_{o}_{index}")
+                              for index, chunk in enumerate(chunks)]
 
-        moves, (_, clears, _) = stage("total")
-        for (p, o), values in partial.items():
-            with m.If(moves):
-                m.d.sync += self.acc[p][o].eq(Mux(clears, 0, self.acc[p][o]) + sum(values))
-        m.d.comb += self.done.eq(valid & last)
+        # Markers reach the accumulators together with the sums of their step.
+        markers = Cat(self.valid, self.valid & self.first, self.valid & self.last)
+        for stage in range(self.latency - 1):
+            following = Signal(3, name=f"markers_{stage}")
+            m.d.sync += following.eq(markers)
+            markers = following
+        valid, first, last = markers
+
+        # Muxes instead of conditions: compiled simulators run them without copying the register.
+        m.d.sync += self.done.eq(last)
+        for (p, o), values in sums.items():
+            acc = Signal(signed(32), name=f"acc_{p}_{o}", reset_less=True)
+            m.d.sync += acc.eq(Mux(valid, Mux(first, 0, acc) + reduce(add, values), acc))
+            m.d.comb += self.acc[p][o].eq(acc)
 
         return m

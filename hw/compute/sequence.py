@@ -19,13 +19,14 @@ class StepSequencer(wiring.Component):
     channels; kernel rows; kernel columns; input vectors. There is no bubble between any two steps.
 
     ``start`` takes ``layer`` and ``conv``, which must hold until ``busy`` falls. From the next
-    cycle on, ``busy`` is high and every cycle with ``run`` issues one step, whose addresses and
-    markers appear in registers one running cycle later. While ``run`` is low everything holds.
+    cycle on, ``busy`` is high and every cycle issues one step, whose addresses and markers appear
+    in registers one cycle later. Only the last step of a sum waits for ``room``. ``issues`` is
+    high in the cycle of a step, ``completes`` in that of a sum's last step.
 
     Output pixel ``p`` of a step needs input pixel ``start + p``, which lies in bank
     ``(rotation + p) % pixels``: ``row_address[b]`` is where bank ``b`` reads, and ``inside[b]``
     whether that pixel exists, or padding takes its place. ``bad`` says that a step would read
-    outside the row or weight memory; it comes one more running cycle later.
+    outside the row or weight memory; it comes one more cycle later.
 
     Parameters
     ----------
@@ -33,10 +34,10 @@ class StepSequencer(wiring.Component):
 
     Members
     -------
-    start, run : In(1)
+    start, room : In(1)
     layer : In(LAYER)
     conv : In(FORMS[Opcode.CONV])
-    busy : Out(1)
+    busy, issues, completes : Out(1)
     valid, first, last : Out(1)
         ``first`` and ``last`` step of one sum.
     rotation : Out(range(pixels))
@@ -58,10 +59,12 @@ class StepSequencer(wiring.Component):
 
         super().__init__({
             "start":          In(1),
-            "run":            In(1),
+            "room":           In(1),
             "layer":          In(LAYER),
             "conv":           In(FORMS[Opcode.CONV]),
             "busy":           Out(1),
+            "issues":         Out(1),
+            "completes":      Out(1),
             "valid":          Out(1),
             "first":          Out(1),
             "last":           Out(1),
@@ -92,6 +95,8 @@ class StepSequencer(wiring.Component):
             row_ends.eq(tap_ends & (column + 1 == layer.kernel_w)),
             sum_ends.eq(row_ends & (row + 1 == layer.kernel_h)),
             block_ends.eq(sum_ends & (group + 1 == conv.groups)),
+            self.issues.eq(self.busy & (self.room | ~sum_ends)),
+            self.completes.eq(self.issues & sum_ends),
         ]
 
         # A row of the map is a row of words of ``pixels`` pixels each. ``word`` is the one that
@@ -128,7 +133,7 @@ class StepSequencer(wiring.Component):
                         m.d.sync += [row_word.eq(words), row_offset.eq(start_offset),
                                      row_phase.eq(start_phase)]
                         m.d.sync += begin_row(words, start_offset, start_phase)
-        with m.Elif(self.run & self.busy):
+        with m.Elif(self.issues):
             m.d.sync += [vec.eq(vec + 1), offset.eq(offset + 1), weight.eq(weight + 1)]
             m.d.sync += fresh.eq(sum_ends)
             with m.If(tap_ends):
@@ -168,23 +173,21 @@ class StepSequencer(wiring.Component):
                 pixel.eq(Cat(Const(number, bits), word + follows).as_signed()),
                 inside[number].eq(kernel_row.valid & (pixel >= 0) & (pixel < layer.width_in)),
             ]
-            with m.If(self.run):
-                m.d.sync += address[number].eq(Mux(follows, there, here))
+            m.d.sync += address[number].eq(Mux(follows, there, here))
             m.d.comb += self.row_address[number].eq(address[number])
         m.d.comb += self.weight_address.eq(word_address)
 
-        with m.If(self.run):
-            m.d.sync += [
-                self.valid.eq(self.busy),
-                self.first.eq(fresh),
-                self.last.eq(sum_ends),
-                self.rotation.eq(phase),
-                self.inside.eq(inside),
-                word_address.eq(weight),
-                self.bad.eq(self.valid & (
-                    (word_address >= self.weight_words)
-                    | Cat(inside & (value >= self.row_words)
-                          for inside, value in zip(self.inside, address)).any())),
-            ]
+        m.d.sync += [
+            self.valid.eq(self.issues),
+            self.first.eq(fresh),
+            self.last.eq(sum_ends),
+            self.rotation.eq(phase),
+            self.inside.eq(inside),
+            word_address.eq(weight),
+            self.bad.eq(self.valid & (
+                (word_address >= self.weight_words)
+                | Cat(exists & (value >= self.row_words)
+                      for exists, value in zip(self.inside, address)).any())),
+        ]
 
         return m

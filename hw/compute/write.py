@@ -18,13 +18,12 @@ class Writer(wiring.Component):
 
     Pixels come in the order of :class:`hw.compute.drain.Drain`. Those past ``layer.width_out`` are
     dropped; so are bytes of packed pixels until their word is complete, or the row ends (then the
-    rest of the word is zero). ``ready`` is a register; a word appears at its memory on the cycle
-    after its last pixel at the earliest, and holds until taken. Two words fit inside, so a memory
-    that never waits gives one pixel per cycle.
+    rest of the word is zero). A word is on offer to its memory in the cycle after its last pixel,
+    and holds until taken; meanwhile pixels wait. A memory that never waits takes one per cycle.
 
     ``start`` begins a row. ``finished`` rises when all its pixels were taken and no word is left.
     ``blocked`` says that a memory refused a word in this cycle. ``bad`` rises, and stays until
-    reset, instead of a write outside its memory. The tap shows pixels of layers other than 0 as
+    reset, instead of a write outside its memory; ``halt`` drops all words from now on. The tap shows pixels of layers other than 0 as
     they are taken, before packing: ``outputs`` bytes in the low bytes of the record.
 
     Parameters
@@ -35,12 +34,10 @@ class Writer(wiring.Component):
 
     Members
     -------
-    start : In(1)
+    start, halt : In(1)
     layer : In(LAYER)
     conv : In(FORMS[Opcode.CONV])
-    valid : In(1)
-    ready : Out(1)
-    y : In(8).array(outputs)
+    i : In(stream.Signature(data.ArrayLayout(8, outputs)))
     finished, blocked, bad : Out(1)
     row : Out(stream.Signature(row_write_layout(...)))
         ``vector // outputs`` lanes.
@@ -63,11 +60,10 @@ class Writer(wiring.Component):
         vector, outputs = config.vector, self.unit.outputs
         members = {
             "start":    In(1),
+            "halt":     In(1),
             "layer":    In(LAYER),
             "conv":     In(FORMS[Opcode.CONV]),
-            "valid":    In(1),
-            "ready":    Out(1),
-            "y":        In(8).array(outputs),
+            "i":        In(stream.Signature(data.ArrayLayout(8, outputs))),
             "finished": Out(1),
             "blocked":  Out(1),
             "bad":      Out(1),
@@ -113,7 +109,7 @@ class Writer(wiring.Component):
             channel.eq(conv.first + group),
             inside.eq(x < layer.width_out),
             last_x.eq(x + 1 == layer.width_out),
-            moves.eq(self.valid & self.ready),
+            moves.eq(self.i.valid & self.i.ready),
             pixel_ends.eq(pixel == pixels - 1),
             group_ends.eq(pixel_ends & (group + 1 == conv.groups)),
         ]
@@ -170,12 +166,12 @@ class Writer(wiring.Component):
         for number in range(vector):
             kept = Signal(8, name=f"kept_{number}")
             with m.If(moves & (place == number)):
-                m.d.sync += kept.eq(self.y[0])
-            packed.append(Mux(place == number, self.y[0], Mux(place > number, kept, 0)))
+                m.d.sync += kept.eq(self.i.p[0])
+            packed.append(Mux(place == number, self.i.p[0], Mux(place > number, kept, 0)))
         with m.If(layer.packed):
             m.d.comb += made.data.eq(Cat(packed))
         with m.Else():
-            m.d.comb += made.data.eq(Cat(*self.y).replicate(lanes))
+            m.d.comb += made.data.eq(Value.cast(self.i.p).replicate(lanes))
 
         depths = {Target.ROW: self.unit.row_words, Target.ONCHIP: self.config.onchip_words,
                   Target.FEEDBACK: self.config.feedback_words,
@@ -189,24 +185,15 @@ class Writer(wiring.Component):
             with m.If((layer.target == Target.ALPHA) & (alpha >= self.config.alpha_words)):
                 m.d.comb += strays.eq(1)
         keeps = Signal()
-        m.d.comb += keeps.eq(emits & ~strays & ~self.bad)
+        m.d.comb += keeps.eq(emits & ~strays & ~self.bad & ~self.halt)
         with m.If(emits & strays):
             m.d.sync += self.bad.eq(1)
 
-        # Two registers: the word on offer to its memory, and one behind it, so that ``ready`` does
-        # not depend on the memories in the same cycle.
-        front, behind             = Signal(word), Signal(word)
-        front_valid, behind_valid = Signal(), Signal()
-        leaves                    = Signal()
-        m.d.comb += self.ready.eq(~behind_valid)
-        with m.If(leaves | ~front_valid):
-            m.d.sync += [front_valid.eq(behind_valid | keeps), behind_valid.eq(0)]
-            with m.If(behind_valid):
-                m.d.sync += front.eq(behind)
-            with m.Elif(keeps):
-                m.d.sync += front.eq(made)
-        with m.Elif(keeps):
-            m.d.sync += [behind.eq(made), behind_valid.eq(1)]
+        # The word on offer to its memory.
+        front, front_valid, leaves = Signal(word), Signal(), Signal()
+        m.d.comb += self.i.ready.eq(leaves | ~front_valid)
+        with m.If(self.i.ready):
+            m.d.sync += [front_valid.eq(keeps), front.eq(made)]
 
         # Destinations. An alpha word has two, which may take it in different cycles.
         alpha_taken, onchip_taken = Signal(), Signal()
@@ -257,7 +244,7 @@ class Writer(wiring.Component):
                              alpha_taken.eq(alpha_taken | self.alpha.w.ready)]
 
         m.d.comb += [
-            self.finished.eq(~busy & ~front_valid & ~behind_valid),
+            self.finished.eq(~busy & ~front_valid),
             self.blocked.eq(front_valid & ~leaves),
 
             self.tap.valid.eq(moves & inside & (conv.layer != 0)),
@@ -266,7 +253,7 @@ class Writer(wiring.Component):
             self.tap.p.column.eq(x),
             self.tap.p.channel.eq(channel * outputs),
             self.tap.p.count.eq(outputs),
-            self.tap.p.data.eq(Cat(*self.y)),
+            self.tap.p.data.eq(Value.cast(self.i.p)),
         ]
 
         return m
