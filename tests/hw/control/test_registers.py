@@ -1,5 +1,6 @@
 # amaranth: UnusedElaboratable=no
 import random
+from pathlib import Path
 
 import pytest
 from amaranth.sim import Simulator
@@ -254,6 +255,11 @@ def test_map_is_complete():
     table = register_table()
     assert "| 0x0C | STATUS | read | Busy, done" in table
     assert table.count("\n") == len(Register) + 1
+
+
+def test_readme_shows_the_map():
+    readme = Path(__file__).parents[3] / "hw" / "control" / "README.md"
+    assert readme.read_text().endswith(register_table() + "\n")
 
 
 @pytest.mark.cosim
