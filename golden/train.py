@@ -29,7 +29,7 @@ from golden.models import MODELS, load_float, load_graph, save_trained, weights_
 from golden.phantom import phantom
 from golden.quantize import quantize
 
-__all__ = ["bce_dice", "evaluate", "export", "fit", "fresh"]
+__all__ = ["bce_dice", "evaluate", "export", "fit", "fresh", "widen"]
 
 # Seeds below a million are never trained on: `phantom:7` is always a fair test.
 TRAIN_SEEDS = 1_000_000
@@ -71,6 +71,28 @@ def fresh(width, seed=0):
             module.bias.zero_()
     network.final.weight.mul_(0.1)
     return network
+
+
+@torch.no_grad()
+def widen(network, factor, seed=0):
+    """A network ``factor`` times as wide that computes the same (Net2Net).
+
+    Every channel is copied, and what reads it shares its weight among the copies at random, in
+    parts that sum to one: exact, and the copies can grow apart.
+    """
+    torch.manual_seed(seed)
+    wide = MODELS["elec4848"](size=network.size, width=factor * network.width)
+    state = network.state_dict()
+    for name, x in wide.state_dict().items():
+        old = state[name]
+        if x.dim():
+            old = old.repeat_interleave(x.shape[0] // old.shape[0], 0)
+        if x.dim() == 4 and (copies := x.shape[1] // old.shape[1]) > 1:
+            part = 1 / copies + torch.empty(*old.shape[:2], copies).uniform_(-0.5, 0.5) / copies
+            part = part - part.mean(2, keepdim=True) + 1 / copies
+            old = (old[:, :, None] * part[..., None, None]).flatten(1, 2)
+        x.copy_(old)
+    return wide
 
 
 def fit(network, schedule, checkpoint, *, folder=None):
@@ -245,6 +267,8 @@ def main(arguments=None):
             command.add_argument("--checkpoint", type=Path, required=True)
         if name == "fit":
             command.add_argument("--start", type=Path, help="checkpoint to continue from")
+            command.add_argument("--widen", type=int, default=1,
+                                 help="how many times narrower the checkpoint of --start is")
             for key in ("minutes", "frame", "crop", "batch", "rate", "phantoms", "seed"):
                 value = getattr(Schedule, key)
                 command.add_argument(f"--{key}", type=type(value), default=value)
@@ -261,9 +285,11 @@ def main(arguments=None):
 
 def _execute(options):
     if options.command == "fit":
-        network = fresh(options.width, options.seed)
+        network = fresh(options.width // options.widen, options.seed)
         if options.start is not None:
             network.load_state_dict(torch.load(options.start, weights_only=True))
+        if options.widen > 1:
+            network = widen(network, options.widen, options.seed)
         schedule = Schedule(minutes=options.minutes, frame=options.frame, crop=options.crop,
                             batch=options.batch, rate=options.rate, phantoms=options.phantoms,
                             seed=options.seed)

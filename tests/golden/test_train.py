@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from golden import models, train
-from golden.models import load_float, load_graph
+from golden.models import load_float, load_graph, seeded
 
 
 def test_bce_dice_by_hand():
@@ -29,6 +29,17 @@ def test_augmentation_moves_frame_and_truth_together():
     # Wherever the window went, bright is lesion and dark is not, but for soft edges.
     assert ((x > 0.5) == (t > 0.5)).float().mean() > 0.93
     assert len({tuple(frame.flatten().tolist()) for frame in t}) > 16
+
+
+@torch.no_grad()
+def test_widening_computes_the_same():
+    narrow = seeded("elec4848", 2)
+    wide = train.widen(narrow, 3).eval()
+    assert wide.width == 6
+    frame = torch.rand(1, 3, 32, 32)
+    assert torch.allclose(narrow(frame), wide(frame), atol=1e-4)
+    weight = wide.encoder[1].b.weight
+    assert not torch.equal(weight[:, 0], weight[:, 1])
 
 
 def test_fit_export_and_evaluate(tmp_path, monkeypatch, capsys):
