@@ -94,10 +94,12 @@ def cells_by_block(component, *, blocks=BLOCKS, folder):
 
     source = rtlil.convert(Bare(component), name="top", emit_src=False)
     (folder / "top.il").write_text(source)
-    modules = re.findall(r"^module \\(\S+)$", source, re.MULTILINE)
-    kept    = [f"top.chip.{block}" for block in blocks if f"top.chip.{block}" in modules]
+    # Amaranth appends a number to the name of a module that a signal has already.
+    modules = {re.sub(r"\$\d+$", "", name): name
+               for name in re.findall(r"^module \\top\.chip\.(\S+)$", source, re.MULTILINE)}
+    kept    = {modules[block]: block for block in blocks if block in modules}
     script  = ["read_rtlil top.il", "hierarchy -top top"]
-    script += [f"setattr -mod -set keep_hierarchy 1 {module}" for module in kept]
+    script += [f"setattr -mod -set keep_hierarchy 1 top.chip.{module}" for module in kept]
     script += ["synth_ecp5 -top top", "tee -q -o stat.json stat -json"]
     (folder / "synth.ys").write_text("\n".join(script) + "\n")
 
@@ -110,10 +112,11 @@ def cells_by_block(component, *, blocks=BLOCKS, folder):
     found = json.loads((folder / "stat.json").read_text())["modules"]
     cells = {}
     for name, entry in found.items():
-        block = name.lstrip("\\").removeprefix("top").removeprefix(".chip").lstrip(".")
-        own   = {cell: count for cell, count in entry["num_cells_by_type"].items()
-                 if not cell.lstrip("\\").startswith("top.")}
-        cells[block] = own
+        block = kept.get(name.removeprefix("\\top.chip."), "")
+        own   = cells.setdefault(block, {})
+        for cell, count in entry["num_cells_by_type"].items():
+            if not cell.startswith(("\\top.", "top.")):
+                own[cell] = own.get(cell, 0) + count
     return cells
 
 

@@ -32,6 +32,7 @@ class Two(wiring.Component):
     a:        In(8)
     b:        In(8)
     o:        Out(16)
+    left:     Out(1)         # a port with the name of a block
     tap_wide: Out(100)
 
     def elaborate(self, platform):
@@ -39,7 +40,7 @@ class Two(wiring.Component):
         m.submodules.left = left = Block()
         m.submodules.right = right = Block()
         m.d.comb += [left.a.eq(self.a), left.b.eq(self.b), right.a.eq(left.taken),
-                     right.b.eq(self.b), self.o.eq(right.o ^ right.taken)]
+                     right.b.eq(self.b), self.o.eq(right.o ^ right.taken), self.left.eq(left.o[0])]
         m.d.sync += self.tap_wide.eq(self.tap_wide + 1)
         return m
 

@@ -69,11 +69,13 @@ class Bench:
                 await ctx.tick()
             ctx.set(store.write.w.valid, 0)
 
-            # Two loads, split off a word boundary, between beats that are not for the gate.
-            half = len(self.requants) // 2
+            # Two loads, between beats that are not for the gate and one that is beyond the end.
+            words = max(i["param_base"] + i["vectors"] * config.vector // config.gate_lanes
+                        for i in instructions)
+            half  = words // 2 * config.gate_lanes
             ctx.set(gate.load.valid, 1)
-            for start in (0, half):
-                for index, requant in enumerate(self.requants[start:start + half]):
+            for start, end in ((0, half), (half, words * config.gate_lanes)):
+                for index, requant in enumerate(self.requants[start:end]):
                     beat = {"base": start // config.gate_lanes, "index": index}
                     ctx.set(gate.load.p, {**beat, "target": LoadTarget.GATE_PARAMS,
                                           "data": Requant.const(requant).as_bits()})
