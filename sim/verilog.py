@@ -1,7 +1,9 @@
 """Verilog of a component, fit for machines with megabytes of memory.
 
 Amaranth writes one line per memory row, also for rows of zeros: a 1 MiB memory costs half a minute
-and 4 MB of text. Here a memory that starts with zeros becomes a loop; nothing else differs from
+and 4 MB of text. Here a memory that starts with zeros becomes a loop. And Icarus does not run an
+``always @*`` before its inputs change, so logic behind a register that is not written in reset would
+stay unknown; here it is ``always_comb``. Nothing else differs from
 :func:`amaranth.back.verilog.convert`.
 """
 
@@ -44,7 +46,10 @@ def export(component, *, name="dut"):
             if index == 0:
                 builder.attribute("top", 1)
             _Emitter(builder, netlist, module, names, empty_checker=empty).emit()
-    return _zero_memories(verilog._convert_rtlil_text(str(design), strip_internal_attrs=True))
+    text = verilog._convert_rtlil_text(str(design), strip_internal_attrs=True)
+    # A plain process first runs when an input changes, so one whose inputs start with their final
+    # values would leave its outputs unset; always_comb also runs at time 0.
+    return _zero_memories(text.replace("always @*", "always_comb"))
 
 
 def _zero_memories(text):
