@@ -15,9 +15,10 @@ def compare_tensors(golden, hardware, recorded):
     read back; ``recorded`` is what the taps saw. A tensor with elements never or doubly written is
     a mismatch too, and ``problems`` says so.
     """
-    pairs = [(name, frame, got, None)
-             for frame, tensors in enumerate(hardware) for name, got in tensors.items()]
-    pairs += [(one.name, one.frame, one.values, one.problem) for one in recorded]
+    pairs = [(one.name, one.frame, one.values, one.problem)     # in the order of computation
+             for one in sorted(recorded, key=lambda one: one.frame)]
+    pairs += [(name, frame, got, None)
+              for frame, tensors in enumerate(hardware) for name, got in tensors.items()]
 
     result = {"compared": 0, "mismatched": 0, "bytes": 0, "first_mismatch": None, "problems": []}
     for name, frame, got, problem in pairs:

@@ -1,9 +1,8 @@
-"""Verilog of a component, fit for machines with megabytes of memory.
+"""Verilog of a component, fit for machines with megabytes of memory, and for Icarus.
 
 Amaranth writes one line per memory row, also for rows of zeros: a 1 MiB memory costs half a minute
-and 4 MB of text. Here a memory that starts with zeros becomes a loop. And Icarus does not run an
-``always @*`` before its inputs change, so logic behind a register that is not written in reset would
-stay unknown; here it is ``always_comb``. Nothing else differs from
+and 4 MB of text. Here a memory that starts with zeros becomes a loop, struct fields get no names of
+their own, and every process runs at time 0; otherwise the text is that of
 :func:`amaranth.back.verilog.convert`.
 """
 
