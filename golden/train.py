@@ -263,8 +263,8 @@ def main(arguments=None):
         command = commands.add_parser(name)
         command.add_argument("--busi", metavar="FOLDER", help="where BUSI's index.csv is")
         command.add_argument("--width", type=int, default=32)
-        if name != "evaluate":
-            command.add_argument("--checkpoint", type=Path, required=True)
+        command.add_argument("--checkpoint", type=Path, required=name != "evaluate",
+                             help="float32 weights (evaluate: in place of the rounded ones)")
         if name == "fit":
             command.add_argument("--start", type=Path, help="checkpoint to continue from")
             command.add_argument("--widen", type=int, default=1,
@@ -299,6 +299,8 @@ def _execute(options):
     else:
         graph = load_graph(size=options.size, width=options.width)
         network = load_float(size=options.size, width=options.width)
+        if options.checkpoint is not None:
+            network.load_state_dict(torch.load(options.checkpoint, weights_only=True))
         for name, frames in _test_sets(options.size, options.busi):
             result = evaluate(network, resize(graph, options.size), frames)
             print(f"{name} ({len(frames)}): "
