@@ -1,5 +1,8 @@
 """Instruction buffer: one RAM that holds what was fetched ahead for every engine."""
 
+from functools import reduce
+from operator import or_
+
 from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
@@ -8,7 +11,8 @@ from amaranth.utils import ceil_log2
 
 from hw.isa import INSTRUCTION, INSTRUCTION_BITS, Engine
 
-ENGINES = len(Engine)
+ENGINES     = len(Engine)
+ENGINE_BITS = ceil_log2(ENGINES)
 
 
 def round_robin(m, requests, *, name):
@@ -27,6 +31,33 @@ def round_robin(m, requests, *, name):
                     with m.If(requests[candidate]):
                         m.d.comb += choice.eq(candidate)
     return choice, last
+
+
+class _Counters:
+    """A small counter for each engine, stored by bit position: bit ``e`` of every signal is engine
+    ``e``'s. All of them step together, with a few operations on short vectors."""
+
+    def __init__(self, bits, name):
+        self.bits = [Signal(ENGINES, name=f"{name}_{bit}") for bit in range(bits)]
+
+    def step(self, m, engines):
+        """Count up where ``engines`` is high."""
+        carry = engines
+        for bit in self.bits:
+            m.d.sync += bit.eq(bit ^ carry)
+            carry = carry & bit
+
+    def differs(self, other):
+        """Where two counters differ, by bit position."""
+        return [mine ^ theirs for mine, theirs in zip(self.bits, other.bits)]
+
+    def of(self, engine):
+        """The counter of one engine."""
+        return Cat(bit.bit_select(engine, 1) for bit in self.bits)
+
+
+def _any(vectors):
+    return reduce(or_, vectors)
 
 
 class InstructionBuffer(wiring.Component):
@@ -74,56 +105,48 @@ class InstructionBuffer(wiring.Component):
         m = Module()
 
         m.submodules.memory = memory = Memory(shape=INSTRUCTION_BITS, init=[],
-                                              depth=1 << ceil_log2(ENGINES * self.depth))
+                                              depth=self.depth << ENGINE_BITS)
         write, read = memory.write_port(), memory.read_port()
 
-        write_row = Signal.like(write.addr)
-        read_row  = Signal.like(read.addr)
-        waiting   = Signal(ENGINES)                       # stored, and its receiver is ready
-        offering  = Signal(ENGINES)                       # the word at the read port's output
-        taken     = Signal(ENGINES)
-        free      = Signal()
+        # Rows reserved, written and read so far, modulo twice the depth
+        slot_bits = ceil_log2(self.depth)
+        reserved  = _Counters(slot_bits + 1, "reserved")
+        written   = _Counters(slot_bits + 1, "written")
+        fetched   = _Counters(slot_bits + 1, "fetched")
+
+        ready    = Signal(ENGINES)
+        waiting  = Signal(ENGINES)      # stored, and the receiver is ready
+        offering = Signal(ENGINES)      # the word at the read port's output
+        free     = Signal()             # that word is gone after this cycle
         choice, last = round_robin(m, waiting, name="delivery")
-
-        for e, port in enumerate(self.o):
-            used   = Signal(range(self.depth + 1), name=f"used_{e}")        # reserved or stored
-            stored = Signal(range(self.depth + 1), name=f"stored_{e}")
-            head   = Signal(ceil_log2(self.depth), name=f"head_{e}")
-            tail   = Signal(ceil_log2(self.depth), name=f"tail_{e}")
-            arrive = Signal(name=f"arrive_{e}")
-            leave  = Signal(name=f"leave_{e}")
-
-            m.d.comb += [
-                arrive.eq(self.i.valid & (self.i.p.engine == e)),
-                leave.eq(free & waiting.any() & (choice == e)),
-                waiting[e].eq((stored != 0) & port.ready & ~offering[e]),
-                taken[e].eq(offering[e] & port.ready),
-                self.room[e].eq(used != self.depth),
-                self.empty[e].eq(used == 0),
-                port.valid.eq(offering[e]),
-                port.p.eq(read.data),
-            ]
-            m.d.sync += used.eq(used + self.reserve[e] - taken[e])
-            m.d.sync += stored.eq(stored + arrive - leave)
-            with m.If(arrive):
-                m.d.comb += write_row.eq(e * self.depth + head)
-                m.d.sync += head.eq(head + 1)
-            with m.If(leave):
-                m.d.comb += read_row.eq(e * self.depth + tail)
-                m.d.sync += tail.eq(tail + 1)
+        one_hot  = Signal(ENGINES)
+        used     = reserved.differs(fetched)
+        m.d.comb += [
+            ready.eq(Cat(port.ready for port in self.o)),
+            waiting.eq(_any(written.differs(fetched)) & ready & ~offering),
+            free.eq((offering & ~ready) == 0),
+            one_hot.eq(Mux(free & waiting.any(), 1 << choice, 0)),
+            self.room.eq(~(used[-1] & ~_any([C(0, ENGINES), *used[:-1]]))),
+            self.empty.eq(~(_any(used) | offering)),
+        ]
+        reserved.step(m, self.reserve)
+        fetched.step(m, one_hot)
+        with m.If(self.i.valid):
+            written.step(m, (1 << self.i.p.engine)[:ENGINES])
+        with m.If(free):
+            m.d.sync += offering.eq(one_hot)
+        with m.If(one_hot.any()):
+            m.d.sync += last.eq(choice)
 
         m.d.comb += [
-            write.addr.eq(write_row),
+            write.addr.eq(Cat(written.of(self.i.p.engine)[:slot_bits], self.i.p.engine)),
             write.data.eq(self.i.p.instruction),
             write.en.eq(self.i.valid),
-            read.addr.eq(read_row),
+            read.addr.eq(Cat(fetched.of(choice)[:slot_bits], choice)),
             read.en.eq(free),
-            free.eq(offering == taken),
         ]
-        with m.If(free):
-            m.d.sync += offering.eq(0)
-            with m.If(waiting.any()):
-                m.d.sync += offering.eq(1 << choice)
-                m.d.sync += last.eq(choice)
+        for e, port in enumerate(self.o):
+            m.d.comb += port.valid.eq(offering[e])
+            m.d.comb += port.p.eq(read.data)
 
         return m

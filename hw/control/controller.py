@@ -5,9 +5,10 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.config import Config
+from hw.control.counters import TIME_BITS
 from hw.control.fetch import ProgramFetcher, fetch_answer_layout
 from hw.control.frontend import FrontEnd
-from hw.control.ledger import BYTES_BITS, TRAFFIC, Ledger
+from hw.control.ledger import TRAFFIC, Ledger
 from hw.control.registers import ControlRegisters, monitor_layout
 from hw.control.regmap import ADDRESS_BITS, DEFAULT_STALL_LIMIT
 from hw.interfaces import EngineSignature
@@ -86,10 +87,10 @@ class CentralController(wiring.Component):
             "frame_ended":     In(1),
             "onchip_reads":    In(1).array(onchip_readers),
             "onchip_writes":   In(1).array(onchip_writers),
-            "read_bytes":      In(BYTES_BITS).array(TRAFFIC),
-            "written_bytes":   In(BYTES_BITS).array(TRAFFIC),
-            "read_bursts":     In(BYTES_BITS),
-            "written_bursts":  In(BYTES_BITS),
+            "read_bytes":      In(TIME_BITS).array(TRAFFIC),
+            "written_bytes":   In(TIME_BITS).array(TRAFFIC),
+            "read_bursts":     In(TIME_BITS),
+            "written_bursts":  In(TIME_BITS),
             "monitor":         Out(monitor_layout()),
             "monitor_sent":    In(32),
             "monitor_dropped": In(32),
@@ -140,6 +141,7 @@ class CentralController(wiring.Component):
                 ledger.activity[e].retiring.eq(front.retiring),
                 ledger.activity[e].offered.eq(front.port.i.valid),
                 ledger.activity[e].layer.eq(front.layer),
+                ledger.retired[e].eq(front.retired),
             ]
         m.d.comb += [ledger.clear.eq(self.clear), ledger.running.eq(running)]
         for name in ("frame_started", "frame_ended", "read_bursts", "written_bursts"):

@@ -1,32 +1,26 @@
 """Layer ledger: where one engine spent its time, by layer."""
 
 from amaranth import *
-from amaranth.lib import data, wiring
+from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from hw.control.counters import LEDGER_LAYERS
-
-TIME_BITS = 40
-
-
-class LayerRecord(data.Struct):
-    """One row; the order of the fields is that of :class:`hw.control.counters.LayerField`."""
-    busy:   TIME_BITS
-    issued: TIME_BITS
-    first:  TIME_BITS
-    last:   TIME_BITS
+from hw.control.counters import LEDGER_LAYERS, TIME_BITS, LayerField
 
 
 class LayerLedger(wiring.Component):
     """Adds every retired instruction of one engine to the record of its layer.
 
-    Counts while ``offered``; an instruction enters its record in the cycle after ``retiring``.
-    Instructions may follow each other in every cycle. Layers from ``LEDGER_LAYERS`` up are counted
-    as layer 0. ``clear`` zeroes all records at once.
+    Counts while ``offered``; an instruction enters the record of its layer when it is
+    ``retiring``, and can be read from the next cycle on. Instructions may follow each other in
+    every cycle. Layers from ``LEDGER_LAYERS`` up are counted as layer 0. ``clear`` zeroes all
+    records at once.
 
-    A reader holds ``read`` and ``read_layer`` until ``read_done``, which comes in the first cycle
-    in which no instruction retires; the record follows one cycle later, for one cycle.
+    Each field is a memory of its own, small enough for LUT RAM: read asynchronously, added to and
+    written in one cycle, so that no record is ever on its way.
+
+    A reader holds ``read``, ``read_layer`` and ``read_field`` until ``read_done``, which comes in
+    the first cycle in which no instruction retires; ``value`` follows in the next, and stays.
 
     Members
     -------
@@ -38,8 +32,9 @@ class LayerLedger(wiring.Component):
     layer : In(8)
     read : In(1)
     read_layer : In(range(LEDGER_LAYERS))
+    read_field : In(LayerField)
     read_done : Out(1)
-    record : Out(LayerRecord)
+    value : Out(40)
     """
 
     clear:      In(1)
@@ -50,69 +45,63 @@ class LayerLedger(wiring.Component):
     layer:      In(8)
     read:       In(1)
     read_layer: In(range(LEDGER_LAYERS))
+    read_field: In(LayerField)
     read_done:  Out(1)
-    record:     Out(LayerRecord)
+    value:      Out(TIME_BITS)
 
     def elaborate(self, platform):
         m = Module()
 
-        m.submodules.memory = memory = Memory(shape=LayerRecord, depth=LEDGER_LAYERS, init=[])
-        write = memory.write_port()
-        read  = memory.read_port(transparent_for=(write,))
         known = Signal(LEDGER_LAYERS)                  # rows written since `clear`
 
         # The instruction on offer, up to the previous cycle
-        begun   = Signal()
-        busy    = Signal(TIME_BITS)
-        issued  = Signal(TIME_BITS)
-        first   = Signal(TIME_BITS)
-        closing = Signal()
-        row     = Signal(range(LEDGER_LAYERS))
-        present = Signal(LayerRecord)                  # the same, with this cycle
+        begun  = Signal()
+        busy   = Signal(TIME_BITS)
+        issued = Signal(TIME_BITS)
+        first  = Signal(TIME_BITS)
+        with m.If(self.offered):
+            m.d.sync += begun.eq(~self.retiring)
+            m.d.sync += busy.eq(Mux(self.retiring, 0, busy + 1))
+            m.d.sync += issued.eq(Mux(self.retiring, 0, issued + self.issued))
+            with m.If(~begun):
+                m.d.sync += first.eq(self.now)
+
+        # Its record. The one read port serves the reader when no instruction retires.
+        closing   = Signal()
+        row       = Signal(range(LEDGER_LAYERS))
+        row_known = Signal()
         m.d.comb += [
             closing.eq(self.offered & self.retiring),
             row.eq(Mux(self.layer < LEDGER_LAYERS, self.layer, 0)),
-            present.busy.eq(busy + 1),
-            present.issued.eq(issued + self.issued),
-            present.first.eq(Mux(begun, first, self.now)),
-            present.last.eq(self.now),
-        ]
-        with m.If(self.offered):
-            m.d.sync += begun.eq(~self.retiring)
-            m.d.sync += busy.eq(Mux(self.retiring, 0, present.busy))
-            m.d.sync += issued.eq(Mux(self.retiring, 0, present.issued))
-            m.d.sync += first.eq(present.first)
-
-        # One cycle later the old record has been read.
-        update       = Signal(LayerRecord)
-        update_row   = Signal.like(row)
-        update_valid = Signal()
-        m.d.sync += update_valid.eq(closing)
-        with m.If(closing):
-            m.d.sync += update.eq(present)
-            m.d.sync += update_row.eq(row)
-        m.d.comb += [
-            write.en.eq(update_valid),
-            write.addr.eq(update_row),
-            write.data.eq(update),
-        ]
-        with m.If(update_valid):
-            m.d.sync += known.bit_select(update_row, 1).eq(1)
-            with m.If(known.bit_select(update_row, 1)):
-                m.d.comb += write.data.busy.eq(read.data.busy + update.busy)
-                m.d.comb += write.data.issued.eq(read.data.issued + update.issued)
-                m.d.comb += write.data.first.eq(read.data.first)
-        with m.If(self.clear):
-            m.d.sync += [known.eq(0), begun.eq(0), busy.eq(0), issued.eq(0), update_valid.eq(0)]
-
-        # The port serves readers when it is free.
-        asked = Signal.like(row)
-        m.d.sync += asked.eq(self.read_layer)
-        m.d.comb += [
-            read.addr.eq(Mux(closing, row, self.read_layer)),
             self.read_done.eq(self.read & ~closing),
         ]
-        with m.If(known.bit_select(asked, 1)):
-            m.d.comb += self.record.eq(read.data)
+        with m.If(~closing):
+            m.d.comb += row.eq(self.read_layer)
+        m.d.comb += row_known.eq(known.bit_select(row, 1))
+        with m.If(closing):
+            m.d.sync += known.bit_select(row, 1).eq(1)
+
+        for field, update in (
+            (LayerField.BUSY,   lambda old: old + busy + 1),
+            (LayerField.ISSUED, lambda old: old + issued + self.issued),
+            (LayerField.FIRST,  lambda old: Mux(row_known, old, Mux(begun, first, self.now))),
+            (LayerField.LAST,   lambda old: self.now),
+        ):
+            m.submodules[field.name.lower()] = memory = Memory(shape=TIME_BITS, init=[],
+                                                               depth=LEDGER_LAYERS)
+            write, read = memory.write_port(), memory.read_port(domain="comb")
+            old = Signal(TIME_BITS, name=f"old_{field.name.lower()}")
+            m.d.comb += [
+                read.addr.eq(row),
+                old.eq(Mux(row_known, read.data, 0)),
+                write.en.eq(closing),
+                write.addr.eq(row),
+                write.data.eq(update(old)),
+            ]
+            with m.If(self.read_done & (self.read_field == field)):
+                m.d.sync += self.value.eq(old)
+
+        with m.If(self.clear):
+            m.d.sync += [known.eq(0), begun.eq(0), busy.eq(0), issued.eq(0)]
 
         return m

@@ -6,29 +6,33 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
+from hw.control.causes import CauseCounters
 from hw.control.counters import (
     COUNTER_BITS,
     FRAME_STAMPS,
     INDEX_BITS,
     LEDGER_ENGINES,
     LEDGER_LAYERS,
+    TIME_BITS,
     Counter,
+    LayerField,
 )
-from hw.control.layers import TIME_BITS, LayerLedger
+from hw.control.layers import LayerLedger
 from hw.isa import Cause, Engine, Traffic
 
 CYCLE_BITS   = 48
 RETIRED_BITS = 18
-BYTES_BITS   = 40
 TRAFFIC      = len(Traffic)
+FIELD_BITS   = LayerField.as_shape().width
+LAYER_BITS   = ceil_log2(LEDGER_LAYERS)
 
 
 def activity_layout():
     """What one engine did in one cycle."""
     return data.StructLayout({
         "cause":    Cause,
-        "retiring": 1,      # retires an instruction, SYNC included
         "offered":  1,      # holds an instruction
+        "retiring": 1,      # retires an instruction
         "layer":    8,      # of the instruction that it holds
     })
 
@@ -38,10 +42,12 @@ class Ledger(wiring.Component):
 
     The causes of each engine sum to the total cycles. All counts lag one cycle behind their
     inputs. Counter numbers are those of :func:`hw.control.counters.counter_index`; any other
-    number reads as 0. Off-chip traffic is counted elsewhere and only passes through.
+    number reads as 0. Retired instructions and off-chip traffic are counted elsewhere and only
+    pass through.
 
     A pulse on ``sample`` latches ``select``; ``value`` holds the counter from the pulse on
-    ``sampled`` (three cycles later, or more while layer records are being written) until the next.
+    ``sampled`` (three cycles later, or more while instructions of that layer's engine retire) until
+    the next.
 
     Parameters
     ----------
@@ -53,6 +59,7 @@ class Ledger(wiring.Component):
     clear : In(1)
     running : In(1)
     activity : In(activity_layout()).array(len(Engine))
+    retired : In(18).array(len(Engine))
     frame_started, frame_ended : In(1)
         Pulses.
     onchip_reads, onchip_writes : In(1).array(...)
@@ -77,14 +84,15 @@ class Ledger(wiring.Component):
             "clear":          In(1),
             "running":        In(1),
             "activity":       In(activity_layout()).array(len(Engine)),
+            "retired":        In(RETIRED_BITS).array(len(Engine)),
             "frame_started":  In(1),
             "frame_ended":    In(1),
             "onchip_reads":   In(1).array(onchip_readers),
             "onchip_writes":  In(1).array(onchip_writers),
-            "read_bytes":     In(BYTES_BITS).array(TRAFFIC),
-            "written_bytes":  In(BYTES_BITS).array(TRAFFIC),
-            "read_bursts":    In(BYTES_BITS),
-            "written_bursts": In(BYTES_BITS),
+            "read_bytes":     In(TIME_BITS).array(TRAFFIC),
+            "written_bytes":  In(TIME_BITS).array(TRAFFIC),
+            "read_bursts":    In(TIME_BITS),
+            "written_bursts": In(TIME_BITS),
             "select":         In(COUNTER_BITS),
             "sample":         In(1),
             "sampled":        Out(1),
@@ -95,6 +103,10 @@ class Ledger(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
+        selected      = Signal(COUNTER_BITS)
+        group, number = selected[INDEX_BITS:], selected[:INDEX_BITS]
+        single        = {}         # (group, number) -> value
+
         # Inputs are registered, so that no engine's logic ends in a counter.
         running  = Signal()
         activity = [Signal.like(port, name=f"activity_{e}")
@@ -103,76 +115,73 @@ class Ledger(wiring.Component):
         for signal, port in zip(activity, self.activity):
             m.d.sync += signal.eq(port)
 
-        counters = []           # all plain counters, for `clear`
-
-        def counter(name, enable, bits=TIME_BITS):
+        def counter(name, pulse, bits=TIME_BITS):
             count = Signal(bits, name=name)
-            counters.append(count)
-            with m.If(enable):
+            with m.If(self.clear):
+                m.d.sync += count.eq(0)
+            with m.Elif(running & pulse):
                 m.d.sync += count.eq(count + 1)
             return count
 
-        plain = {}              # (group, index) -> counter
-        cycles = counter("total", running, CYCLE_BITS)
+        def delayed(name, pulse):
+            seen = Signal(name=f"{name}_seen")
+            m.d.sync += seen.eq(pulse)
+            return seen
+
+        cycles = counter("total", 1, CYCLE_BITS)
         m.d.comb += self.cycles.eq(cycles)
-        plain[Counter.CYCLES, 0] = cycles
+        single[Counter.CYCLES, 0] = cycles
 
+        # Engines
         for engine in Engine:
+            m.submodules[f"causes_{engine.name.lower()}"] = causes = CauseCounters()
+            m.d.comb += [
+                causes.clear.eq(self.clear),
+                causes.enable.eq(running),
+                causes.cause.eq(activity[engine].cause),
+                causes.read_cause.eq(number[:3]),
+            ]
             for cause in Cause:
-                plain[Counter.CAUSE, engine * 8 + cause.value] = count = Signal(
-                    TIME_BITS, name=f"{engine.name}_{cause.name}".lower())
-                counters.append(count)
-            with m.If(running):
-                with m.Switch(activity[engine].cause):
-                    for cause in Cause:
-                        with m.Case(cause):
-                            count = plain[Counter.CAUSE, engine * 8 + cause.value]
-                            m.d.sync += count.eq(count + 1)
-            plain[Counter.RETIRED, engine.value] = counter(
-                f"{engine.name}_retired".lower(), running & activity[engine].retiring,
-                RETIRED_BITS)
+                single[Counter.CAUSE, engine * 8 + cause.value] = causes.value
+            single[Counter.RETIRED, engine.value] = self.retired[engine]
 
-        for group, name, pulses in ((Counter.ONCHIP_READS, "reads", self.onchip_reads),
+        # Memory ports and off-chip traffic
+        for which, name, pulses in ((Counter.ONCHIP_READS, "reads", self.onchip_reads),
                                     (Counter.ONCHIP_WRITES, "writes", self.onchip_writes)):
             for index, pulse in enumerate(pulses):
-                seen = Signal(name=f"{name}_{index}_seen")
-                m.d.sync += seen.eq(pulse)
-                plain[group, index] = counter(f"{name}_{index}", running & seen)
-
+                single[which, index] = counter(f"{name}_{index}", delayed(f"{name}_{index}", pulse))
         for index in range(TRAFFIC):
-            plain[Counter.READ_BYTES, index]    = self.read_bytes[index]
-            plain[Counter.WRITTEN_BYTES, index] = self.written_bytes[index]
-        plain[Counter.BURSTS, 0] = self.read_bursts
-        plain[Counter.BURSTS, 1] = self.written_bursts
+            single[Counter.READ_BYTES, index]    = self.read_bytes[index]
+            single[Counter.WRITTEN_BYTES, index] = self.written_bytes[index]
+        single[Counter.BURSTS, 0] = self.read_bursts
+        single[Counter.BURSTS, 1] = self.written_bursts
 
-        # Frames: a small memory of time stamps each
-        selected = Signal(COUNTER_BITS)
-        stamps   = {}           # group -> stamp, 0 for a frame that is not yet known
-        for index, (group, pulse) in enumerate(((Counter.FRAME_STARTED, self.frame_started),
+        # Frames: a small memory of time stamps each; 0 for a frame that is not yet known
+        stamps = {}
+        for index, (which, pulse) in enumerate(((Counter.FRAME_STARTED, self.frame_started),
                                                 (Counter.FRAME_ENDED, self.frame_ended))):
             m.submodules[f"frames_{index}"] = memory = Memory(
                 shape=TIME_BITS, depth=FRAME_STAMPS, init=[])
             write, read = memory.write_port(), memory.read_port()
-            seen = Signal(name=f"frame_seen_{index}")
-            m.d.sync += seen.eq(pulse)
-            count = counter(f"frames_{index}_count", running & seen)
-            plain[Counter.FRAMES, index] = count
-            frame = selected[:read.addr.shape().width]
+            seen  = delayed(f"frames_{index}", pulse)
+            count = counter(f"frames_{index}", seen)
+            single[Counter.FRAMES, index] = count
             m.d.comb += [
                 write.en.eq(running & seen & (count < FRAME_STAMPS)),
                 write.addr.eq(count),
                 write.data.eq(cycles),
-                read.addr.eq(frame),
+                read.addr.eq(number),
             ]
-            stamps[group] = Mux(frame < count, read.data, 0)
+            stamps[which] = Mux(number < Mux(count < FRAME_STAMPS, count, FRAME_STAMPS),
+                                read.data, 0)
 
         # Layers
-        ledgers    = []
-        wants      = Signal()
-        layer_bits = ceil_log2(LEDGER_LAYERS)
+        layers = Array()
+        wants  = Signal()
+        unit   = number[FIELD_BITS + LAYER_BITS:]
         for index, engine in enumerate(LEDGER_ENGINES):
             m.submodules[f"layers_{engine.name.lower()}"] = ledger = LayerLedger()
-            ledgers.append(ledger)
+            layers.append(ledger)
             m.d.comb += [
                 ledger.clear.eq(self.clear),
                 ledger.now.eq(cycles),
@@ -180,54 +189,38 @@ class Ledger(wiring.Component):
                 ledger.issued.eq(activity[engine].cause == Cause.ISSUE),
                 ledger.retiring.eq(activity[engine].retiring),
                 ledger.layer.eq(activity[engine].layer),
-                ledger.read.eq(wants & (selected[2 + layer_bits:INDEX_BITS] == index)),
-                ledger.read_layer.eq(selected[2:2 + layer_bits]),
+                ledger.read.eq(wants & (unit == index)),
+                ledger.read_layer.eq(number[FIELD_BITS:]),
+                ledger.read_field.eq(number[:FIELD_BITS]),
             ]
 
-        with m.If(self.clear):
-            m.d.sync += [count.eq(0) for count in counters]
-
         # Window
-        group, number = selected[INDEX_BITS:], selected[:INDEX_BITS]
         m.d.sync += self.sampled.eq(0)
         with m.FSM():
             with m.State("Idle"):
                 with m.If(self.sample):
                     m.d.sync += selected.eq(self.select)
-                    m.next = "Address"
+                    m.next = "Read memories"
 
-            with m.State("Address"):
-                m.next = "Look up"
-                with m.If(group == Counter.LAYER):
+            with m.State("Read memories"):
+                m.next = "Answer"
+                with m.If((group == Counter.LAYER) & (unit < len(LEDGER_ENGINES))):
                     m.d.comb += wants.eq(1)
-                    with m.If(~Cat(ledger.read_done for ledger in ledgers).any()
-                              & (number[2 + layer_bits:] < len(ledgers))):
-                        m.next = "Address"
+                    with m.If(~layers[unit].read_done):
+                        m.next = "Read memories"
 
-            with m.State("Look up"):
+            with m.State("Answer"):
                 m.d.sync += self.sampled.eq(1)
                 m.d.sync += self.value.eq(0)
                 m.next = "Idle"
-                with m.Switch(group):
-                    for which in Counter:
-                        with m.Case(which):
-                            with m.Switch(number):
-                                for (owner, index), count in plain.items():
-                                    if owner is which:
-                                        with m.Case(index):
-                                            m.d.sync += self.value.eq(count)
-                            if which in stamps:
-                                with m.If(number < FRAME_STAMPS):
-                                    m.d.sync += self.value.eq(stamps[which])
-                            if which is Counter.LAYER:
-                                with m.Switch(number[2 + layer_bits:]):
-                                    for index, ledger in enumerate(ledgers):
-                                        with m.Case(index):
-                                            fields = [ledger.record.busy, ledger.record.issued,
-                                                      ledger.record.first, ledger.record.last]
-                                            with m.Switch(number[:2]):
-                                                for field, value in enumerate(fields):
-                                                    with m.Case(field):
-                                                        m.d.sync += self.value.eq(value)
+                with m.Switch(selected):
+                    for (which, index), value in single.items():
+                        with m.Case(which << INDEX_BITS | index):
+                            m.d.sync += self.value.eq(value)
+                for which, value in stamps.items():
+                    with m.If(group == which):
+                        m.d.sync += self.value.eq(value)
+                with m.If((group == Counter.LAYER) & (unit < len(LEDGER_ENGINES))):
+                    m.d.sync += self.value.eq(layers[unit].value)
 
         return m
