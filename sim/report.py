@@ -70,10 +70,10 @@ def make_report(*, model, program, config, simulator, counters, offchip, compari
 def write_report(report, path):
     """Write the file in one piece: it is complete, or it does not exist."""
     path = Path(path)
+    text = json.dumps(report, indent=2) + "\n"
     descriptor, scratch = tempfile.mkstemp(dir=path.parent, prefix=".report-")
     with os.fdopen(descriptor, "w") as file:
-        json.dump(report, file, indent=2)
-        file.write("\n")
+        file.write(text)
     Path(scratch).chmod(0o644)
     Path(scratch).replace(path)
 

@@ -10,7 +10,7 @@ from hw.memory.offchip import ARRAY_SOURCE, OffchipMemory
 from hw.top import TAPS, Chip
 from sim.taps import HEADER_BYTES
 
-__all__ = ["SOURCES", "SimTop"]
+__all__ = ["SOURCES", "SimTop", "recorder"]
 
 SOURCES = (ARRAY_SOURCE, Path(__file__).with_name("tap_recorder.v"))
 """Verilog that the exported design instantiates."""
@@ -63,10 +63,15 @@ class SimTop(wiring.Component):
                      for name in ("load", "dump", "dump_first", "dump_count")]
 
         for name, tap in zip(TAPS, chip.taps):
-            bits   = tap.p.shape().size - len(tap.p.data)
-            record = Cat(tap.p.as_value()[:bits], C(0, HEADER_BYTES * 8 - bits), tap.p.data)
-            m.submodules[f"record_{name}"] = Instance(
-                "tap_recorder", ("p", "BYTES", len(record) // 8), ("p", "NAME", name),
-                ("i", "clk", ClockSignal()), ("i", "valid", tap.valid), ("i", "record", record))
+            m.submodules[f"record_{name}"] = recorder(name, tap.valid, tap.p)
 
         return m
+
+
+def recorder(name, valid, payload):
+    """An instance that writes ``payload`` (:func:`hw.interfaces.tap_layout`) to the file ``name``
+    whenever ``valid``; :mod:`sim.taps` reads it."""
+    head = payload.shape().size - len(payload.data)
+    bits = Cat(payload.as_value()[:head], C(0, HEADER_BYTES * 8 - head), payload.data)
+    return Instance("tap_recorder", p_BYTES=len(bits) // 8, p_NAME=name, i_clk=ClockSignal(),
+                    i_valid=valid, i_record=bits)

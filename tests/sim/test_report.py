@@ -1,0 +1,135 @@
+import json
+import random
+from types import SimpleNamespace
+
+import jsonschema
+import pytest
+
+from hw.config import preset
+from hw.control.counters import Counter, LayerField
+from hw.isa import Cause, Engine, Traffic
+from sim.counters import ledger_engine, selectors
+from sim.report import SCHEMA, make_report, write_report
+from tests.sim.programs import LAYERS, program
+
+CYCLES = 10_000
+
+
+def counted(frames, seed=0):
+    """Counters of an imaginary run that took ``CYCLES``."""
+    rng    = random.Random(seed)
+    values = {key: 0 for key in selectors(LAYERS, frames)}
+    values[Counter.CYCLES,] = CYCLES
+    for engine in Engine:
+        cuts = sorted(rng.choices(range(CYCLES + 1), k=len(Cause) - 1))
+        for cause, low, high in zip(Cause, [0, *cuts], [*cuts, CYCLES], strict=True):
+            values[Counter.CAUSE, engine, cause] = high - low
+        values[Counter.RETIRED, engine] = 100 + engine
+    for frame in range(frames):
+        values[Counter.FRAME_STARTED, frame] = 50 + 1000 * frame
+        values[Counter.FRAME_ENDED, frame]   = 2050 + 1500 * frame
+    for index, traffic in enumerate(Traffic):
+        values[Counter.READ_BYTES, traffic]    = 16 * (index + 1)
+        values[Counter.WRITTEN_BYTES, traffic] = 32 * (index + 1)
+    values[Counter.ONCHIP_READS, 0], values[Counter.ONCHIP_READS, 2] = 10, 30
+    values[Counter.ONCHIP_WRITES, 1] = 7
+    values[Counter.LAYER, Engine.ENCODER_CONV, 1, LayerField.BUSY]   = 640
+    values[Counter.LAYER, Engine.ENCODER_CONV, 1, LayerField.ISSUED] = 320
+    return values
+
+
+def report(frames=1, **changes):
+    comparison = {"compared": 2, "mismatched": 0, "bytes": 99, "first_mismatch": None,
+                  "problems": [], **changes}
+    return make_report(
+        model="elec4848", program=program(frames=frames), config=preset("tiny"),
+        simulator="icarus", counters=counted(frames),
+        offchip={"row_hits": 1, "row_misses": 2, "refresh_cycles": 3, "busy_cycles": 4},
+        comparison=comparison, wall_s=2.0, build_s=0.5,
+        mask={"pixel_agreement_float": 1.0, "iou_float": 1.0, "dice_truth": None,
+              "iou_truth": None})
+
+
+@pytest.mark.parametrize("frames", [1, 2, 5])
+def test_report_follows_the_schema(frames):
+    jsonschema.validate(report(frames), json.loads(SCHEMA.read_text()))
+
+
+def test_schema_is_strict_enough_to_fail():
+    broken = report()
+    del broken["units"]["decoder"]
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(broken, json.loads(SCHEMA.read_text()))
+
+
+def test_every_stack_sums_to_the_cycles():
+    units = report()["units"]
+    assert len(units) == len(Engine)
+    for unit in units.values():
+        assert sum(unit["stack"].values()) == CYCLES
+        assert unit["instructions"] == unit["stack"]["issue"]
+
+
+def test_ipc_is_instructions_per_cycle():
+    one = report()
+    assert one["ipc"] == pytest.approx(one["instructions"]["vector"] / CYCLES)
+    assert one["cpi"] == pytest.approx(1 / one["ipc"])
+    assert one["instructions"]["macro"] == sum(100 + engine for engine in Engine)
+
+
+def test_latency_interval_and_utilisation():
+    one, many = report(1), report(3)
+    lanes, macs = preset("tiny").mac_lanes, sum(layer.macs for layer in LAYERS)
+    assert one["cycles"] == {"total": CYCLES, "latency": 2000, "interval": None}
+    assert one["mac_utilization"] == {"latency": macs / (lanes * 2000), "steady": None}
+    assert many["cycles"]["interval"] == 1500
+    assert many["mac_utilization"]["steady"] == macs / (lanes * 1500)
+    assert one["execution_time_ms"] == pytest.approx(CYCLES / 100e6 * 1e3)
+
+
+def test_traffic_is_summed_by_class_and_port():
+    traffic = report()["traffic"]
+    classes = traffic["offchip"]["classes"]
+    assert classes == {kind.name.lower(): 48 * (k + 1) for k, kind in enumerate(Traffic)}
+    assert traffic["offchip"]["read"] + traffic["offchip"]["write"] == sum(classes.values())
+    assert traffic["offchip"]["ratio"] == sum(classes.values()) / 500
+    assert traffic["onchip"] == {"read": 40 * 8, "write": 7 * 8, "read_ports": [80, 240],
+                                 "write_ports": [56]}
+
+
+def test_layers():
+    first, pool, gated = report()["layers"]
+    assert first["cycles"] == 640 and first["issued"] == 320 and first["offchip_bytes"] == 77
+    assert first["mac_utilization"] == LAYERS[0].macs / (640 * 2 * 8 * 2)
+    assert pool["cycles"] == 0 and pool["mac_utilization"] is None
+    assert [ledger_engine(layer) for layer in LAYERS] == [Engine.ENCODER_CONV, None, Engine.GATE]
+    assert gated["unit"] == "attention"
+
+
+def test_mismatch_is_not_exact():
+    assert report()["bit_exact"] is True
+    assert report(mismatched=1)["bit_exact"] is False
+
+
+def test_file_is_whole_or_absent(tmp_path):
+    path = tmp_path / "report.json"
+    write_report({"schema": 1}, path)
+    assert json.loads(path.read_text()) == {"schema": 1}
+    with pytest.raises(TypeError):
+        write_report({"schema": object()}, path)
+    assert json.loads(path.read_text()) == {"schema": 1}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["report.json"]
+
+
+def test_selectors_are_distinct():
+    numbers = list(selectors(LAYERS, 3).values())
+    assert len(set(numbers)) == len(numbers)
+
+
+def test_frames_beyond_the_stamps_have_none():
+    assert len(selectors(LAYERS, 1000)) == len(selectors(LAYERS, 64))
+
+
+def test_layer_on_another_unit_has_another_ledger():
+    layer = SimpleNamespace(**{**vars(LAYERS[0]), "unit": "decoder"})
+    assert ledger_engine(layer) is Engine.DECODER_CONV
