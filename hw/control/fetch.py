@@ -3,10 +3,11 @@
 from amaranth import *
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFO
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from hw.control.buffer import InstructionBuffer, round_robin
+from hw.control.buffer import ENGINE_BITS, ENGINES, InstructionBuffer, round_robin
 from hw.isa import (
     INSTRUCTION,
     INSTRUCTION_BITS,
@@ -17,8 +18,13 @@ from hw.isa import (
     StreamHeader,
 )
 
-ENGINES = len(Engine)
 ALIGNED = ceil_log2(INSTRUCTION_BYTES)      # low address bits that must be zero
+
+
+class _Rest(data.Struct):
+    """What is still to be requested of a stream."""
+    address: 32
+    count:   18
 
 
 def fetch_answer_layout():
@@ -98,11 +104,14 @@ class ProgramFetcher(wiring.Component):
         for e in range(ENGINES):
             wiring.connect(m, buffer.o[e], wiring.flipped(self.o[e]))
 
-        address = [Signal(32, name=f"address_{e}") for e in range(ENGINES)]      # next to request
-        left    = [Signal(18, name=f"left_{e}") for e in range(ENGINES)]         # to request
-        wants   = Signal(ENGINES)
+        # What is left of each stream
+        m.submodules.streams = streams = Memory(shape=_Rest, depth=1 << ENGINE_BITS, init=[])
+        update, rest = streams.write_port(), streams.read_port(domain="comb")
+        more  = Signal(ENGINES)            # `count` is not 0
+        wants = Signal(ENGINES)
         choice, last = round_robin(m, wants, name="request")
-        m.d.comb += wants.eq(Cat(count != 0 for count in left) & buffer.room)
+        m.d.comb += wants.eq(more & buffer.room)
+        m.d.comb += rest.addr.eq(choice)
 
         # Requests
         can_ask, fetching = Signal(), Signal()
@@ -123,7 +132,7 @@ class ProgramFetcher(wiring.Component):
             buffer.i.valid.eq(self.answer.valid & ~self.answer.p.error & fetching),
             buffer.i.p.instruction.eq(self.answer.p.data),
             buffer.i.p.engine.eq(askers.r_data),
-            self.exhausted.eq(Mux(fetching, Cat(count == 0 for count in left) & buffer.empty, 0)),
+            self.exhausted.eq(Mux(fetching, ~more & buffer.empty, 0)),
         ]
 
         # A header is held for one cycle to be checked.
@@ -161,12 +170,12 @@ class ProgramFetcher(wiring.Component):
                     ask(where, ENGINES - to_ask)
                     m.d.sync += to_ask.eq(to_ask - 1)
                     m.d.sync += where.eq(where + INSTRUCTION_BYTES)
+                m.d.comb += update.addr.eq(header_owner)
+                m.d.comb += update.data.address.eq(header.address)
+                m.d.comb += update.data.count.eq(header.count)
                 with m.If(header_valid):
-                    with m.Switch(header_owner):
-                        for e in range(ENGINES):
-                            with m.Case(e):
-                                m.d.sync += address[e].eq(header.address)
-                                m.d.sync += left[e].eq(header.count)
+                    m.d.comb += update.en.eq(1)
+                    m.d.sync += more.bit_select(header_owner, 1).eq(header.count != 0)
                     with m.If(header_owner == ENGINES - 1):
                         m.next = "Fetch"
                     with m.If((header.magic != PROGRAM_MAGIC) | (header.engine != header_owner)
@@ -175,15 +184,15 @@ class ProgramFetcher(wiring.Component):
 
             with m.State("Fetch"):
                 m.d.comb += fetching.eq(1)
+                m.d.comb += update.addr.eq(choice)
+                m.d.comb += update.data.address.eq(rest.data.address + INSTRUCTION_BYTES)
+                m.d.comb += update.data.count.eq(rest.data.count - 1)
                 with m.If(can_ask & wants.any()):
+                    ask(rest.data.address, choice)
+                    m.d.comb += update.en.eq(1)
+                    m.d.comb += buffer.reserve.eq(1 << choice)
+                    m.d.sync += more.bit_select(choice, 1).eq(rest.data.count != 1)
                     m.d.sync += last.eq(choice)
-                    with m.Switch(choice):
-                        for e in range(ENGINES):
-                            with m.Case(e):
-                                ask(address[e], e)
-                                m.d.comb += buffer.reserve[e].eq(1)
-                                m.d.sync += address[e].eq(address[e] + INSTRUCTION_BYTES)
-                                m.d.sync += left[e].eq(left[e] - 1)
 
             with m.State("Failed"):
                 pass
