@@ -40,10 +40,13 @@ def test_bad_input_is_one_line(reports, capsys, arguments, line):
     assert not (reports / "reports").exists()
 
 
-def test_network_too_large_for_the_machine(reports, capsys):
-    assert run.main(["--config", "tiny", "--size", "512"]) == 2
-    line, = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: ") and " words of onchip; " in line
+def test_network_too_large_for_the_machine(reports, capsys, monkeypatch):
+    def refuse(graph, config, *, frames):
+        raise run.CompileError(f"{graph.network} does not fit {config.name}")
+
+    monkeypatch.setattr(run, "compile_network", refuse)
+    assert run.main(["--config", "tiny"]) == 2
+    assert capsys.readouterr().err == "error: elec4848 does not fit tiny\n"
     assert not (reports / "reports").exists()
 
 
