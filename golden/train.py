@@ -211,18 +211,18 @@ def _augment(image_NHW, truth_NHW, crop):
     return (255 * x_NHW).round().clamp(0, 255) / 255, t_NHW
 
 
-def export(checkpoint, *, model="elec4848", width=32, folder=None):
+def export(checkpoint, *, model="elec4848", width=32, size=256, folder=None):
     """Quantise a checkpoint on training frames into ``golden/weights``; the file's path.
 
-    Frames are of 256 x 256: half phantoms, half BUSI where its folder is given.
+    Frames are of ``size``: half phantoms, half BUSI where its folder is given.
     """
-    network = MODELS[model](width=width)
+    network = MODELS[model](size=size, width=width)
     network.load_state_dict(torch.load(checkpoint, weights_only=True))
-    frames = _frames(256, TRAIN_SEEDS, CALIBRATION_FRAMES // (1 if folder is None else 2))
+    frames = _frames(size, TRAIN_SEEDS, CALIBRATION_FRAMES // (1 if folder is None else 2))
     if folder is not None:
         train = busi.split(folder)["train"]
         chosen = train[::len(train) // (CALIBRATION_FRAMES // 2)]
-        frames += [busi.read_pair(folder, r, 256) for r in chosen]
+        frames += [busi.read_pair(folder, r, size) for r in chosen]
     graph = quantize(network, [image for image, _ in frames])
     path = weights_path(model, width)
     path.parent.mkdir(exist_ok=True)
@@ -295,7 +295,8 @@ def _execute(options):
                             seed=options.seed)
         print(fit(network, schedule, options.checkpoint, folder=options.busi))
     elif options.command == "export":
-        print(export(options.checkpoint, width=options.width, folder=options.busi))
+        print(export(options.checkpoint, width=options.width, size=options.size,
+                     folder=options.busi))
     else:
         graph = load_graph(size=options.size, width=options.width)
         network = load_float(size=options.size, width=options.width)
