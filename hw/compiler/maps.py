@@ -40,17 +40,18 @@ class Ring:
 class Map:
     """A tensor in shared memory: whole on chip or in feedback memory, or spilled.
 
-    A spilled map is written through a ring on chip (short, or ``whole`` where its rows are not
-    made in order), stored off chip row by row, and loaded again, by the load engine of whichever
-    unit asks, into a ring of that unit's own.
+    It is written through a ring of ``slots`` rows: all of them for a map that stays; of a spilled
+    map as many as are in the making at once. A spilled map is stored off chip row by row, and loaded
+    again, by the load engine of whichever unit asks, into a ring of that unit's own.
 
     ``producer(y)`` emits what makes row ``y``; rows are made in order, each once, on demand.
     """
 
     WRITE_SLOTS = 8
     READ_SLOTS  = 12
+    LEAST_READ_SLOTS = 5        # a gate's two skip rows, and the three that its next row reads
 
-    def __init__(self, machine, tensor, *, heap, spilled, whole, frame, engine, layer):
+    def __init__(self, machine, tensor, *, heap, slots, spilled, frame, engine, layer):
         self.machine, self.tensor, self.heap = machine, tensor, heap
         self.vectors   = machine.vectors(tensor.channels)
         self.row_words = tensor.width * self.vectors
@@ -60,9 +61,6 @@ class Map:
         self.made      = 0
         self.producer  = None
         self.source    = Source.FEEDBACK if heap is machine.feedback else Source.ONCHIP
-        slots = tensor.height
-        if spilled and not whole:
-            slots = min(slots, self.WRITE_SLOTS)
         self.ring = Ring(heap.name, heap.take(slots * self.row_words, tensor.name),
                          self.row_words, slots)
         self._readers = {}
@@ -115,7 +113,8 @@ class Map:
 
     def _reader(self, load):
         if load not in self._readers:
-            slots = min(self.tensor.height, self.READ_SLOTS)
+            slots = min(self.tensor.height, self.READ_SLOTS,
+                        max(self.heap.largest() // self.row_words, self.LEAST_READ_SLOTS))
             base = self.heap.take(slots * self.row_words, f"{self.tensor.name} (reloaded)")
 
             def produce(y, address, span):

@@ -23,7 +23,7 @@ class Heap:
                                f"these are in use: {live or 'none'}")
         self.blocks[base] = (words, what)
         self.next = base + words
-        self.peak = max(self.peak, sum(size for size, _ in self.blocks.values()))
+        self.peak = max(self.peak, self.used())
         return base
 
     def gather(self, words):
@@ -31,8 +31,14 @@ class Heap:
         base = self._hole(words, self.next)
         self.next = self._hole(words, 0) if base is None else base
 
-    def fits(self, words):
-        return self._hole(words, 0) is not None
+    def used(self):
+        return sum(size for size, _ in self.blocks.values())
+
+    def largest(self):
+        """Words of the largest hole."""
+        edges = [0, *(edge for base, (size, _) in sorted(self.blocks.items())
+                      for edge in (base, base + size)), self.words]
+        return max(end - start for start, end in zip(edges[::2], edges[1::2], strict=True))
 
     def _hole(self, words, start):
         for base, (size, _) in sorted(self.blocks.items()):

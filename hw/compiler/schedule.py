@@ -2,7 +2,7 @@
 
 Shallow levels run *weights stay, rows stream*: both convolutions of a level are resident, and rows
 are pulled through them on demand. Deep levels run *map stays, weights stream*: output channels in
-tiles, each tile over the whole map. Frame n+1 is encoded, and its first gate computed, before the
+tiles, each tile over the whole map, or where memory is short over blocks of its rows. Frame n+1 is encoded, and its first gate computed, before the
 last decoder stage of frame n in every stream that they share.
 """
 
@@ -17,6 +17,7 @@ from hw.isa import Engine, FillMode, LoadTarget, Opcode, Target, Traffic
 FRAME_BYTES_PER_PIXEL = 4
 FRAME_SLOTS           = 8
 MASK_SLOTS            = 8
+MIN_BLOCK             = 4
 
 
 class Machine:
@@ -83,16 +84,41 @@ class Machine:
     def charge(self, layer_id, beats):
         self.beats[layer_id] = self.beats.get(layer_id, 0) + beats
 
-    def map(self, tensor, *, unit, frame, layer, whole, feedback=False):
+    def map(self, tensor, *, unit, frame, layer, block=Map.WRITE_SLOTS, feedback=False):
         """A new map for what ``unit`` writes: in feedback memory if allowed and there is room,
-        else on chip; spilled if the plan says so, ``whole`` if its rows are not made in order."""
+        else on chip, all of it; or spilled if the plan says so, ``block`` rows at a time."""
         spilled = tensor.name in self.spill
-        heap    = self.onchip
-        row     = self.vectors(tensor.channels) * tensor.width
-        if feedback and not spilled and self.feedback.fits(tensor.height * row):
+        slots   = min(tensor.height, max(block, Map.WRITE_SLOTS)) if spilled else tensor.height
+        return self.ring_map(tensor, slots, unit=unit, frame=frame, layer=layer, spilled=spilled,
+                             feedback=feedback)
+
+    def ring_map(self, tensor, slots, *, unit, layer, frame=0, spilled=False, feedback=False):
+        """As :meth:`map`, with ``slots`` rows."""
+        heap = self.onchip
+        if feedback and not spilled and slots * self.row_words(tensor) <= self.feedback.largest():
             heap = self.feedback
-        return Map(self, tensor, heap=heap, spilled=spilled, whole=whole, frame=frame,
+        return Map(self, tensor, heap=heap, slots=slots, spilled=spilled, frame=frame,
                    layer=layer, engine=STORE_OF[unit.name])
+
+    def row_words(self, tensor):
+        return self.vectors(tensor.channels) * tensor.width
+
+    def block_rows(self, level, *, feedback):
+        """Rows that a level with streamed weights computes at a time: as many as leave room for
+        its intermediate map and its result."""
+        height  = level.b.tensor.height
+        mid     = self.row_words(level.a.tensor)
+        out     = self.row_words(level.b.tensor)
+        spilled = level.b.tensor.name in self.spill
+        if feedback and height * (mid + (0 if spilled else out)) <= self.feedback.largest():
+            return height
+        block = height
+        while block > MIN_BLOCK:
+            kept = max(block, Map.WRITE_SLOTS) if spilled else height
+            if mid_rows(block, height) * mid + kept * out <= self.onchip.largest():
+                break
+            block //= 2
+        return block
 
     def run(self):
         """Emit every frame."""
@@ -174,8 +200,8 @@ def encode(machine, frame):
     chain  = []     # levels whose rows are still to be pulled by the level below them
     for index, level in enumerate(levels):
         stays  = unit.stays(level.a, level.b)
-        result = machine.map(level.b.tensor, unit=unit, frame=frame, layer=level.b.id,
-                             whole=not stays)
+        block  = 1 if stays else machine.block_rows(level, feedback=False)
+        result = machine.map(level.b.tensor, unit=unit, frame=frame, layer=level.b.id, block=block)
         fill   = unit_fill(unit, level, source)
         # A spilled map is best consumed while its rows pass by: fuse with the next level.
         below  = levels[index + 1:index + 2]
@@ -187,7 +213,7 @@ def encode(machine, frame):
         if stays:
             pull_rows(machine, unit, level, fill, result, budget=unit.config.row_words // share)
         else:
-            stream_weights(machine, unit, level, fill, result)
+            stream_weights(machine, unit, level, fill, result, block)
         chain = [*chain, level] if fused else []
         if not fused:
             result.ensure(level.b.tensor.height - 1)
@@ -235,34 +261,43 @@ def produce_to(layer, rows, result):
     return produce
 
 
-def stream_weights(machine, unit, level, fill, result):
-    """Map stays: conv a over the whole map, tile after tile, then conv b likewise."""
-    feedback = unit.name == "decoder"
-    mid = machine.map(level.a.tensor, unit=unit, frame=0, layer=level.a.id, whole=True,
-                      feedback=feedback)
-    over_tiles(machine, unit, level.a, fill, mid)
-    over_tiles(machine, unit, level.b, unit.filling(mid), result)
+def mid_rows(block, height):
+    """Rows kept between two 3x3 convolutions that run ``block`` rows at a time."""
+    return height if block == height else min(block + 2, height)
+
+
+def stream_weights(machine, unit, level, fill, result, block):
+    """Map stays: conv a over a block of rows, tile after tile, then conv b likewise."""
+    height = level.a.tensor.height
+    mid = machine.ring_map(level.a.tensor, mid_rows(block, height), unit=unit, layer=level.a.id,
+                           feedback=unit.name == "decoder")
+    first  = Tiled(unit, level.a, fill, mid)
+    second = Tiled(unit, level.b, unit.filling(mid), result)
+    for start in range(0, height, block):
+        stop = min(start + block, height)
+        first.rows(min(stop + 1, height))
+        second.rows(stop)
     mid.free()
 
 
-def over_tiles(machine, unit, layer, fill, result):
-    """One convolution with streamed weights, into the map ``result``."""
-    vectors = unit.packed(layer)[0].vectors
-    height, width = layer.source.height, layer.source.width
-    rows = unit.ring(height, unit.row_words(width, vectors), fill,
-                     budget=unit.config.row_words // 2, what=f"Input of {layer.name}")
-    conv  = Layer(unit, layer, TARGETS[result.source], out_vectors=result.vectors)
-    tiles = unit.tiles(layer)
-    for first, groups in tiles:
-        conv.load(first, groups)
-        for y in range(layer.tensor.height):
-            window = conv.window(rows, y)
-            address, span = result.claim(y)
-            conv.row(y, window, address, [span])
-            if (first, groups) == tiles[-1]:
-                result.stored(y)
-        conv.unload()
-    result.made = layer.tensor.height
+class Tiled:
+    """One convolution whose weights stream through the unit for every block of rows."""
+
+    def __init__(self, unit, layer, fill, result):
+        row = unit.row_words(layer.source.width, unit.packed(layer)[0].vectors)
+        self.ring   = unit.ring(layer.source.height, row, fill, budget=unit.config.row_words // 2,
+                                what=f"Input of {layer.name}")
+        self.conv   = Layer(unit, layer, TARGETS[result.source], out_vectors=result.vectors)
+        self.result = result
+
+    def rows(self, stop):
+        """Make the rows up to ``stop`` that are not made yet."""
+        def place(y):
+            address, span = self.result.claim(y)
+            return address, [span]
+
+        self.conv.tiles(self.ring, range(self.result.made, stop), place, self.result.stored)
+        self.result.made = stop
 
 
 class Gate:
@@ -280,61 +315,46 @@ class Gate:
         self.made    = 0
         vectors      = machine.vectors(stage.normal.channels)
         row          = unit.row_words(tensor.width, vectors)
-        stays        = unit.stays(stage.normal, stage.down, stage.learn)
-        spare        = unit.config.row_words - (2 if stays else 2 * self.height) * row
-        signals = self._inputs(stage.normal, signal, spare // 2)
-        skips   = self._inputs(stage.down, skip, spare // 2)
-        branches = [(stage.normal, signals), (stage.down, skips)]
-        learn = Layer(unit, stage.learn, Target.ALPHA, out_vectors=1, packed=True)
-        if stays:
-            self._pull(branches, learn, row, vectors)
-        else:
-            self._stream(branches, learn, row, vectors)
+        self.stays   = unit.stays(stage.normal, stage.down, stage.learn)
+        self.block   = 1 if self.stays else self._block(row, signal, skip)
+        if self.stays:
+            unit.gather(stage.normal, stage.down, stage.learn)
+        spare = (unit.config.row_words - 2 * self.block * row) // 2
+        self.branches = []
+        for layer, source in ((stage.normal, signal), (stage.down, skip)):
+            rows = unit.ring(source.tensor.height,
+                             unit.row_words(source.tensor.width, source.vectors),
+                             unit.filling(source), budget=spare, what=f"Input of {layer.name}")
+            out  = unit.ring(self.height, row, None, budget=self.block * row, least=1,
+                             what=f"Output of {layer.name}")
+            conv = Layer(unit, layer, Target.ROW, out_vectors=vectors)
+            self.branches.append((conv, rows, out))
+            if self.stays:
+                conv.load()
+        self.learn = Layer(unit, stage.learn, Target.ALPHA, out_vectors=1, packed=True)
+        self.learn.load()
 
-    def _inputs(self, layer, source, budget):
-        row = self.unit.row_words(source.tensor.width, source.vectors)
-        return self.unit.ring(source.tensor.height, row, self.unit.filling(source),
-                              budget=budget, what=f"Input of {layer.name}")
+    def _block(self, row, signal, skip):
+        """Rows of both branches that row memory holds beside three rows of either input."""
+        unit   = self.unit
+        inputs = sum(3 * unit.row_words(source.tensor.width, source.vectors)
+                     for source in (signal, skip))
+        return min(self.height, max(1, (unit.config.row_words - inputs) // (2 * row)))
 
-    def _pull(self, branches, learn, row, vectors):
-        """Weights stay: row of normal, row of down, row of alpha."""
-        self.unit.gather(self.stage.normal, self.stage.down, self.stage.learn)
-        convs = []
-        for layer, rows in branches:
-            conv = Layer(self.unit, layer, Target.ROW, out_vectors=vectors)
-            conv.load()
-            convs.append((conv, rows, self.unit.ring(self.height, row, None, budget=row, least=1,
-                                                     what=f"Output of {layer.name}")))
-        learn.load()
-
-        def produce(y):
-            places = []
-            for conv, rows, out in convs:
-                window = conv.window(rows, y)
+    def _make(self, start, stop):
+        """Rows ``start`` to ``stop`` of alpha: both branches over them, then the sum's."""
+        ys = range(start, stop)
+        for conv, rows, out in self.branches:
+            def place(y, out=out):
                 address, span = out.claim(y)
-                conv.row(y, window, address, [span])
-                places.append((address, span))
-            self._learn(learn, y, places)
-
-        self.produce = produce
-
-    def _stream(self, branches, learn, row, vectors):
-        """Map stays: both branches whole, tile after tile, then alpha."""
-        outs = []
-        for layer, rows in branches:
-            out = self.unit.ring(self.height, row, None, budget=self.height * row,
-                                 least=self.height, what=f"Output of {layer.name}")
-            conv = Layer(self.unit, layer, Target.ROW, out_vectors=vectors)
-            for first, groups in self.unit.tiles(layer):
-                conv.load(first, groups)
-                for y in range(self.height):
-                    window = conv.window(rows, y)
-                    address, span = out.claim(y)
-                    conv.row(y, window, address, [span])
-                conv.unload()
-            outs.append(out)
-        learn.load()
-        self.produce = lambda y: self._learn(learn, y, [out.place(y) for out in outs])
+                return address, [span]
+            if self.stays:
+                for y in ys:
+                    conv.row(y, conv.window(rows, y), *place(y))
+            else:
+                conv.tiles(rows, ys, place)
+        for y in ys:
+            self._learn(self.learn, y, [out.place(y) for _, _, out in self.branches])
 
     def _learn(self, learn, y, places):
         copy, store = self.copy + y * self.words, self.base + y * self.words
@@ -344,8 +364,8 @@ class Gate:
     def get(self, y):
         """Address and span of row ``y`` in the alpha store."""
         while self.made <= y:
-            self.made += 1
-            self.produce(self.made - 1)
+            start, self.made = self.made, min(self.made + self.block, self.height)
+            self._make(start, self.made)
         address = self.base + y * self.words
         return address, Span("alpha", address, address + self.words)
 
@@ -385,13 +405,14 @@ def decode_rows(machine, unit, stage, index, frame, previous, skip, alpha):
     if last and stays:
         pull_rows_to_mask(machine, unit, stage, fill, frame)
         return None
-    result = machine.map(stage.b.tensor, unit=unit, frame=frame, layer=stage.b.id,
-                         whole=not stays, feedback=True)
+    block  = 1 if stays else machine.block_rows(stage, feedback=True)
+    result = machine.map(stage.b.tensor, unit=unit, frame=frame, layer=stage.b.id, block=block,
+                         feedback=True)
     if stays:
         pull_rows(machine, unit, stage, fill, result, budget=unit.config.row_words // 3)
         result.ensure(stage.b.tensor.height - 1)
     else:
-        stream_weights(machine, unit, stage, fill, result)
+        stream_weights(machine, unit, stage, fill, result, block)
     if last:
         head_layer = machine.network.head
         rows = unit.ring(result.tensor.height, unit.row_words(result.tensor.width, result.vectors),

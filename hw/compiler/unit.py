@@ -88,12 +88,11 @@ class Unit:
         self.params.gather(sum(self.packed(layer)[0].groups for layer in layers))
 
     def tiles(self, layer):
-        """Runs of output groups, as (first, count), such that two fit the weight memory."""
+        """Runs of output groups, as (first, count), such that two fit what the weight memory has
+        left."""
         packed, _, _ = self.packed(layer)
-        limit = min(self.config.weight_words // 2 // packed.group_words,
-                    self.config.param_words // 2)
-        if packed.groups * packed.group_words <= self.config.weight_words // 2:
-            limit = max(limit, packed.groups if packed.groups <= self.config.param_words else 0)
+        limit = min((self.config.weight_words - self.weights.used()) // 2 // packed.group_words,
+                    (self.config.param_words - self.params.used()) // 2)
         if limit < 1:
             raise CompileError(
                 f"Layer {layer.name!r} needs {packed.group_words} weight words per "
@@ -107,7 +106,7 @@ class Unit:
     def ring(self, height, row_words, produce, *, budget, least=3, what=""):
         """A ring in row memory of as many rows as ``budget`` words allow."""
         least = min(least, height)
-        slots = min(height, max(budget // row_words, least))
+        slots = min(height, max(min(budget, self.rows.largest()) // row_words, least))
         if not self.rows.blocks:
             self.rows.next = 0      # a stage's rings fit together, but not around the end
         base  = self.take(self.rows, slots * row_words, f"{what}: {slots} rows of {row_words}")
@@ -148,8 +147,9 @@ class Layer:
     def __init__(self, unit, layer, target, *, out_vectors, packed=False):
         self.unit, self.layer, self.target = unit, layer, target
         self.packed, self.weights_at, self.params_at = unit.packed(layer)
-        self.slot = unit.slot()
-        machine   = unit.machine
+        self.slot   = unit.slot()
+        self.groups = None      # none loaded
+        machine     = unit.machine
         kernel_h, kernel_w = layer.kernel
         unit.machine.emitter.emit(
             unit.conv, Opcode.LAYER,
@@ -190,6 +190,7 @@ class Layer:
         """The next tile may take this one's place, once it has been used."""
         self.unit.give(self.unit.weights, self.weight_base)
         self.unit.give(self.unit.params, self.param_base)
+        self.groups = None
 
     def _load_table(self):
         unit, machine = self.unit, self.unit.machine
@@ -205,6 +206,20 @@ class Layer:
                  "beats": 256 // machine.config.vector, "base": 0},
                 layer=self.layer.id, writes=[span])
             machine.charge(self.layer.id, 256 // machine.config.vector)
+
+    def tiles(self, ring, ys, place, done=lambda y: None):
+        """Rows ``ys``, tile after tile; ``place(y)`` says where row ``y`` goes, and ``done(y)``
+        is called when its last tile has been emitted. A single tile stays for the next call."""
+        tiles = [(self.first, self.groups)] if self.groups else self.unit.tiles(self.layer)
+        for first, groups in tiles:
+            if not self.groups:
+                self.load(first, groups)
+            for y in ys:
+                self.row(y, self.window(ring, y), *place(y))
+                if (first, groups) == tiles[-1]:
+                    done(y)
+            if len(tiles) > 1:
+                self.unload()
 
     def window(self, ring, y):
         """The rows of ``ring`` under output row ``y``; None where the map ends."""
