@@ -40,7 +40,7 @@ async def run_job(dut):
     dut.load.value = 1
     await ClockCycles(dut.clk, 4)
 
-    start = time.monotonic()
+    start, start_cpu = time.monotonic(), time.process_time()
     await host.write(Register.IRQ_ENABLE, bits(Interrupt, done=1))
     await host.write(Register.PROGRAM_BASE, job["program_base"])
     await host.write(Register.CYCLE_LIMIT_LO, job["cycle_limit"] & 0xFFFFFFFF)
@@ -49,6 +49,7 @@ async def run_job(dut):
     await host.write(Register.CONTROL, bits(Control, start=1))
     stopped = await interrupt(dut, report, job["cycle_limit"] + GRACE)
     wall    = time.monotonic() - start
+    cpu     = time.process_time() - start_cpu
 
     status = Status.from_bits(await host.read(Register.STATUS))
     result = {
@@ -56,6 +57,7 @@ async def run_job(dut):
         "error":    status.error.value,
         "engine":   status.engine.value,
         "wall_s":   wall,
+        "cpu_s":    cpu,
         "counters": {},
         "offchip":  {name: dut[name].value.to_unsigned() for name in COUNTERS},
     }

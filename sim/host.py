@@ -175,9 +175,9 @@ class RtlEngine:
         return self._result["offchip"]
 
     @property
-    def wall_seconds(self):
-        """From start to interrupt."""
-        return self._result["wall_s"]
+    def seconds(self):
+        """From start to interrupt: ``wall_s``, and ``cpu_s`` of the simulator's process."""
+        return {name: self._result[name] for name in ("wall_s", "cpu_s")}
 
     def _simulate(self):
         plusargs = [f"+offchip_image={self._folder / 'image.bin'}",

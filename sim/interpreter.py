@@ -9,8 +9,20 @@ import random
 
 import numpy as np
 
-from hw.isa import (FORMS, INSTRUCTION_BYTES, LOADS, PROGRAM_MAGIC, Engine, FillMode,
-                    LoadTarget, Opcode, Requant, Source, StreamHeader, Target)
+from hw.isa import (
+    FORMS,
+    INSTRUCTION_BYTES,
+    LOADS,
+    PROGRAM_MAGIC,
+    Engine,
+    FillMode,
+    LoadTarget,
+    Opcode,
+    Requant,
+    Source,
+    StreamHeader,
+    Target,
+)
 
 UNIT_OF = {engine: engine.name.split("_")[0 if engine not in LOADS else 1].lower()
            for engine in Engine}

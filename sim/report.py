@@ -17,13 +17,13 @@ ARRAYS     = {"encoder": Engine.ENCODER_CONV, "attention": Engine.ATTENTION_CONV
               "decoder": Engine.DECODER_CONV}
 
 
-def make_report(*, model, program, config, simulator, counters, offchip, comparison, mask, wall_s,
+def make_report(*, model, program, config, simulator, counters, offchip, comparison, mask, seconds,
                 build_s):
     """The report of a run as a dictionary that :data:`SCHEMA` describes.
 
     The units ``encoder``, ``attention`` and ``decoder`` are their MAC arrays; every other engine
     stands beside them under its own name. ``comparison`` is ``tensors`` and ``mask`` is ``mask`` of
-    the schema.
+    the schema; ``seconds`` has ``wall_s`` and ``cpu_s``.
     """
     total     = counters[Counter.CYCLES,]
     stamps    = range(min(program.frames, FRAME_STAMPS))
@@ -63,7 +63,7 @@ def make_report(*, model, program, config, simulator, counters, offchip, compari
         "traffic":   _traffic(program, config, counters, offchip),
         "occupancy": {**program.occupancy, "spilled": list(program.spilled)},
         "layers":    [_layer(layer, program, config, counters) for layer in program.layers],
-        "simulation": {"wall_s": wall_s, "cycles_per_s": total / wall_s, "build_s": build_s},
+        "simulation": {**seconds, "cycles_per_s": total / seconds["wall_s"], "build_s": build_s},
     }
 
 

@@ -104,7 +104,7 @@ def run(options, console):
         report = make_report(
             model=options.model, program=program, config=config, simulator=options.sim,
             counters=chip.counters(), offchip=chip.offchip, comparison=comparison,
-            mask=compare_mask(mask_HW, binary(segment), truth), wall_s=chip.wall_seconds,
+            mask=compare_mask(mask_HW, binary(segment), truth), seconds=chip.seconds,
             build_s=built.seconds)
         report["input"] = {"images": sources, "size": size, "width": width}
 
