@@ -23,8 +23,9 @@ class Writer(wiring.Component):
 
     ``start`` begins a row. ``finished`` rises when all its pixels were taken and no word is left.
     ``blocked`` says that a memory refused a word in this cycle. ``bad`` rises, and stays until
-    reset, instead of a write outside its memory; ``halt`` drops all words from now on. The tap shows pixels of layers other than 0 as
-    they are taken, before packing: ``outputs`` bytes in the low bytes of the record.
+    reset, instead of a write outside its memory; ``halt`` drops all words from now on. The tap
+    shows pixels of layers other than 0 as they are taken, before packing: ``outputs`` bytes in the
+    low bytes of the record.
 
     Parameters
     ----------

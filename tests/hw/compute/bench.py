@@ -72,7 +72,7 @@ class Bench(Elaboratable):
     def simulate(self, *testbenches):
         """Run ``testbenches`` one after the other, after filling the memories by backdoor."""
         async def all_of_them(ctx):
-            for bank, words in zip(self.rows.banks, self.memory["row"]):
+            for bank, words in zip(self.rows.banks, self.memory["row"], strict=True):
                 for number, word in enumerate(words):
                     ctx.set(bank.data[number], int.from_bytes(word.tobytes(), "little"))
             weights = self.engine.weights
@@ -96,7 +96,7 @@ class Bench(Elaboratable):
         sim.run()
 
     def check_rows(self, ctx):
-        for bank, words in zip(self.rows.banks, self.memory["row"]):
+        for bank, words in zip(self.rows.banks, self.memory["row"], strict=True):
             for number, word in enumerate(words):
                 got = ctx.get(bank.data[number])
                 assert got.to_bytes(len(word), "little") == word.tobytes(), f"row word {number}"
@@ -169,7 +169,7 @@ class Bench(Elaboratable):
                 y = [min(max((((int(total) + bias) * scale + 2**(shift - 1)) >> shift)
                              + layer["zero_out"], layer["low"]), layer["high"])
                      for total, (bias, scale, shift)
-                     in zip(sums, self.params[conv["param_base"] + k])]
+                     in zip(sums, self.params[conv["param_base"] + k], strict=True)]
                 if layer["table"]:
                     y[0] = int(self.table[y[0]])
                 channel = (conv["first"] + k) * unit.outputs

@@ -1,9 +1,13 @@
 # amaranth: UnusedElaboratable=no
 
+import re
+
 import numpy as np
 import pytest
 
-from hw.isa import Cause, Error, Opcode, Target
+from hw.compute.conv import ConvEngine
+from hw.config import TINY
+from hw.isa import Cause, Error, LoadTarget, Opcode, Requant, Target
 from tests.hw.compute.bench import Bench
 
 SHAPES = {
@@ -58,3 +62,195 @@ def test_random_rows_match_numpy(name, pixels, vector, outputs, stall):
                 assert set(causes) == {Cause.ISSUE, Cause.FILL_DRAIN}
 
     bench.simulate(rows)
+
+
+def layer_of(**fields):
+    """A 3x2 convolution of five pixels, one vector each."""
+    return {"slot": 5, "vectors": 1, "kernel_h": 2, "kernel_w": 3, "pad_left": 1, "width_in": 5,
+            "width_out": 5, "zero_in": 9, "zero_out": 3, "low": 0, "high": 255,
+            "target": Target.ONCHIP, "out_stride": 1, "stride2": 0, "packed": 0, "table": 0,
+            **fields}
+
+
+def conv_of(**fields):
+    return {"slot": 5, "layer": 7, "row": 2, "groups": 1, "alpha_base": 0, "weight_base": 0,
+            "param_base": 0, "out_base": 0, "first": 0,
+            "rows": [{"valid": 1, "base": base} for base in (0, 8, 16)], **fields}
+
+
+def test_short_sums_wait_for_the_drain():
+    bench = Bench("encoder", pixels=4, vector=8, outputs=2)
+    layer = layer_of(kernel_h=1, kernel_w=1, pad_left=0, width_in=13, width_out=13)
+    conv  = conv_of(groups=4)
+
+    async def row(ctx):
+        causes = await run_and_check(bench, ctx, layer, conv)
+        # 16 sums of one step each drain for four cycles.
+        assert causes[Cause.BACKPRESSURE] == 15 * 3
+        assert causes.total() == 16 + 45 + bench.engine.overhead - 1
+
+    bench.simulate(row)
+
+
+def test_sums_as_long_as_their_drain_never_wait():
+    bench = Bench("encoder", pixels=4, vector=8, outputs=2, row_words=64)
+    layer = layer_of(vectors=4, kernel_h=1, kernel_w=1, pad_left=0, width_in=32, width_out=32)
+    conv  = conv_of(groups=4)
+
+    async def row(ctx):
+        causes = await run_and_check(bench, ctx, layer, conv)
+        assert causes == {Cause.ISSUE: 128, Cause.FILL_DRAIN: bench.engine.overhead}
+
+    bench.simulate(row)
+
+
+def test_a_memory_that_refuses_is_a_conflict():
+    bench = Bench("encoder", pixels=1, vector=8, outputs=2, stall=0.9)
+    layer = layer_of(kernel_h=1, kernel_w=1, pad_left=0, width_in=13, width_out=13)
+
+    async def row(ctx):
+        causes = await run_and_check(bench, ctx, layer, conv_of(groups=4))
+        assert causes[Cause.CONFLICT] > 100
+
+    bench.simulate(row)
+
+
+def test_add_is_a_convolution_of_two_rows():
+    bench = Bench("attention", pixels=1, vector=8, outputs=2)
+    bench.weights[:2] = 0
+    bench.weights[0, 0, 3] = bench.weights[1, 0, 3] = 1
+    bench.params[0][0] = (0, 1, 1)
+    layer = layer_of(kernel_w=1, pad_left=0)
+
+    async def row(ctx):
+        a, b = bench.memory["row"][0, 0:5, 3].astype(int), bench.memory["row"][0, 8:13, 3]
+        await run_and_check(bench, ctx, layer, conv_of())
+        assert (bench.memory["onchip"][:5, 0] == np.minimum((a + b + 1) // 2 + 3, 255)).all()
+
+    bench.simulate(row)
+
+
+def test_loads_reach_weights_parameters_and_table():
+    bench = Bench("decoder", pixels=2, vector=8, outputs=4)
+    layer = layer_of(table=1)
+    conv  = conv_of(weight_base=20, param_base=3, groups=2)
+
+    async def rows(ctx):
+        weights = bench.draw(12 * 4, 8)
+        bench.weights[20:32] = weights.reshape(12, 4, 8).view(np.int8)
+        await bench.load(ctx, LoadTarget.WEIGHTS, 20,
+                         [int.from_bytes(beat.tobytes(), "little") for beat in weights])
+        for word in (3, 4):
+            bench.params[word] = [bench.draw_params() for _ in range(4)]
+        await bench.load(ctx, LoadTarget.PARAMS, 3, [
+            Requant.const({"bias": bias, "multiplier": multiplier, "shift": shift}).as_bits()
+            for word in (3, 4) for bias, multiplier, shift in bench.params[word]])
+        bench.table = bench.draw(256)
+        await bench.load(ctx, LoadTarget.TABLE, 0, [
+            int.from_bytes(part.tobytes(), "little") for part in bench.table.reshape(32, 8)])
+        # For somebody else, or past the end: nothing changes.
+        await bench.load(ctx, LoadTarget.GATE_PARAMS, 3, [0, 0, 0, 0])
+        await bench.load(ctx, LoadTarget.WEIGHTS, 256, [0] * 4)
+        await bench.load(ctx, LoadTarget.PARAMS, 16, [0] * 4)
+        await run_and_check(bench, ctx, layer, conv)
+
+    bench.simulate(rows)
+
+
+IMPOSSIBLE = {
+    "no_vectors":       ("encoder", {"vectors": 0}),
+    "no_kernel_rows":   ("encoder", {"kernel_h": 0}),
+    "no_kernel_column": ("encoder", {"kernel_w": 0}),
+    "no_input":         ("encoder", {"width_in": 0}),
+    "no_output":        ("encoder", {"width_out": 0}),
+    "stride":           ("encoder", {"stride2": 1}),
+    "no_feedback":      ("encoder", {"target": Target.FEEDBACK}),
+    "no_alpha":         ("decoder", {"target": Target.ALPHA, "packed": 1}),
+    "packed_row":       ("encoder", {"target": Target.ROW, "packed": 1}),
+    "unpacked_alpha":   ("attention", {"target": Target.ALPHA}),
+}
+
+
+@pytest.mark.parametrize("name, fields", IMPOSSIBLE.values(), ids=IMPOSSIBLE)
+def test_impossible_layers_are_refused(name, fields):
+    bench = Bench(name, pixels=1 if name == "attention" else 2, row_words=64, weight_words=16)
+
+    async def refused(ctx):
+        _, error = await bench.run(ctx, Opcode.LAYER, layer_of(**fields))
+        assert error == Error.BAD_ADDRESS
+        # It stays so until reset, whatever comes.
+        _, error = await bench.run(ctx, Opcode.LAYER, layer_of())
+        assert error == Error.BAD_ADDRESS
+
+    bench.simulate(refused)
+
+
+STRAYS = {     # unit, layer, a first field that leads astray, and its last value that does not
+    "row":      ("encoder", {}, {"rows": [{"valid": 1, "base": 62}] * 3}, 61),
+    "weights":  ("encoder", {}, {"weight_base": 11, "groups": 1}, 10),
+    "params":   ("encoder", {}, {"param_base": 3, "groups": 2}, 2),
+    "onchip":   ("encoder", {}, {"out_base": 1020}, 1019),
+    "write":    ("encoder", {"target": Target.ROW}, {"out_base": 62}, 61),
+    "feedback": ("decoder", {"target": Target.FEEDBACK}, {"out_base": 1020}, 1019),
+    "alpha":    ("attention", {"target": Target.ALPHA, "packed": 1}, {"alpha_base": 40}, 39),
+    "copy":     ("attention", {"target": Target.ALPHA, "packed": 1}, {"out_base": 1024}, 1023),
+}
+
+
+@pytest.mark.parametrize("name, layer, conv, last", STRAYS.values(), ids=STRAYS)
+def test_addresses_outside_their_memory_stop_the_engine(name, layer, conv, last):
+    sizes = {"pixels": 1 if name == "attention" else 2, "row_words": 64, "weight_words": 16,
+             "param_words": 4}
+    layer, good = layer_of(**layer), dict(conv)
+    key = next(iter(conv))
+    good[key] = [{"valid": 1, "base": last}] * 3 if key == "rows" else last
+
+    bench = Bench(name, **sizes)
+
+    async def fits(ctx):
+        await run_and_check(bench, ctx, layer, conv_of(**good))
+
+    bench.simulate(fits)
+
+    bench = Bench(name, **sizes)
+
+    async def strays(ctx):
+        await bench.run(ctx, Opcode.LAYER, layer)
+        before = {port: words.copy() for port, words in bench.memory.items()}
+        _, error = await bench.run(ctx, Opcode.CONV, conv_of(**conv))
+        assert error == Error.BAD_ADDRESS
+        await ctx.tick().repeat(40)
+        # Words before the stray one may have landed, at the end of the memory; nothing wrapped.
+        for port in bench.ports:
+            assert (bench.memory[port][:39] == before[port][:39]).all()
+        for bank, words in zip(bench.rows.banks, bench.memory["row"], strict=True):
+            for at in (62, 63):
+                words[at] = list(ctx.get(bank.data[at]).to_bytes(8, "little"))
+
+    bench.simulate(strays)
+
+
+REFUSED = {
+    "no_groups":      ({}, {"groups": 0}),
+    "unknown_slot":   ({}, {"slot": 6}),
+    "groups_of_bits": ({"packed": 1}, {"groups": 2}),
+}
+
+
+@pytest.mark.parametrize("layer, conv", REFUSED.values(), ids=REFUSED)
+def test_impossible_rows_are_refused(layer, conv):
+    bench = Bench("encoder", row_words=64, weight_words=16)
+
+    async def refused(ctx):
+        await bench.run(ctx, Opcode.LAYER, layer_of(**layer))
+        causes, error = await bench.run(ctx, Opcode.CONV, conv_of(**conv))
+        assert error == Error.BAD_ADDRESS
+        assert causes.total() == causes[Cause.FILL_DRAIN] <= 4
+
+    bench.simulate(refused)
+
+
+def test_unknown_unit():
+    with pytest.raises(ValueError, match="^" + re.escape(
+            "Unit must be one of encoder, attention, decoder, not 'gate'") + "$"):
+        ConvEngine(config=TINY, name="gate")
