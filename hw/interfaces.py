@@ -14,10 +14,10 @@ class EngineSignature(wiring.Signature):
     """One issue port, seen from the engine.
 
     ``i`` offers an instruction whose waits are met and holds it while the engine works; the engine
-    raises ``i.ready`` for one cycle to *retire* it, when every write of it has landed. ``cause`` says what
-    the engine did this cycle, and counts only while ``i.valid``. ``error`` other than ``NONE``
-    stops the machine; the controller then resets every engine. ``SYNC`` never reaches an engine:
-    the front end retires it.
+    raises ``i.ready`` for one cycle to *retire* it, when every write of it has landed. ``cause``
+    says what the engine did this cycle, and counts only while ``i.valid``. ``error`` other than
+    ``NONE`` stops the machine; the controller then resets every engine. ``SYNC`` never reaches an
+    engine: the front end retires it.
     """
 
     def __init__(self):

@@ -129,7 +129,7 @@ class Wait(data.Struct):
 
 
 class Requant(data.Struct):
-    """One output channel: ``clamp((((acc + bias) * multiplier + 2**(shift-1)) >> shift) + zero)``."""
+    """One output channel: ``clamp((((acc + bias) * m + 2**(shift-1)) >> shift) + zero)``."""
     bias:       signed(32)
     multiplier: signed(16)
     shift:      6
@@ -182,8 +182,8 @@ _BODIES = {
         "packed":      1,      # one channel: byte x % vector of word x // vector, rows zero-filled
         "table":       1,      # look the requantised byte up in the unit's table
     },
-    # One output row of ``groups`` x outputs channels, from channel ``first`` * outputs of the layer
-    # on; ``out_base`` is where the row's channel 0 lies.
+    # One output row of ``groups`` x outputs channels, from channel ``first`` * outputs on;
+    # ``out_base`` is where the row's channel 0 lies.
     Opcode.CONV: {
         "slot":        4,
         "rows":        data.ArrayLayout(data.StructLayout({"valid": 1, "base": 15}), KERNEL_ROWS),

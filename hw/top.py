@@ -1,4 +1,4 @@
-"""The chip of figure 10: units, memories, controller and monitor, wired in the order of the data."""
+"""The chip of figure 10: units, memories, controller and monitor, wired as the data flows."""
 
 from amaranth import *
 from amaranth.lib import wiring

@@ -11,7 +11,8 @@ def compile_network(graph, config, *, frames=1):
     """Compile ``graph`` for ``config`` and a stream of ``frames`` frames.
 
     Tries plans in the order of their off-chip traffic: nothing spilled, then ever more of the
-    largest skip maps, then of the decoder's outputs as well.
+    largest skip maps and of the decoder's outputs; and if none fits, all again without overlapping
+    frames.
 
     Raises
     ------
@@ -23,9 +24,9 @@ def compile_network(graph, config, *, frames=1):
         raise CompileError(f"Number of frames must be positive, not {frames!r}")
     network = lower(graph)
     last = None
-    for spill in plans(network):
+    for spill, overlap in plans(network, frames):
         try:
-            machine = Machine(network, config, frames, spill)
+            machine = Machine(network, config, frames, spill, overlap)
             machine.run()
             return finish(machine)
         except CompileError as error:
@@ -33,12 +34,14 @@ def compile_network(graph, config, *, frames=1):
     raise last
 
 
-def plans(network):
-    """Sets of tensors to spill, least traffic first."""
+def plans(network, frames):
+    """Sets of tensors to spill, least traffic first, and whether frames overlap."""
     skips   = [level.b.tensor.name for level in network.levels[:-1]]
     outputs = [stage.b.tensor.name for stage in reversed(network.stages)][1:]
-    order   = skips[:1] + [name for pair in zip(skips[1:], outputs) for name in pair]
-    return [frozenset(order[:count]) for count in range(len(order) + 1)]
+    order   = skips[:1] + [name for pair in zip(skips[1:], outputs, strict=True) for name in pair]
+    return [(frozenset(order[:count]), overlap)
+            for overlap in ((True, False) if frames > 1 else (True,))
+            for count in range(len(order) + 1)]
 
 
 def finish(machine):

@@ -76,7 +76,8 @@ class Network:
         for level in self.levels:
             found += [level.pool, level.a, level.b]
         for stage in self.stages:
-            found += [stage.normal, stage.down, stage.learn, stage.gated, stage.up, stage.a, stage.b]
+            found += [stage.normal, stage.down, stage.learn, stage.gated, stage.up, stage.a,
+                      stage.b]
         found = [item for item in [*found, self.head] if item is not None]
         return sorted(found, key=lambda item: item.id)
 

@@ -41,8 +41,8 @@ class Map:
     """A tensor in shared memory: whole on chip or in feedback memory, or spilled.
 
     It is written through a ring of ``slots`` rows: all of them for a map that stays; of a spilled
-    map as many as are in the making at once. A spilled map is stored off chip row by row, and loaded
-    again, by the load engine of whichever unit asks, into a ring of that unit's own.
+    map as many as are in the making at once. A spilled map is stored off chip row by row, and
+    loaded again, by the load engine of whichever unit asks, into a ring of that unit's own.
 
     ``producer(y)`` emits what makes row ``y``; rows are made in order, each once, on demand.
     """
@@ -88,7 +88,7 @@ class Map:
         return self.ring.claim(y)
 
     def stored(self, y):
-        """To be called when what writes row ``y`` to the place given by :meth:`claim` has been emitted."""
+        """To be called once what writes row ``y`` to its place has been emitted."""
         if self.spilled:
             _, span = self.ring.place(y)
             self.machine.emitter.emit(

@@ -2,8 +2,10 @@
 
 Shallow levels run *weights stay, rows stream*: both convolutions of a level are resident, and rows
 are pulled through them on demand. Deep levels run *map stays, weights stream*: output channels in
-tiles, each tile over the whole map, or where memory is short over blocks of its rows. Frame n+1 is encoded, and its first gate computed, before the
-last decoder stage of frame n in every stream that they share.
+tiles, each tile over the whole map, or where memory is short over blocks of its rows.
+
+Frame n+1 is encoded, and its first gate computed, before the last decoder stage of frame n in every
+stream that they share.
 """
 
 from hw.compiler.emit import Emitter, Span
@@ -30,11 +32,13 @@ class Machine:
     frames : int
     spill : frozenset[str]
         Tensors that go off chip.
+    overlap : bool
+        Whether a frame is encoded while the one before it is decoded.
     """
 
-    def __init__(self, network, config, frames, spill):
+    def __init__(self, network, config, frames, spill, overlap=True):
         self.network, self.graph, self.config = network, network.graph, config
-        self.frames, self.spill = frames, spill
+        self.frames, self.spill, self.overlap = frames, spill, overlap
         self.image    = OffchipImage(config.offchip_bytes)
         self.onchip   = Heap("onchip", config.onchip_words)
         self.feedback = Heap("feedback", config.feedback_words)
@@ -59,6 +63,7 @@ class Machine:
             raise CompileError(f"A frame row of {frame.width} pixels is not a whole number of "
                                f"{config.vector}-byte vectors; use a width that is a multiple of "
                                f"{config.vector // FRAME_BYTES_PER_PIXEL}")
+        self.mask_slots  = min(mask.height, MASK_SLOTS)
         self.frame_bytes = frame.height * self.frame_row
         self.mask_bytes  = mask.height * self.mask_words * config.vector
         self.frames_at   = self.image.reserve(frames * self.frame_bytes, f"{frames} frames")
@@ -123,13 +128,16 @@ class Machine:
     def run(self):
         """Emit every frame."""
         self._frame_rows()
+        for stage in self.network.stages:
+            self.alpha_copy(stage.learn.tensor)
+        self.mask_at = self.onchip.take(self.mask_slots * self.mask_words, "mask rows")
         encoded = encode(self, 0)
         alpha   = first_gate(self, encoded)
         for frame in range(self.frames):
             previous, stages = encoded[-1], len(self.network.stages)
             for index in range(stages):
                 skip = encoded[stages - 1 - index]
-                if index == stages - 1 and frame + 1 < self.frames:
+                if index == stages - 1 and frame + 1 < self.frames and self.overlap:
                     following = encode(self, frame + 1)
                     first     = first_gate(self, following)
                 if index:
@@ -139,6 +147,9 @@ class Machine:
                 previous.free()
                 skip.free()
                 previous = result
+            if frame + 1 < self.frames and not self.overlap:
+                following = encode(self, frame + 1)
+                first     = first_gate(self, following)
             if frame + 1 < self.frames:
                 encoded, alpha = following, first
 
@@ -167,7 +178,7 @@ class Machine:
                                slots, produce)
 
     def alpha_copy(self, tensor):
-        """On-chip words where the monitor finds an attention map; the same for every frame."""
+        """On-chip words where the monitor finds an attention map, the same for every frame."""
         if tensor.name not in self._alpha_copies:
             words = tensor.height * -(-tensor.width // self.config.vector)
             self._alpha_copies[tensor.name] = self.onchip.take(words, tensor.name)
@@ -206,7 +217,8 @@ def encode(machine, frame):
         # A spilled map is best consumed while its rows pass by: fuse with the next level.
         below  = levels[index + 1:index + 2]
         group  = [layer for one in [*chain, level, *below] for layer in (one.a, one.b)]
-        fused  = bool(below) and result.spilled and unit.stays(*group)
+        fused  = (bool(below) and result.spilled and unit.stays(*group)
+                  and sum(map(unit.window_words, group)) <= unit.config.row_words)
         if stays and not chain:
             unit.gather(*(group if fused else (level.a, level.b)))
         share  = 2 * (len(chain) + 2 if fused else len(chain) + 1)
@@ -498,9 +510,7 @@ def mask_rows(machine, unit, frame, rows):
     conv   = Layer(unit, head, Target.ONCHIP, out_vectors=1, packed=True)
     conv.load()
     words  = machine.mask_words
-    slots  = min(height, MASK_SLOTS)
-    base   = machine.onchip.take(slots * words, "mask rows")
-    ring   = Ring("onchip", base, words, slots)
+    ring   = Ring("onchip", machine.mask_at, words, machine.mask_slots)
     for y in range(height):
         window = conv.window(rows, y)
         address, span = ring.claim(y)
@@ -512,4 +522,3 @@ def mask_rows(machine, unit, frame, rows):
              "frame_end": y == height - 1},
             layer=head.id, row=y, reads=[span])
         machine.charge(head.id, words)
-    machine.onchip.give(base)

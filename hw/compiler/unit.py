@@ -5,8 +5,7 @@ from hw.compiler.errors import CompileError
 from hw.compiler.maps import Ring
 from hw.compiler.memory import Heap
 from hw.compiler.pack import pack_layer
-from hw.isa import (LAYER_SLOTS, Engine, FillMode, LoadTarget, Opcode, Source, Target,
-                    Traffic)
+from hw.isa import LAYER_SLOTS, Engine, FillMode, LoadTarget, Opcode, Source, Target, Traffic
 
 TARGETS = {Source.ONCHIP: Target.ONCHIP, Source.FEEDBACK: Target.FEEDBACK, None: Target.ROW}
 
@@ -60,6 +59,11 @@ class Unit:
     def row_words(self, width, vectors):
         """Words per bank of one row in row memory."""
         return -(-width // self.config.pixels) * vectors
+
+    def window_words(self, layer):
+        """Words per bank of the input rows under one output row."""
+        return layer.kernel[0] * self.row_words(layer.source.width,
+                                                self.packed(layer)[0].vectors)
 
     def packed(self, layer):
         """The layer's parameters and where they lie off chip; packed and placed once."""

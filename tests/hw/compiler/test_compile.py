@@ -1,0 +1,186 @@
+"""Whole networks through the compiler: what the program means, run in any order that its waits
+allow, is what the golden model says, tensor by tensor."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from golden import integer
+from golden.images import read_image
+from golden.models import load_graph
+from hw.compiler import CompileError, compile_network
+from hw.compiler.lower import lower
+from hw.config import EDGE, KIB, REFERENCE, TINY
+from sim.interpreter import Deadlock, Interpreter
+
+
+@pytest.fixture(scope="module")
+def graph():
+    return load_graph("elec4848", size=32, width=4)
+
+
+def execute(program, config, frames, *, seed=0):
+    machine = Interpreter(config, program.image)
+    for index, frame in enumerate(frames):
+        blob  = program.pack_frame(frame)
+        start = program.frame_address(index)
+        machine.offchip[start:start + len(blob)] = np.frombuffer(blob, np.uint8)
+    machine.run(program.program_base, seed=seed)
+    masks = [program.unpack_mask(machine.offchip[program.mask_address(index):]
+                                 [:program.mask_bytes].tobytes())
+             for index in range(len(frames))]
+    return machine, masks
+
+
+def assert_tensors(program, machine, golden):
+    """Every tap of a single frame against the golden tensor; none missing, none twice."""
+    for layer in program.layers:
+        expected_CHW = golden[layer.tensor].numpy()
+        got_CHW = np.zeros_like(expected_CHW)
+        written = np.zeros_like(expected_CHW, dtype=int)
+        for y in range(layer.height):
+            for channel, out_WC in machine.taps[layer.id, y]:
+                count = min(out_WC.shape[1], layer.channels - channel)
+                got_CHW[channel:channel + count, y] = out_WC[:, :count].T
+                written[channel:channel + count, y] += 1
+        assert (written == 1).all(), layer
+        np.testing.assert_array_equal(got_CHW, expected_CHW, err_msg=layer.name)
+
+
+SMALL = replace(
+    TINY, name="small", onchip_bytes=8 * KIB, feedback_bytes=1 * KIB,
+    encoder=replace(TINY.encoder, weight_words=512, row_words=128),
+    attention=replace(TINY.attention, weight_words=320, row_words=256),
+    decoder=replace(TINY.decoder, weight_words=384, row_words=256))
+WIDE = replace(
+    TINY, name="wide", vector=16, gate_lanes=4,
+    encoder=replace(TINY.encoder, pixels=4, outputs=4),
+    attention=replace(TINY.attention, outputs=8),
+    decoder=replace(TINY.decoder, pixels=1, outputs=16))
+NARROW = replace(
+    TINY, name="narrow", gate_lanes=1,
+    encoder=replace(TINY.encoder, pixels=1, outputs=1, weight_words=4096, param_words=128),
+    attention=replace(TINY.attention, outputs=1, weight_words=2048, param_words=128),
+    decoder=replace(TINY.decoder, pixels=4, outputs=2, weight_words=2048))
+
+
+@pytest.mark.parametrize("config", [TINY, EDGE, REFERENCE, SMALL, WIDE, NARROW],
+                         ids=lambda config: config.name)
+def test_every_tensor_of_a_frame(graph, config):
+    program = compile_network(graph, config)
+    frame   = read_image("phantom:3", 32)
+    golden  = integer.run(graph, frame)
+    machine, masks = execute(program, config, [frame], seed=1)
+    assert_tensors(program, machine, golden)
+    assert torch.equal(masks[0], golden["mask"][0])
+
+
+def test_small_memories_spill(graph):
+    assert compile_network(graph, SMALL).spilled
+    assert not compile_network(graph, TINY).spilled
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("config", [TINY, SMALL], ids=lambda config: config.name)
+def test_overlapping_frames_in_any_order(graph, config, seed):
+    program = compile_network(graph, config, frames=3)
+    frames  = [read_image(f"phantom:{index}", 32) for index in range(3)]
+    _, masks = execute(program, config, frames, seed=seed)
+    for frame, mask in zip(frames, masks, strict=True):
+        assert torch.equal(mask, integer.run(graph, frame)["mask"][0])
+
+
+def test_a_program_without_its_waits_goes_wrong(graph):
+    """The interpreter would not notice missing waits if it ran engines in a lucky order."""
+    program = compile_network(graph, TINY)
+    image   = bytearray(program.image)
+    for start in range(program.program_base + 12 * 32, len(image), 32):
+        word = int.from_bytes(image[start:start + 32], "little")
+        word &= ~(((1 << 66) - 1) << 24)
+        image[start:start + 32] = word.to_bytes(32, "little")
+    frame = read_image("phantom:3", 32)
+    _, masks = execute(replace(program, image=bytes(image)), TINY, [frame])
+    assert not torch.equal(masks[0], integer.run(graph, frame)["mask"][0])
+
+
+def test_a_wait_that_never_comes_is_a_deadlock(graph):
+    program = compile_network(graph, TINY)
+    image   = bytearray(program.image)
+    first   = program.program_base + 12 * 32
+    word    = int.from_bytes(image[first:first + 32], "little") | ((1 << 18) - 1) << 28
+    image[first:first + 32] = word.to_bytes(32, "little")
+    with pytest.raises(Deadlock, match="^waiting: LOAD_ENCODER"):
+        Interpreter(TINY, bytes(image)).run(program.program_base)
+
+
+def test_compulsory_bytes_by_hand(graph):
+    """Weights, 8 bytes of requantisation per channel, one table per distinct sigmoid."""
+    program = compile_network(graph, TINY, frames=2)
+    convs   = [layer for layer in graph.layers if isinstance(layer, integer.Conv)]
+    gates   = [layer for layer in graph.layers if isinstance(layer, integer.Gate)]
+    tables  = {layer.table.numpy().tobytes() for layer in graph.layers
+               if isinstance(layer, integer.Lookup)}
+    per_frame = (sum(conv.weight.numel() + 8 * len(conv.bias) for conv in convs)
+                 + sum(8 * len(gate.bias) for gate in gates) + 256 * len(tables)
+                 + 3 * 32 * 32 + 32 * 32)
+    assert program.compulsory_bytes == program.program_bytes + 2 * per_frame
+
+
+def test_layers_carry_the_macs_of_the_model(graph):
+    program = compile_network(graph, TINY)
+    assert sum(layer.macs for layer in program.layers) == sum(integer.macs(graph).values())
+    assert {layer.unit for layer in program.layers} == {"encoder", "attention", "decoder"}
+
+
+def test_frames_must_be_positive(graph):
+    with pytest.raises(CompileError, match="^Number of frames must be positive, not 0$"):
+        compile_network(graph, TINY, frames=0)
+
+
+def test_network_too_large_for_offchip_memory(graph):
+    config = replace(TINY, offchip_bytes=128 * KIB)
+    with pytest.raises(CompileError, match="has 131072; use fewer frames, a smaller network or a "
+                                           "larger preset$"):
+        compile_network(graph, config)
+
+
+def test_map_that_cannot_fit(graph):
+    config = replace(TINY, onchip_bytes=1 * KIB, feedback_bytes=1 * KIB)
+    with pytest.raises(CompileError, match="needs .* words of onchip; of its 128 these are in use"):
+        compile_network(graph, config)
+
+
+def test_weights_that_cannot_fit(graph):
+    config = replace(TINY, encoder=replace(TINY.encoder, weight_words=64))
+    with pytest.raises(CompileError, match="^Layer .* needs .* weight words per 2 output channels; "
+                                           "two of those exceed the encoder's 64; use a larger "
+                                           "preset or a narrower network$"):
+        compile_network(graph, config)
+
+
+def test_layer_without_a_place(graph):
+    with pytest.raises(CompileError, match="^Network 'elec4848' has Upsample 'd1_up' where a gate "
+                                           "needs a Conv; the compiler runs attention U-Nets built "
+                                           "like elec4848$"):
+        lower(without_gate(graph))
+
+
+def without_gate(graph):
+    """The graph with its first gate cut out, its skip passed on as it is."""
+    names   = {"g1_normal", "g1_down", "g1_sum", "g1_logit", "alpha1", "gated1"}
+    layers  = [layer for layer in graph.layers if layer.name not in names]
+    layers  = [replace(layer, inputs=("d1_up", "c4")) if layer.name == "d1_concat" else layer
+               for layer in layers]
+    tensors = {name: tensor for name, tensor in graph.tensors.items() if name not in names}
+    return replace(graph, layers=tuple(layers), tensors=tensors)
+
+
+def test_kernel_that_no_unit_runs(graph):
+    conv   = graph.layer("e2a")
+    wide   = replace(conv, weight=torch.zeros(*conv.weight.shape[:2], 5, 5, dtype=torch.int8))
+    layers = tuple(wide if layer is conv else layer for layer in graph.layers)
+    with pytest.raises(CompileError, match="^Layer 'e2a' has a 5x5 kernel; an encoder level runs "
+                                           "3x3$"):
+        lower(replace(graph, layers=layers))

@@ -1,0 +1,88 @@
+"""Waits that the emitter derives from what instructions read and write."""
+
+from hw.compiler.emit import Emitter, Span, encode
+from hw.isa import FORMS, INSTRUCTION_BYTES, Engine, FillMode, Opcode, Source, StreamHeader
+
+
+def emitter():
+    return Emitter({"onchip": 64, "rows": 64})
+
+
+def waits(emitter, engine, index=-1):
+    return emitter.streams[engine][index][4]
+
+
+def copy(emitter, engine, source=None, target=None):
+    emitter.emit(engine, Opcode.SYNC, {}, reads=[source] if source else [],
+                 writes=[target] if target else [])
+
+
+def test_reader_waits_for_writer():
+    e = emitter()
+    copy(e, Engine.LOAD_ENCODER, target=Span("onchip", 0, 8))
+    copy(e, Engine.LOAD_ENCODER, target=Span("onchip", 8, 16))
+    copy(e, Engine.ENCODER_FILL, Span("onchip", 0, 8))
+    assert waits(e, Engine.ENCODER_FILL) == [(Engine.LOAD_ENCODER, 1)]
+    copy(e, Engine.ENCODER_FILL, Span("onchip", 4, 12))
+    assert waits(e, Engine.ENCODER_FILL) == [(Engine.LOAD_ENCODER, 2)]
+
+
+def test_overwriting_waits_for_reader_and_writer():
+    e = emitter()
+    copy(e, Engine.LOAD_ENCODER, target=Span("onchip", 0, 8))
+    copy(e, Engine.GATE, Span("onchip", 0, 8))
+    copy(e, Engine.LOAD_DECODER, target=Span("onchip", 0, 8))
+    # The gate itself waited for the first load, so waiting for the gate implies it.
+    assert waits(e, Engine.LOAD_DECODER) == [(Engine.GATE, 1)]
+
+
+def test_no_wait_for_oneself_or_for_what_was_waited_for():
+    e = emitter()
+    copy(e, Engine.LOAD_ENCODER, target=Span("onchip", 0, 8))
+    copy(e, Engine.ENCODER_FILL, Span("onchip", 0, 8), Span("rows", 0, 8))
+    copy(e, Engine.ENCODER_FILL, Span("onchip", 0, 8), Span("rows", 0, 8))
+    assert waits(e, Engine.ENCODER_FILL) == []
+
+
+def test_readers_do_not_wait_for_readers():
+    e = emitter()
+    copy(e, Engine.GATE, Span("onchip", 0, 8))
+    copy(e, Engine.ENCODER_FILL, Span("onchip", 0, 8))
+    assert waits(e, Engine.ENCODER_FILL) == []
+
+
+def test_more_waits_than_fit_go_to_a_sync():
+    e = emitter()
+    writers = (Engine.LOAD_ENCODER, Engine.LOAD_ATTENTION, Engine.LOAD_DECODER, Engine.STORE)
+    for index, engine in enumerate(writers):
+        copy(e, engine, target=Span("onchip", 8 * index, 8 * index + 8))
+    e.emit(Engine.GATE, Opcode.GATE, {}, reads=[Span("onchip", 0, 32)])
+    sync, gate = e.streams[Engine.GATE]
+    assert [sync[0], gate[0]] == [Opcode.SYNC, Opcode.GATE]
+    assert sync[4] + gate[4] == [(engine, 1) for engine in writers]
+    assert len(sync[4]) == 3
+
+
+def test_encoding_is_that_of_the_layout():
+    fields = {"source": Source.FEEDBACK, "mode": FillMode.UP, "src_base": 1000, "width": 17,
+              "vectors": 3, "dst_base": 40, "dst_stride": 6, "dst_vector": 3}
+    blob = encode(Opcode.FILL, fields, 9, 77, [(Engine.GATE, 12345)])
+    view = FORMS[Opcode.FILL].from_bits(int.from_bytes(blob, "little"))
+    assert len(blob) == INSTRUCTION_BYTES
+    assert {name: getattr(view, name) for name in fields} == fields
+    assert (view.opcode, view.layer, view.row) == (Opcode.FILL, 9, 77)
+    assert [(wait.engine, wait.count) for wait in view.waits] == [
+        (Engine.GATE, 12345), (0, 0), (0, 0)]
+
+
+def test_program_starts_with_one_header_per_engine():
+    e = emitter()
+    copy(e, Engine.GATE)
+    copy(e, Engine.GATE)
+    blob = e.assemble(0x1000)
+    for engine in Engine:
+        header = StreamHeader.from_bits(int.from_bytes(
+            blob[engine * INSTRUCTION_BYTES:][:INSTRUCTION_BYTES], "little"))
+        assert header.engine == engine
+        assert header.count == (2 if engine == Engine.GATE else 0)
+    assert len(blob) == (len(Engine) + 2) * INSTRUCTION_BYTES
