@@ -129,7 +129,7 @@ class StepSequencer(wiring.Component):
                 for pad in range(4):
                     with m.Case(pad):
                         words, start_phase = divmod(-pad, pixels)
-                        start_offset = layer.vectors * words
+                        start_offset = -sum([layer.vectors] * -words)
                         m.d.sync += [row_word.eq(words), row_offset.eq(start_offset),
                                      row_phase.eq(start_phase)]
                         m.d.sync += begin_row(words, start_offset, start_phase)
