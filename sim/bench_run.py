@@ -34,9 +34,7 @@ async def run_job(dut):
     for port in (dut.load, dut.dump, dut.dump_first, dut.dump_count):
         port.value = 0
     dut.monitor__tready.value = 1
-    dut.rst.value = 1
     await ClockCycles(dut.clk, 4)
-    dut.rst.value = 0
     dut.load.value = 1
     await ClockCycles(dut.clk, 4)
 

@@ -186,7 +186,8 @@ def _build(config, simulator):
     from sim.top import SOURCES, SimTop
     from sim.verilog import export
     start = time.monotonic()
-    built = build(simulator, export(SimTop(config), name="top"), top="top", sources=SOURCES)
+    text  = export(SimTop(config), name="top", reset=False)
+    built = build(simulator, text, top="top", sources=SOURCES)
     return built.including(time.monotonic() - start)
 
 

@@ -33,7 +33,7 @@ ROOT       = Path(__file__).parent.parent
 CACHE      = ROOT / ".build"
 MAIN       = Path(__file__).parent / "verilator_main.cpp"
 TIMESCALE  = "1ns/1ps"
-PORT       = re.compile(r"^\s*(?:input|output)\s+(?:(?:wire|reg|signed)\s+)*(?:\[[^]]*\]\s*)?(\w+)",
+PORT       = re.compile(r"^\s*(input|output)\s+(?:(?:wire|reg|signed)\s+)*(?:\[[^]]*\]\s*)?(\w+)",
                         re.MULTILINE)
 
 VERILATE = ["--cc", "--vpi", "--prefix", "Vtop", "--timescale", TIMESCALE, "-Wno-fatal",
@@ -73,7 +73,7 @@ def build(simulator, verilog, *, top, sources=()):
     make    = _verilate if simulator == "verilator" else _compile_icarus
     key     = _key(simulator, _version(simulator), top, verilog,
                    *(source.read_text() for source in sources), Path(__file__).read_text(),
-                   MAIN.read_text())
+                   MAIN.read_text(), *VERILATE, *CXX, *FAST, *SLOW)
     folder  = CACHE / f"{simulator}-{key}"
     if folder.exists():
         return Build(simulator, top, folder, 0.0)
@@ -149,8 +149,9 @@ def _compile_icarus(folder, top, sources, _):
 
 
 def _verilate(folder, top, sources, verilog):
-    public = "".join(f'public_flat_rw -module "{top}" -var "{name}"\n'
-                     for name in _ports(verilog, top))
+    # What depends on a writable signal is evaluated at every call, so only inputs are.
+    public = "".join(f'public_flat_{"rw" if kind == "input" else "rd"} -module "{top}" '
+                     f'-var "{name}"\n' for kind, name in _ports(verilog, top))
     (folder / "public.vlt").write_text(f"`verilator_config\n{public}")
     root = _verilator_root()
     _call([str(root / "bin" / "verilator_bin"), *VERILATE, "--top-module", top, "--Mdir", "c++",
@@ -205,7 +206,7 @@ def _call(command, folder, simulator, **env):
 
 
 def _ports(verilog, top):
-    """Names of the ports of module ``top``: all that a bench may see."""
+    """Direction and name of the ports of module ``top``: all that a bench may see."""
     body = re.search(rf"^module \\?{top}\b.*?^endmodule", verilog, re.MULTILINE | re.DOTALL)
     if body is None:
         raise SimulationError(f"The Verilog has no module {top!r}")

@@ -8,6 +8,7 @@ their own, and every process runs at time 0; otherwise the text is that of
 
 import re
 
+from amaranth import ClockDomain
 from amaranth.back import rtlil, verilog
 from amaranth.hdl import _ast, _ir
 from amaranth.lib import wiring
@@ -29,13 +30,20 @@ class _Emitter(rtlil.ModuleEmitter):
             super().emit_memory(cell_idx, cell)
 
 
-def export(component, *, name="dut"):
-    """The Verilog of ``component`` as module ``name``; its ports are those of the signature."""
+def export(component, *, name="dut", reset=True):
+    """The Verilog of ``component`` as module ``name``; its ports are those of the signature.
+
+    Without ``reset`` there is no port ``rst``, and registers just start with their initial values.
+    Verilator evaluates whatever depends on an input twice per cycle, and every next state depends
+    on a reset: without one the whole machine runs three times as fast.
+    """
     ports = {"__".join(map(str, path)): (_ast.Value.cast(value),
                                          _ir.PortDirection.Input if member.flow == wiring.In
                                          else _ir.PortDirection.Output)
              for path, member, value in component.signature.flatten(component)}
-    netlist = _ir.build_netlist(_ir.Fragment.get(component, None), ports=ports, name=name)
+    netlist = _ir.build_netlist(_ir.Fragment.get(component, None), ports=ports, name=name,
+                                missing_domain=lambda domain: ClockDomain(domain,
+                                                                          reset_less=not reset))
     empty   = rtlil.EmptyModuleChecker(netlist)
     design  = rtlil.Design(emit_src=False)
     names   = _ast.SignalDict()
