@@ -169,7 +169,7 @@ EDGE = Config(
     encoder=UnitConfig(pixels=2, outputs=2, row_words=1024, weight_words=2048, param_words=256),
     attention=UnitConfig(pixels=1, outputs=2, row_words=2048, weight_words=1536, param_words=256),
     decoder=UnitConfig(pixels=2, outputs=4, row_words=2048, weight_words=2048, param_words=128),
-    gate_lanes=2, gate_param_words=128, alpha_words=256,
+    gate_lanes=4, gate_param_words=64, alpha_words=256,
     onchip_banks=2, onchip_bytes=128 * KIB, feedback_bytes=4 * KIB, offchip_bytes=32 * MIB,
     dram=SDR_ULX3S, clock_mhz=50)
 

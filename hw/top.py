@@ -66,7 +66,8 @@ class Chip(wiring.Component):
         stores    = StoreEngines(config)
         onchip    = BankedMemory(depth=config.onchip_words, vector=config.vector,
                                  lanes=config.onchip_lanes, banks=config.onchip_banks,
-                                 readers=len(ONCHIP_READERS), writers=len(ONCHIP_WRITERS))
+                                 readers=len(ONCHIP_READERS), writers=len(ONCHIP_WRITERS),
+                                 background=1)      # the monitor, last of the readers
         encoder   = EncoderUnit(config)
         attention = AttentionUnit(config)
         decoder   = DecoderUnit(config)

@@ -31,7 +31,7 @@ async def run_job(dut):
     if job["clock"]:
         Clock(dut.clk, PERIOD_NS, unit="ns").start()
     host = AxiLiteManager(dut, "control")
-    for port in (dut.load, dut.dump, dut.dump_first, dut.dump_count):
+    for port in (dut.load, dut.dump, dut.dump_first, dut.dump_count, dut.inject_error):
         port.value = 0
     dut.monitor__tready.value = 1
     await ClockCycles(dut.clk, 4)
@@ -44,6 +44,10 @@ async def run_job(dut):
     await host.write(Register.CYCLE_LIMIT_LO, job["cycle_limit"] & 0xFFFFFFFF)
     await host.write(Register.CYCLE_LIMIT_HI, job["cycle_limit"] >> 32)
     await host.write(Register.STALL_LIMIT, job["stall_limit"])
+    await host.write(Register.MONITOR_LAYER, 0)       # every gate
+    await host.write(Register.MONITOR_WIDTH, 0x7FF)
+    await host.write(Register.MONITOR_HEIGHT, 0xFFF)
+    await host.write(Register.MONITOR_ENABLE, 1)
     await host.write(Register.CONTROL, bits(Control, start=1))
     stopped = await interrupt(dut, report, job["cycle_limit"] + GRACE)
     wall    = time.monotonic() - start

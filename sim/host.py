@@ -17,7 +17,7 @@ from hw.isa import Engine, Error
 from sim.counters import selectors
 from sim.errors import SimulationError
 from sim.simulators import run
-from sim.taps import read_tensors
+from sim.taps import read_monitor, read_tensors
 
 __all__ = ["GoldenEngine", "RtlEngine"]
 
@@ -146,16 +146,16 @@ class RtlEngine:
                                   f"{_spoken(result)} after {cycles} cycles")
 
     def read_back(self):
-        """Per frame: the mask, and with taps the tensor of every layer."""
+        """Per frame: the mask, and the attention maps that the monitor sent."""
         program = self._program
         blob    = (self._folder / "masks.bin").read_bytes()
         if len(blob) < program.frames * program.mask_bytes:
             raise SimulationError(f"The simulator dumped {len(blob)} bytes of masks instead of "
                                   f"{program.frames * program.mask_bytes}")
-        frames = []
-        for frame in range(program.frames):
+        frames = read_monitor(self._folder / "monitor.tap", program.layers, frames=program.frames)
+        for frame, tensors in enumerate(frames):
             part = blob[frame * program.mask_bytes:(frame + 1) * program.mask_bytes]
-            frames.append({"mask": program.unpack_mask(part).numpy()[None]})
+            tensors["mask"] = program.unpack_mask(part).numpy()[None]
         return frames
 
     def recorded(self):
@@ -181,7 +181,7 @@ class RtlEngine:
 
     def _simulate(self):
         plusargs = [f"+offchip_image={self._folder / 'image.bin'}",
-                    f"+offchip_dump={self._folder / 'masks.bin'}"]
+                    f"+offchip_dump={self._folder / 'masks.bin'}", f"+monitor={self._folder}"]
         if self._built.simulator == "verilator":
             plusargs.append(f"+clock={CLOCK_PERIOD}")
         if self._taps:

@@ -1,10 +1,12 @@
-// Writes every record that a tap shows to the file PREFIX/NAME.tap, where +taps=PREFIX is given.
+// Writes every record that it is shown to the file PREFIX/NAME.tap, where +taps=PREFIX, or whatever
+// plusarg FORMAT stands for, is given.
 //
 // A record is BYTES bytes, lowest first; see sim/taps.py. Without the plusarg nothing is opened, and
 // all that remains is one test per cycle.
 module tap_recorder #(
     parameter BYTES = 24,
-    parameter NAME  = "tap"
+    parameter NAME  = "tap",
+    parameter FORMAT = "taps=%s"
 ) (
     input wire               clk,
     input wire               valid,
@@ -15,7 +17,7 @@ module tap_recorder #(
     integer file = 0;
 
     initial begin
-        if ($value$plusargs("taps=%s", prefix)) begin
+        if ($value$plusargs(FORMAT, prefix)) begin
             $sformat(path, "%0s/%0s.tap", prefix, NAME);
             file = $fopen(path, "wb");
             if (file == 0) begin

@@ -11,9 +11,11 @@ import numpy as np
 
 from hw.interfaces import tap_layout
 
-__all__ = ["HEADER_BYTES", "Recorded", "first_mismatch", "read_tensors"]
+__all__ = ["HEADER_BYTES", "MONITOR_BYTES", "Recorded", "first_mismatch", "read_monitor",
+           "read_tensors"]
 
-HEADER_BYTES = 8
+HEADER_BYTES  = 8
+MONITOR_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,23 @@ def read_tensors(folder, layers, *, frames, vector):
     """
     files = [_read(path, vector) for path in sorted(Path(folder).glob("*.tap"))]
     return [recorded for layer in layers for recorded in _assemble(layer, files, frames)]
+
+
+def read_monitor(path, layers, *, frames):
+    """Attention maps as the monitor sent them: per frame, tensor name -> uint8 1 x H x W.
+
+    A record is a 32-bit little-endian word: 8 bits of data, 8 of layer, 12 of row. Pixels of a
+    row, and rows of a map, come in order; a map that is not complete is left out.
+    """
+    words = np.fromfile(path, "<u4")
+    maps  = [{} for _ in range(frames)]
+    for layer in layers:
+        mine = words[words >> 8 & 0xFF == layer.id] & 0xFF
+        if mine.size and mine.size == frames * layer.height * layer.width:
+            parts = mine.astype(np.uint8).reshape(frames, 1, layer.height, layer.width)
+            for frame, part in zip(maps, parts, strict=True):
+                frame[layer.tensor] = part
+    return maps
 
 
 def first_mismatch(name, got_CHW, expected_CHW):

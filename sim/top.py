@@ -8,13 +8,14 @@ from amaranth.lib.wiring import connect, flipped
 
 from hw.memory.offchip import ARRAY_SOURCE, OffchipMemory
 from hw.top import TAPS, Chip
-from sim.taps import HEADER_BYTES
+from sim.taps import HEADER_BYTES, MONITOR_BYTES
 
 __all__ = ["SOURCES", "SimTop", "recorder"]
 
 SOURCES = (ARRAY_SOURCE, Path(__file__).with_name("tap_recorder.v"))
 """Verilog that the exported design instantiates."""
 
+BACKDOOR = ("load", "dump", "dump_first", "dump_count", "inject_error")
 COUNTERS = ("read_bytes", "written_bytes", "row_hits", "row_misses", "refresh_cycles",
             "busy_cycles")
 
@@ -32,6 +33,7 @@ class SimTop(wiring.Component):
         Those of :class:`hw.top.Chip`.
     load, dump : In(1)
     dump_first, dump_count : In(32)
+    inject_error : In(2)
     read_bytes, written_bytes, row_hits, row_misses, refresh_cycles, busy_cycles : Out(40)
         Those of :class:`hw.memory.offchip.OffchipMemory`.
     """
@@ -44,8 +46,7 @@ class SimTop(wiring.Component):
         chip, offchip = self.chip.signature.members, self.offchip.signature.members
         super().__init__({
             **{name: chip[name] for name in ("control", "irq", "monitor")},
-            **{name: offchip[name] for name in ("load", "dump", "dump_first", "dump_count",
-                                                *COUNTERS)},
+            **{name: offchip[name] for name in (*BACKDOOR, *COUNTERS)},
         })
 
     def elaborate(self, platform):
@@ -60,10 +61,15 @@ class SimTop(wiring.Component):
         m.d.comb += self.irq.eq(chip.irq)
         m.d.comb += [getattr(self, name).eq(getattr(offchip, name)) for name in COUNTERS]
         m.d.comb += [getattr(offchip, name).eq(getattr(self, name))
-                     for name in ("load", "dump", "dump_first", "dump_count")]
+                     for name in BACKDOOR]
 
         for name, tap in zip(TAPS, chip.taps):
             m.submodules[f"record_{name}"] = recorder(name, tap.valid, tap.p)
+        seen = self.monitor
+        m.submodules.record_monitor = Instance(
+            "tap_recorder", p_BYTES=MONITOR_BYTES, p_NAME="monitor", p_FORMAT="monitor=%s",
+            i_clk=ClockSignal(), i_valid=seen.tvalid & seen.tready,
+            i_record=Cat(seen.tdata, seen.tuser.as_value(), C(0, MONITOR_BYTES * 8 - 28)))
 
         return m
 

@@ -15,7 +15,8 @@ class BankedMemory(wiring.Component):
 
     A request that is refused (``ready`` low while ``valid``) has lost its bank to another one in
     that cycle: a conflict. Each bank serves its readers, and apart from them its writers, in
-    rotation, so that a request waits for at most one request of each other port.
+    rotation, so that a request waits for at most one request of each other port. The last
+    ``background`` readers (none or one) stand apart: they get a bank that no other reader wants.
 
     Data comes exactly 2 cycles after an accepted read. A write is seen by every read accepted in a
     later cycle; a read accepted in the cycle of a write to the same vector gets the old data.
@@ -32,6 +33,8 @@ class BankedMemory(wiring.Component):
     banks : int
         Power of two.
     readers, writers : int
+    background : int
+        0 or 1.
 
     Members
     -------
@@ -44,11 +47,15 @@ class BankedMemory(wiring.Component):
         One for each bank; simulations of this component alone reach its rows through it.
     """
 
-    def __init__(self, *, depth, vector, lanes, banks, readers, writers):
+    def __init__(self, *, depth, vector, lanes, banks, readers, writers,
+                 background=0):
         for name, value in (("banks", banks), ("readers", readers), ("writers", writers),
                             ("lanes", lanes), ("vector", vector), ("depth", depth)):
             if value < 1:
                 raise ValueError(f"Memory {name} must be positive, not {value!r}")
+        if background not in (0, 1) or background >= readers:
+            raise ValueError(f"Memory background readers must be 0 or 1 of {readers}, "
+                             f"not {background!r}")
         if banks & (banks - 1):
             raise ValueError(f"Memory banks must be a power of two, not {banks!r}")
         if depth % banks:
@@ -61,6 +68,7 @@ class BankedMemory(wiring.Component):
         self.banks   = banks
         self.readers = readers
         self.writers = writers
+        self.background = background
         self.data    = [MemoryData(shape=vector * 8, depth=depth // banks, init=[])
                         for _ in range(banks)]
 
@@ -86,13 +94,17 @@ class BankedMemory(wiring.Component):
             read  = store.read_port()
             bank_output.append(read.data)
 
-            m.submodules[f"readers_{bank}"] = readers = RoundRobin(width=self.readers)
-            m.d.comb += readers.requests.eq(Cat(
+            urgent   = self.readers - self.background
+            requests = Signal(self.readers, name=f"requests_{bank}")
+            m.d.comb += requests.eq(Cat(
                 r.address.valid & select(r.address.p, bank) for r in self.r))
+            m.submodules[f"readers_{bank}"] = readers = RoundRobin(width=urgent)
+            m.d.comb += readers.requests.eq(requests[:urgent])
             m.d.comb += readers.taken.eq(1)
-            m.d.comb += read.en.eq(readers.requests.any())
+            m.d.comb += read.en.eq(requests.any())
             for number, r in enumerate(self.r):
-                grant = readers.grant[number]
+                grant = (readers.grant[number] if number < urgent
+                         else requests[number] & ~readers.requests.any())
                 granted[number].append(grant)
                 with m.If(grant):
                     m.d.comb += read.addr.eq(r.address.p[bank_bits:])

@@ -19,7 +19,7 @@ class MonitorSettings(wiring.Signature):
     def __init__(self):
         super().__init__({
             "enable":        Out(1),
-            "layer":         Out(8),       # the gate: the layer id of its alpha convolution
+            "layer":         Out(8),       # the gate: layer id of its alpha convolution; 0: all
             "x0":            Out(11),      # region
             "y0":            Out(12),
             "width":         Out(11),
@@ -102,6 +102,7 @@ class AttentionMonitor(wiring.Component):
         reach    = Signal(12)              # first pixel behind the region
         skipped  = Signal(3)               # row bits that the decimation wants to be zero
         end      = Signal(11)
+        watched  = Signal()
         selected = Signal()
         waiting  = Signal(job)
         offered  = Signal()
@@ -110,7 +111,8 @@ class AttentionMonitor(wiring.Component):
             reach.eq(settings.x0 + settings.width),
             end.eq(Mux(reach < event.width, reach, event.width)),
             skipped.eq(down & ((1 << settings.decimate_log2) - 1)),
-            selected.eq(self.alpha_row.valid & settings.enable & (event.layer == settings.layer)
+            watched.eq((settings.layer == 0) | (settings.layer == event.layer)),
+            selected.eq(self.alpha_row.valid & settings.enable & watched
                         & (down >= 0) & (down < settings.height) & (skipped == 0)
                         & (settings.x0 < end)),
         ]

@@ -86,6 +86,23 @@ def test_readers_of_one_bank_take_turns():
     simulate(dut, drive)
 
 
+def test_background_reader_gets_what_the_others_leave():
+    dut = memory(background=1)
+
+    async def drive(ctx):
+        request(ctx, dut.r[0], 1)
+        request(ctx, dut.r[2], 5)       # the same bank
+        for _ in range(4):
+            assert ctx.get(dut.r[0].address.ready)
+            assert not ctx.get(dut.r[2].address.ready)
+            await ctx.tick()
+        request(ctx, dut.r[0], 2)       # another bank
+        assert ctx.get(dut.r[0].address.ready)
+        assert ctx.get(dut.r[2].address.ready)
+
+    simulate(dut, drive)
+
+
 def test_read_during_write_gets_the_old_data_and_the_next_the_new():
     dut = memory()
 

@@ -182,3 +182,9 @@ def test_random_rows(seed):
     assert bench.rows == wanted
     assert bench.dropped == 0
     assert (bench.causes[Cause.CONFLICT] > 0) == (bench.read_stall > 0 and bool(wanted))
+
+
+def test_layer_0_watches_every_gate():
+    bench = Bench()
+    bench.run([{**WATCH_ALL, "layer": 0}, (5, 0, 10, 9), 60, (17, 3, 20, 4), 60])
+    assert bench.rows == [(5, 0, bench.pixels(10, 9)), (17, 3, bench.pixels(20, 4))]
