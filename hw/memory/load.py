@@ -189,10 +189,10 @@ class LoadEngines(wiring.Component):
         m.d.comb += self.idle.eq(~axi.arvalid & ~order.r_rdy & ~full)
 
         # Where the beat goes: its channel says. Only one channel has it, so its word is the write.
-        part = Signal(range(config.vector // 4))
-        wide = Signal()
+        part    = Signal(range(config.vector // 4))
+        wide    = Signal()
+        address = Signal(range(config.onchip_words))
         m.d.comb += self.frame_started.eq(Cat(ch.frame_started for ch in channels).any())
-        m.d.comb += self.w.w.p.mask.eq(~0)
         for number, (channel, o) in enumerate(zip(channels, self.units)):
             connect(m, channel.o, flipped(o))
             mine = Signal(name=f"mine_{number}")
@@ -209,12 +209,10 @@ class LoadEngines(wiring.Component):
                     part.eq(channel.part),
                     wide.eq(~channel.expand),
                     self.w.w.valid.eq(channel.word.valid),
-                    self.w.w.p.address.eq(channel.word.p),
+                    address.eq(channel.word.p),
                 ]
-        with m.If(wide):
-            m.d.comb += self.w.w.p.data.eq(beat)
-        with m.Else():
-            m.d.comb += self.w.w.p.data.eq(beat.word_select(part, 32))
+        m.d.comb += self.w.w.p.eq(Cat(address, Mux(wide, beat, beat.word_select(part, 32)),
+                                      Const(-1, config.onchip_lanes)))
 
         # Fetched words are put together from their beats.
         answer    = self.answers
