@@ -61,7 +61,7 @@ class LoadEngines(wiring.Component):
     bursts : Out(40)
     """
 
-    def __init__(self, *, config, window=64, outstanding=2, id_width=1):
+    def __init__(self, *, config, window=32, outstanding=2, id_width=1):
         if window < 2 or window & (window - 1):
             raise ValueError(f"Window must be a power of two of at least 2, not {window!r}")
         if window > 256 or window * config.vector > PAGE_BYTES:
@@ -186,7 +186,7 @@ class LoadEngines(wiring.Component):
                 error.eq(axi.rresp != Response.OKAY),
                 last.eq(axi.rlast),
             ]
-        m.d.comb += self.idle.eq(~axi.arvalid & ~order.r_rdy & ~full)
+        m.d.comb += self.idle.eq(~order.r_rdy & ~full)
 
         # Where the beat goes: its channel says. Only one channel has it, so its word is the write.
         part    = Signal(range(config.vector // 4))
