@@ -195,6 +195,48 @@ def test_beyond_the_memory_is_decerr():
     simulate(dut, drive)
 
 
+def test_a_write_without_data_does_not_hold_the_bus():
+    dut = memory()
+
+    async def drive(ctx):
+        ctx.set(dut.axi.awsize, SIZE)
+        ctx.set(dut.axi.awlen, 1)
+        ctx.set(dut.axi.awvalid, 1)
+        await ctx.tick()
+        ctx.set(dut.axi.awvalid, 0)
+        ctx.set(dut.axi.wvalid, 1)      # the first of two beats
+        await ctx.tick()
+        ctx.set(dut.axi.wvalid, 0)
+        await ctx.tick().repeat(40)
+        assert (await timed_read(ctx, dut, 0))[0] == [OffchipMemory.OVERHEAD + 7]
+
+    simulate(dut, drive)
+
+
+def test_acknowledgements_that_nobody_takes_are_not_lost():
+    dut, bursts = memory(queue=2), 12
+
+    async def drive(ctx):
+        axi = dut.axi
+        ctx.set(axi.awsize, SIZE)
+        ctx.set(axi.wlast, 1)
+        ctx.set(axi.awvalid, 1)
+        ctx.set(axi.wvalid, 1)
+        addresses = words = acknowledged = 0
+        for cycle in range(600):
+            ctx.set(axi.awvalid, addresses < bursts)
+            ctx.set(axi.wvalid, words < bursts)
+            ctx.set(axi.bready, cycle > 300)
+            _, _, awready, wready, bvalid = await ctx.tick().sample(
+                axi.awready, axi.wready, axi.bvalid)
+            addresses    += awready and addresses < bursts
+            words        += wready and words < bursts
+            acknowledged += bvalid and cycle > 300
+        assert (addresses, words, acknowledged) == (bursts, bursts, bursts)
+
+    simulate(dut, drive)
+
+
 def test_narrow_and_fixed_bursts_are_slverr():
     dut = memory()
 
