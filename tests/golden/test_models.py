@@ -3,8 +3,9 @@ import torch
 
 from golden import models
 from golden.errors import InputError
-from golden.images import read_image
-from golden.integer import load, run
+from golden.images import read_image, read_truth
+from golden.integer import float_mask, load, run
+from golden.metrics import binary, dice, iou, pixel_agreement
 from golden.models import convolutions, is_trained, load_float, load_graph, save_trained, seeded
 from golden.quantize import input_factors, quantize, weight_steps
 
@@ -64,3 +65,14 @@ def test_trained_weights_come_back_on_the_int8_grid(tmp_path, monkeypatch):
     for name in ("e1a", "c3", "g2_down", "logit"):
         assert torch.equal(twice.layer(name).weight, stored.layer(name).weight)
     assert torch.allclose(again.segment(image), network.segment(image), atol=0.1)
+
+
+@pytest.mark.parametrize(("width", "size"), [(32, 256), (8, 128)])
+def test_trained_masks_find_the_lesion(width, size):
+    assert is_trained(width=width)
+    graph, network = load_graph(size=size, width=width), load_float(size=size, width=width)
+    image, truth = read_image("phantom:0", size), read_truth("phantom:0", size) > 0
+    mask, reference = binary(float_mask(graph, run(graph, image))), binary(network.segment(image))
+    assert dice(mask, truth) > 0.85
+    assert iou(mask, reference) > 0.95
+    assert pixel_agreement(mask, reference) > 0.995
