@@ -15,7 +15,9 @@ from amaranth.lib import wiring
 
 __all__ = ["export"]
 
-MEMORY = re.compile(r"^  reg (?:\[\d+:0\] )?(\\\S+ |\w+) \[(\d+):0\];$", re.MULTILINE)
+TRIGGER  = re.compile(r"^  reg (\\\$auto\$verilog_backend\S+ ) = 0;$", re.MULTILINE)
+CONSTANT = re.compile(r"always @\*(?=\n    \S.* = \d+'s?h[0-9a-f]+;$)", re.MULTILINE)
+MEMORY   = re.compile(r"^  reg (?:\[\d+:0\] )?(\\\S+ |\w+) \[(\d+):0\];$", re.MULTILINE)
 
 
 class _Emitter(rtlil.ModuleEmitter):
@@ -54,9 +56,17 @@ def export(component, *, name="dut", reset=True):
                 builder.attribute("top", 1)
             _Emitter(builder, netlist, module, names, empty_checker=empty).emit()
     text = verilog._convert_rtlil_text(str(design), strip_internal_attrs=True)
-    # A plain process first runs when an input changes, so one whose inputs start with their final
-    # values would leave its outputs unset; always_comb also runs at time 0.
-    return _zero_memories(text.replace("always @*", "always_comb"))
+    return _zero_memories(_run_at_time_0(text))
+
+
+def _run_at_time_0(text):
+    """A process first runs when an input changes, so one whose inputs start with their final values
+    would leave its outputs unset. Yosys gives each process an input for this, but with its final
+    value from the start; here it gets that value as the first event. (``always_comb`` would do,
+    if Icarus 11 did not run in circles between such processes.) Processes without any input, which
+    set constant bits, run once."""
+    return TRIGGER.sub(r"  reg \1\n`ifdef __ICARUS__\n  ; initial #0 \1= 0;\n`else\n  = 0;\n`endif",
+                       CONSTANT.sub("initial", text))
 
 
 def _zero_memories(text):

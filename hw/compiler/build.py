@@ -2,6 +2,7 @@
 
 from golden import integer
 from hw.compiler.errors import CompileError
+from hw.compiler.estimate import estimate
 from hw.compiler.lower import Layer, lower
 from hw.compiler.program import Program, TapLayer
 from hw.compiler.schedule import Machine
@@ -65,7 +66,7 @@ def finish(machine):
         compulsory_bytes=len(program) + machine.frames * (
             parameter_bytes(network) + frame.channels * frame.height * frame.width
             + mask.height * mask.width),
-        estimated_cycles=estimate(machine),
+        estimated_cycles=estimate(machine.emitter, config)[-1],
         occupancy={"onchip_capacity": config.onchip_bytes + config.feedback_bytes,
                    "onchip_peak": (machine.onchip.peak + machine.feedback.peak) * config.vector,
                    "offchip_peak": image.end},
@@ -95,23 +96,3 @@ def parameter_bytes(network):
             if layer.table is not None:
                 tables.add(bytes(layer.table.numpy()))
     return total + sum(8 * len(stage.gate.bias) for stage in network.stages) + 256 * len(tables)
-
-
-def estimate(machine):
-    """Cycles of the run if nothing ever stalled: the encoder and the first gate once, then one
-    interval of the busiest unit per frame."""
-    steps = dict.fromkeys(machine.units, 0)
-    first_gate = 0
-    for layer in machine.network.layers:
-        if isinstance(layer, Layer):
-            unit   = machine.units[layer.conv.unit]
-            packed = unit.packed(layer)[0]
-            cycles = (layer.tensor.height * -(-layer.tensor.width // unit.config.pixels)
-                      * packed.groups * packed.group_words)
-            steps[layer.conv.unit] += cycles
-            if layer in (machine.network.stages[0].normal, machine.network.stages[0].down):
-                first_gate += cycles
-    interval = max(steps.values())
-    return steps["encoder"] + first_gate + steps["decoder"] + (machine.frames - 1) * interval
-
-

@@ -25,19 +25,22 @@ class Span:
 
 
 class _Accesses:
-    """Last instruction of each engine that read, and that wrote, each block of a memory."""
+    """Last instruction of each engine that read, and that wrote, each block of a memory: a word of
+    a small one, where neighbours have nothing to do with each other; several of a large one."""
 
+    SMALL = 4096
     BLOCK = 8
 
     def __init__(self, words):
-        blocks = -(-words // self.BLOCK)
+        self.block  = 1 if words <= self.SMALL else self.BLOCK
+        blocks = -(-words // self.block)
         self.reads  = np.zeros((ENGINES, blocks), np.int32)
         self.writes = np.zeros((ENGINES, blocks), np.int32)
         self.readers = []       # engines that ever did, so that the others cost nothing
         self.writers = []
 
     def blocks(self, span):
-        return slice(span.start // self.BLOCK, -(-span.stop // self.BLOCK))
+        return slice(span.start // self.block, -(-span.stop // self.block))
 
 
 class Emitter:

@@ -47,11 +47,13 @@ class Map:
     ``producer(y)`` emits what makes row ``y``; rows are made in order, each once, on demand.
     """
 
+    COPIES      = 3         # frames whose spilled maps lie off chip at once
     WRITE_SLOTS = 8
     READ_SLOTS  = 12
     LEAST_READ_SLOTS = 5        # a gate's two skip rows, and the three that its next row reads
 
-    def __init__(self, machine, tensor, *, heap, slots, spilled, frame, engine, layer):
+    def __init__(self, machine, tensor, *, heap, slots, spilled, frame, engine, layer,
+                 top=None):
         self.machine, self.tensor, self.heap = machine, tensor, heap
         self.vectors   = machine.vectors(tensor.channels)
         self.row_words = tensor.width * self.vectors
@@ -61,12 +63,13 @@ class Map:
         self.made      = 0
         self.producer  = None
         self.source    = Source.FEEDBACK if heap is machine.feedback else Source.ONCHIP
-        self.ring = Ring(heap.name, heap.take(slots * self.row_words, tensor.name),
+        self.ring = Ring(heap.name, heap.take(slots * self.row_words, tensor.name, top=top),
                          self.row_words, slots)
         self._readers = {}
         if spilled:
             size = tensor.height * self.row_words * machine.config.vector
-            self.offchip = machine.area(f"{tensor.name} (spilled)", size, parity=frame % 2)
+            self.offchip = machine.area(f"{tensor.name} (spilled)", size,
+                                        slot=frame % self.COPIES)
 
     def evict(self):
         """Give back the ring that a spilled map was written through; later readers reload."""

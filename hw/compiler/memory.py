@@ -1,56 +1,79 @@
 """Where things lie: allocators for every memory of the machine, used while emitting."""
 
+import numpy as np
+
 from hw.compiler.errors import CompileError
 
 
 class Heap:
-    """Blocks that live from :meth:`take` to :meth:`give`. Takes the first hole after the previous
-    block: successive tiles, stages and frames use different words and wait less for each other."""
+    """Blocks that live from :meth:`take` to :meth:`give`.
+
+    What overwrites a block waits for its last reader, so a new block goes where the one of the same
+    name before last was, if that is free, else to the words whose last block ended longest ago:
+    successive tiles, stages and frames alternate between places instead of waiting for each other.
+    """
 
     def __init__(self, name, words):
         self.name, self.words = name, words
         self.blocks = {}        # base -> (words, what)
-        self.next   = 0
         self.peak   = 0
+        self._ended = np.zeros(words, np.int32)     # per word: when its last block ended
+        self._time  = 0
+        self._homes = {}        # what -> bases of its last two blocks
 
-    def take(self, words, what):
-        base = self._hole(words, self.next)
+    def take(self, words, what, *, top=None):
+        """Base of a new block; ``top`` forces it to the top of the memory (False: bottom)."""
+        if top is not None:
+            fits = [stop - words if top else start for start, stop in self.holes()
+                    if stop - start >= words]
+            base = (max(fits) if top else min(fits)) if fits else None
+            return self._place(base, words, what)
+        homes = self._homes.setdefault(what, [])
+        base  = homes[0] if len(homes) == 2 and self._is_free(homes[0], words) else None
         if base is None:
-            base = self._hole(words, 0)
+            base = self._oldest(words)
+        homes[:] = [*homes[-1:], base]
+        return self._place(base, words, what)
+
+    def _place(self, base, words, what):
         if base is None:
             live = ", ".join(f"{name} {size}" for size, name in self.blocks.values())
             raise CompileError(f"{what} needs {words} words of {self.name}; of its {self.words} "
                                f"these are in use: {live or 'none'}")
         self.blocks[base] = (words, what)
-        self.next = base + words
         self.peak = max(self.peak, self.used())
         return base
 
-    def gather(self, words):
-        """The blocks taken next, ``words`` in all, are to lie side by side."""
-        base = self._hole(words, self.next)
-        self.next = self._hole(words, 0) if base is None else base
+    def give(self, base):
+        words, _ = self.blocks.pop(base)
+        self._time += 1
+        self._ended[base:base + words] = self._time
 
     def used(self):
         return sum(size for size, _ in self.blocks.values())
 
-    def largest(self):
-        """Words of the largest hole."""
+    def holes(self):
+        """(start, stop) of every run of free words."""
         edges = [0, *(edge for base, (size, _) in sorted(self.blocks.items())
                       for edge in (base, base + size)), self.words]
-        return max(end - start for start, end in zip(edges[::2], edges[1::2], strict=True))
+        return [(start, stop) for start, stop in zip(edges[::2], edges[1::2], strict=True)
+                if start < stop]
 
-    def _hole(self, words, start):
-        for base, (size, _) in sorted(self.blocks.items()):
-            if base + size <= start:
-                continue
-            if start + words <= base:
-                return start
-            start = base + size
-        return start if start + words <= self.words else None
+    def largest(self):
+        """Words of the largest hole."""
+        return max((stop - start for start, stop in self.holes()), default=0)
 
-    def give(self, base):
-        del self.blocks[base]
+    def _is_free(self, base, words):
+        return any(start <= base and base + words <= stop for start, stop in self.holes())
+
+    def _oldest(self, words):
+        candidates = []
+        for start, stop in self.holes():
+            changes = np.flatnonzero(np.diff(self._ended[start:stop])) + start + 1
+            for base in (start, *changes.tolist()):
+                if base + words <= stop:
+                    candidates.append((int(self._ended[base:base + words].max()), base))
+        return min(candidates)[1] if candidates else None
 
 
 class OffchipImage:

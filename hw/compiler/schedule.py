@@ -73,9 +73,9 @@ class Machine:
     def vectors(self, channels):
         return -(-channels // self.config.vector)
 
-    def area(self, what, size, *, parity=0):
-        """Byte address of off-chip space that is the same for every frame of one parity."""
-        key = what, parity
+    def area(self, what, size, slot):
+        """Byte address of off-chip space number ``slot`` for ``what``."""
+        key = what, slot
         if key not in self._areas:
             self._areas[key] = self.image.reserve(size, what)
         return self._areas[key]
@@ -89,21 +89,22 @@ class Machine:
     def charge(self, layer_id, beats):
         self.beats[layer_id] = self.beats.get(layer_id, 0) + beats
 
-    def map(self, tensor, *, unit, frame, layer, block=Map.WRITE_SLOTS, feedback=False):
-        """A new map for what ``unit`` writes: in feedback memory if allowed and there is room,
-        else on chip, all of it; or spilled if the plan says so, ``block`` rows at a time."""
+    def map(self, tensor, *, unit, frame, layer, block=Map.WRITE_SLOTS, feedback=None):
+        """A new map for what ``unit`` writes: in feedback memory if there is room (at the ``top``
+        or ``bottom``, as ``feedback`` says), else on chip, all of it; or spilled if the plan says
+        so, ``block`` rows at a time."""
         spilled = tensor.name in self.spill
         slots   = min(tensor.height, max(block, Map.WRITE_SLOTS)) if spilled else tensor.height
         return self.ring_map(tensor, slots, unit=unit, frame=frame, layer=layer, spilled=spilled,
                              feedback=feedback)
 
-    def ring_map(self, tensor, slots, *, unit, layer, frame=0, spilled=False, feedback=False):
+    def ring_map(self, tensor, slots, *, unit, layer, frame=0, spilled=False, feedback=None):
         """As :meth:`map`, with ``slots`` rows."""
-        heap = self.onchip
+        heap, top = self.onchip, None
         if feedback and not spilled and slots * self.row_words(tensor) <= self.feedback.largest():
-            heap = self.feedback
+            heap, top = self.feedback, feedback == "top"
         return Map(self, tensor, heap=heap, slots=slots, spilled=spilled, frame=frame,
-                   layer=layer, engine=STORE_OF[unit.name])
+                   layer=layer, engine=STORE_OF[unit.name], top=top)
 
     def row_words(self, tensor):
         return self.vectors(tensor.channels) * tensor.width
@@ -225,7 +226,7 @@ def encode(machine, frame):
         if stays:
             pull_rows(machine, unit, level, fill, result, budget=unit.config.row_words // share)
         else:
-            stream_weights(machine, unit, level, fill, result, block)
+            stream_weights(machine, unit, level, fill, result, block, feedback=None)
         chain = [*chain, level] if fused else []
         if not fused:
             result.ensure(level.b.tensor.height - 1)
@@ -278,11 +279,11 @@ def mid_rows(block, height):
     return height if block == height else min(block + 2, height)
 
 
-def stream_weights(machine, unit, level, fill, result, block):
+def stream_weights(machine, unit, level, fill, result, block, *, feedback):
     """Map stays: conv a over a block of rows, tile after tile, then conv b likewise."""
     height = level.a.tensor.height
     mid = machine.ring_map(level.a.tensor, mid_rows(block, height), unit=unit, layer=level.a.id,
-                           feedback=unit.name == "decoder")
+                           feedback=feedback)
     first  = Tiled(unit, level.a, fill, mid)
     second = Tiled(unit, level.b, unit.filling(mid), result)
     for start in range(0, height, block):
@@ -313,7 +314,11 @@ class Tiled:
 
 
 class Gate:
-    """One attention gate: rows of alpha on demand, in the attention unit's store."""
+    """One attention gate: rows of alpha on demand, in the attention unit's store.
+
+    The skip is there long before the decoder's output. Where row memory holds all of the skip's
+    branch, it is computed first: while the decoder works on what the other branch waits for.
+    """
 
     def __init__(self, machine, index, skip, signal):
         self.machine = machine
@@ -331,13 +336,19 @@ class Gate:
         self.block   = 1 if self.stays else self._block(row, signal, skip)
         if self.stays:
             unit.gather(stage.normal, stage.down, stage.learn)
-        spare = (unit.config.row_words - 2 * self.block * row) // 2
+        inputs = self._inputs(signal, skip)
+        kept   = {stage.normal: self.block, stage.down: self.block}
+        early  = (self.stays and not skip.spilled
+                  and inputs + (self.height + 1) * row <= unit.config.row_words)
+        if early:
+            kept[stage.down] = self.height
+        spare = (unit.config.row_words - sum(kept.values()) * row) // 2
         self.branches = []
         for layer, source in ((stage.normal, signal), (stage.down, skip)):
             rows = unit.ring(source.tensor.height,
                              unit.row_words(source.tensor.width, source.vectors),
                              unit.filling(source), budget=spare, what=f"Input of {layer.name}")
-            out  = unit.ring(self.height, row, None, budget=self.block * row, least=1,
+            out  = unit.ring(self.height, row, None, budget=kept[layer] * row, least=1,
                              what=f"Output of {layer.name}")
             conv = Layer(unit, layer, Target.ROW, out_vectors=vectors)
             self.branches.append((conv, rows, out))
@@ -345,28 +356,39 @@ class Gate:
                 conv.load()
         self.learn = Layer(unit, stage.learn, Target.ALPHA, out_vectors=1, packed=True)
         self.learn.load()
+        if early:
+            self._rows(*self.branches[1], range(self.height))
+
+    def _inputs(self, *sources):
+        """Words of three rows of each source."""
+        return sum(3 * self.unit.row_words(source.tensor.width, source.vectors)
+                   for source in sources)
 
     def _block(self, row, signal, skip):
-        """Rows of both branches that row memory holds beside three rows of either input."""
-        unit   = self.unit
-        inputs = sum(3 * unit.row_words(source.tensor.width, source.vectors)
-                     for source in (signal, skip))
-        return min(self.height, max(1, (unit.config.row_words - inputs) // (2 * row)))
+        """Rows of both branches that row memory holds beside their inputs."""
+        left = self.unit.config.row_words - self._inputs(signal, skip)
+        return min(self.height, max(1, left // (2 * row)))
 
     def _make(self, start, stop):
         """Rows ``start`` to ``stop`` of alpha: both branches over them, then the sum's."""
         ys = range(start, stop)
         for conv, rows, out in self.branches:
-            def place(y, out=out):
-                address, span = out.claim(y)
-                return address, [span]
-            if self.stays:
-                for y in ys:
-                    conv.row(y, conv.window(rows, y), *place(y))
-            else:
-                conv.tiles(rows, ys, place)
+            if not out.holds(start):
+                self._rows(conv, rows, out, ys)
         for y in ys:
             self._learn(self.learn, y, [out.place(y) for _, _, out in self.branches])
+
+    def _rows(self, conv, rows, out, ys):
+        """Rows ``ys`` of one branch."""
+        def place(y):
+            address, span = out.claim(y)
+            return address, [span]
+
+        if self.stays:
+            for y in ys:
+                conv.row(y, conv.window(rows, y), *place(y))
+        else:
+            conv.tiles(rows, ys, place)
 
     def _learn(self, learn, y, places):
         copy, store = self.copy + y * self.words, self.base + y * self.words
@@ -418,13 +440,16 @@ def decode_rows(machine, unit, stage, index, frame, previous, skip, alpha):
         pull_rows_to_mask(machine, unit, stage, fill, frame)
         return None
     block  = 1 if stays else machine.block_rows(stage, feedback=True)
+    # A stage's input and output live side by side: successive ones at opposite ends.
+    here, there = ("top", "bottom") if (len(machine.network.stages) - index) % 2 == 0 else (
+        "bottom", "top")
     result = machine.map(stage.b.tensor, unit=unit, frame=frame, layer=stage.b.id, block=block,
-                         feedback=True)
+                         feedback=here)
     if stays:
         pull_rows(machine, unit, stage, fill, result, budget=unit.config.row_words // 3)
         result.ensure(stage.b.tensor.height - 1)
     else:
-        stream_weights(machine, unit, stage, fill, result, block)
+        stream_weights(machine, unit, stage, fill, result, block, feedback=there)
     if last:
         head_layer = machine.network.head
         rows = unit.ring(result.tensor.height, unit.row_words(result.tensor.width, result.vectors),

@@ -27,21 +27,27 @@ class Unit:
         self.load, self.fill, self.conv = (
             Engine[f"{kind}_{name}".upper() if kind == "load" else f"{name}_{kind}".upper()]
             for kind in ("load", "fill", "conv"))
-        self.rows    = Heap(f"{name}.rows", self.config.row_words)
+        self.rows    = f"{name}.rows"
         self.weights = Heap(f"{name}.weights", self.config.weight_words)
         self.params  = Heap(f"{name}.params", self.config.param_words)
-        self._held   = []
+        self._held      = []
+        self._gathered  = {}        # memory -> where the next of the layers gathered goes
+        self._rows_used = 0         # rings of a stage lie one after another
         self._table  = None
         self._slot   = 0
         self._packed = {}       # layer name -> (Packed, weights address, params address)
 
     def memories(self):
         """Name and words of each memory, for the emitter."""
-        return {self.rows.name: self.config.row_words, self.weights.name: self.config.weight_words,
+        return {self.rows: self.config.row_words, self.weights.name: self.config.weight_words,
                 self.params.name: self.config.param_words, f"{self.name}.table": 1}
 
     def take(self, heap, words, what):
         """Words of one of the unit's memories, until :meth:`release`."""
+        if heap in self._gathered:
+            base = self._gathered[heap]
+            self._gathered[heap] += words
+            return base
         base = heap.take(words, what)
         self._held.append((heap, base))
         return base
@@ -50,8 +56,19 @@ class Unit:
         self._held.remove((heap, base))
         heap.give(base)
 
+    def gather(self, *layers):
+        """Place the parameters of ``layers``, which :meth:`stays` found to fit, side by side; to be
+        loaded in this order, by a unit that holds nothing."""
+        what = " and ".join(layer.name for layer in layers)
+        self._gathered = {
+            self.weights: self.take(self.weights, self.words(*layers), what),
+            self.params:  self.take(self.params, sum(self.packed(layer)[0].groups
+                                                     for layer in layers), what)}
+
     def release(self):
         """Everything that the unit has been told so far is done with its memories."""
+        self._gathered = {}
+        self._rows_used = 0
         for heap, base in self._held:
             heap.give(base)
         self._held.clear()
@@ -86,11 +103,6 @@ class Unit:
         params = sum(self.packed(layer)[0].groups for layer in layers)
         return self.words(*layers) <= self.config.weight_words and params <= self.config.param_words
 
-    def gather(self, *layers):
-        """Make room for layers that :meth:`stays` found to fit, on a unit that holds nothing."""
-        self.weights.gather(self.words(*layers))
-        self.params.gather(sum(self.packed(layer)[0].groups for layer in layers))
-
     def tiles(self, layer):
         """Runs of output groups, as (first, count), such that two fit what the weight memory has
         left."""
@@ -110,11 +122,15 @@ class Unit:
     def ring(self, height, row_words, produce, *, budget, least=3, what=""):
         """A ring in row memory of as many rows as ``budget`` words allow."""
         least = min(least, height)
-        slots = min(height, max(min(budget, self.rows.largest()) // row_words, least))
-        if not self.rows.blocks:
-            self.rows.next = 0      # a stage's rings fit together, but not around the end
-        base  = self.take(self.rows, slots * row_words, f"{what}: {slots} rows of {row_words}")
-        return Ring(self.rows.name, base, row_words, slots, produce)
+        left  = self.config.row_words - self._rows_used
+        slots = min(height, max(min(budget, left) // row_words, least))
+        if slots * row_words > left:
+            raise CompileError(f"{what} needs {slots} rows of {row_words} words of {self.rows}, "
+                               f"which has {left} of {self.config.row_words} left; use a larger "
+                               "preset or a smaller network")
+        base = self._rows_used
+        self._rows_used += slots * row_words
+        return Ring(self.rows, base, row_words, slots, produce)
 
     def filling(self, source_map, *, mode=FillMode.COPY, tap=0, stride=None, vector=0):
         """A ``produce`` for :meth:`ring`: rows of a map, copied, pooled or upsampled. ``tap`` is

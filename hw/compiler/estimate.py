@@ -1,0 +1,55 @@
+"""How long a program takes, from its waits and the length of each instruction alone.
+
+Engines share nothing here but the order between them: no memory port is ever lost, and off-chip
+memory always has its first beat after a fixed latency. The machine itself needs a little more.
+"""
+
+from hw.isa import Engine, FillMode, Opcode
+
+OVERHEAD = 20       # cycles of an instruction beyond its vector instructions
+LATENCY  = 60       # cycles to the first off-chip beat, and after the last
+
+
+def estimate(emitter, config):
+    """Cycle in which each frame's mask has been stored, from the streams of an
+    :class:`hw.compiler.emit.Emitter`."""
+    slots  = {}
+    ends   = {engine: [0] for engine in Engine}
+    masks  = []
+    streams = emitter.streams
+    moved  = True
+    while moved:
+        moved = False
+        for engine, stream in streams.items():
+            while len(ends[engine]) <= len(stream):
+                opcode, fields, _, _, waits = stream[len(ends[engine]) - 1]
+                if any(count >= len(ends[other]) for other, count in waits):
+                    break
+                start = max([ends[engine][-1], *(ends[other][count] for other, count in waits)])
+                if opcode == Opcode.LAYER:
+                    slots[engine, fields["slot"]] = fields
+                ends[engine].append(start + _cycles(engine, opcode, fields, slots, config))
+                if fields.get("frame_end"):
+                    masks.append(ends[engine][-1])
+                moved = True
+    if any(len(ends[engine]) <= len(stream) for engine, stream in streams.items()):
+        raise AssertionError("The program waits for itself")
+    return masks
+
+
+def _cycles(engine, opcode, fields, slots, config):
+    if opcode in (Opcode.SYNC, Opcode.LAYER):
+        return 3
+    if opcode in (Opcode.LOAD, Opcode.STORE):
+        words = fields["beats"] * (config.vector // 4 if fields.get("expand") else 1)
+        return words + LATENCY
+    if opcode == Opcode.FILL:
+        written = {FillMode.COPY: 1, FillMode.POOL: 2, FillMode.UP: 2}[fields["mode"]]
+        return fields["width"] * fields["vectors"] * written + OVERHEAD
+    if opcode == Opcode.GATE:
+        return (fields["width"] * fields["vectors"] * config.vector // config.gate_lanes
+                + OVERHEAD)
+    layer  = slots[engine, fields["slot"]]
+    pixels = config.units[engine.name.split("_")[0].lower()].pixels
+    steps  = layer["kernel_h"] * layer["kernel_w"] * layer["vectors"]
+    return (-(-layer["width_out"] // pixels) * fields["groups"] * max(steps, pixels) + OVERHEAD)
