@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.figure import Figure
 from PIL import Image
 
 __all__ = ["write_pictures"]
@@ -27,6 +28,27 @@ def write_pictures(folder, frame_CHW, golden, hardware):
         coloured = (ALPHA(alpha_HW)[..., :3] * 255).astype(np.uint8)
         source   = "hardware" if name in hardware else "golden"
         _save(folder / f"{name}-{source}.png", coloured.repeat(size, 0).repeat(size, 1))
+    _sheet(folder / "sheet.png", frame_HWC, golden, hardware)
+
+
+def _sheet(path, frame_HWC, golden, hardware):
+    """All of them on one sheet."""
+    equal  = hardware["mask"][0] == golden["mask"][0]
+    alphas = sorted(name for name in hardware if name.startswith("alpha"))
+    panels = [("frame, mask outlined", _overlay(frame_HWC, hardware["mask"][0] > 127), {}),
+              ("mask, golden model", golden["mask"][0], {"cmap": "gray"}),
+              ("mask, hardware", hardware["mask"][0], {"cmap": "gray"}),
+              (f"difference: {(~equal).sum()} of {equal.size} pixels", ~equal, {"cmap": "gray"}),
+              *((f"attention map {name.removeprefix('alpha')}, as the monitor saw it",
+                 hardware[name][0], {"cmap": ALPHA}) for name in alphas)]
+    figure = Figure(figsize=(12, 3.2 * -(-len(panels) // 4)), layout="constrained")
+    for number, (title, pixels, style) in enumerate(panels, 1):
+        axes  = figure.add_subplot(-(-len(panels) // 4), 4, number)
+        range_ = {} if pixels.ndim == 3 else {"vmin": 0, "vmax": 1 if pixels.dtype == bool else 255}
+        axes.imshow(pixels, interpolation="nearest", **range_, **style)
+        axes.set_title(title, fontsize=9)
+        axes.set_axis_off()
+    figure.savefig(path, dpi=80)
 
 
 def _overlay(frame_HWC, lesion_HW):

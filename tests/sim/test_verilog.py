@@ -1,4 +1,3 @@
-import pytest
 from amaranth import *
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
@@ -37,27 +36,3 @@ def test_memory_of_zeros_is_a_loop():
 def test_memory_with_content_keeps_it():
     text = export(Store(), name="top")
     assert [f"[{row}] = 8'h{row + 1:02x};" in text for row in range(4)] == [True] * 4
-
-
-class Quiet(wiring.Component):
-    """Outputs whose processes see no event at the start of a simulation."""
-    choose: In(1)
-    several: Out(1)
-    single: Out(4)
-
-    def elaborate(self, platform):
-        m = Module()
-        still = Signal(2, init=2)       # never changes
-        with m.Switch(self.choose):
-            with m.Case(1):
-                m.d.comb += self.several.eq(1)
-        with m.If(still[0]):
-            m.d.comb += self.single[2:].eq(3)
-        m.d.comb += self.single[:2].eq(still)
-        m.d.sync += still.eq(still)
-        return m
-
-
-@pytest.mark.cosim
-def test_every_process_runs_at_the_start(cosimulate):
-    cosimulate(Quiet(), "tests.sim.bench_quiet")

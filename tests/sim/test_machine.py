@@ -1,0 +1,103 @@
+"""Whole frames through the RTL of the whole chip: every byte, every cycle, and what they cost.
+
+Cycles and off-chip bytes are pinned in ``pins.json``: more of either fails, fewer is written back
+to the file, to be committed.
+"""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import jsonschema
+import pytest
+from rich.console import Console
+
+from hw import config as presets
+from hw.config import TINY
+from sim import run
+from sim.report import SCHEMA
+
+PINS = Path(__file__).with_name("pins.json")
+
+RUNS = {
+    "tiny":            {"config": "tiny", "taps": True},
+    "tiny-icarus":     {"config": "tiny", "taps": True, "sim": "icarus"},
+    "tiny-3":          {"config": "tiny", "taps": True, "frames": 3},
+    "tiny-ddr4":       {"config": "tiny", "taps": True, "dram": "ddr4-2400"},
+    "edge-64":         {"config": "edge", "taps": True, "size": 64},
+    "reference-64":    {"config": "reference", "taps": True, "size": 64, "width": 8, "frames": 2},
+    "reference-frame": {"config": "reference", "taps": True},
+}
+BARS = {"reference-frame": {"traffic": 1.5}}
+
+
+@pytest.mark.cosim
+@pytest.mark.parametrize("name", RUNS)
+def test_frames_through_the_whole_machine(tmp_path, name):
+    check(name, RUNS[name], tmp_path)
+
+
+@pytest.mark.cosim
+@pytest.mark.slow
+def test_stream_of_three_frames_in_steady_state(tmp_path):
+    report = check("reference-3", {"config": "reference", "frames": 3}, tmp_path)
+    assert report["mac_utilization"]["steady"] >= 0.92
+    assert report["traffic"]["offchip"]["ratio"] <= 1.5
+
+
+SHAPES = [
+    replace(TINY, name="wide", vector=16, gate_lanes=4,
+            encoder=replace(TINY.encoder, pixels=4, outputs=4),
+            attention=replace(TINY.attention, outputs=8),
+            decoder=replace(TINY.decoder, pixels=1, outputs=16)),
+    replace(TINY, name="narrow", gate_lanes=1,
+            encoder=replace(TINY.encoder, pixels=1, outputs=1, weight_words=4096,
+                            param_words=128),
+            attention=replace(TINY.attention, outputs=1, weight_words=2048, param_words=128),
+            decoder=replace(TINY.decoder, pixels=4, outputs=2, weight_words=2048)),
+    replace(TINY, name="banked", onchip_banks=8, feedback_bytes=1024, gate_lanes=8,
+            encoder=replace(TINY.encoder, pixels=4, outputs=8),
+            attention=replace(TINY.attention, outputs=4)),
+    replace(TINY, name="short", onchip_bytes=4096, feedback_bytes=512, onchip_banks=1,
+            encoder=replace(TINY.encoder, weight_words=512, row_words=128),
+            attention=replace(TINY.attention, weight_words=320, row_words=256),
+            decoder=replace(TINY.decoder, weight_words=384, row_words=256)),
+]
+
+
+@pytest.mark.cosim
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
+def test_other_shapes(tmp_path, monkeypatch, shape):
+    monkeypatch.setitem(presets.PRESETS, shape.name, shape)
+    simulate({"config": shape.name, "sim": "icarus", "size": 16, "width": 4, "taps": True},
+             tmp_path)
+
+
+def simulate(options, folder):
+    """A run that must be bit exact; its report must keep the schema and the ledger."""
+    report = run.run(run.Options(out=str(folder / "run"), **options), Console(quiet=True))
+    jsonschema.validate(report, json.loads(SCHEMA.read_text()))
+    assert report["bit_exact"], report["tensors"]["first_mismatch"] or report["tensors"]["problems"]
+    for name, unit in report["units"].items():
+        assert sum(unit["stack"].values()) == report["cycles"]["total"], name
+    offchip = report["traffic"]["offchip"]
+    assert sum(offchip["classes"].values()) == offchip["read"] + offchip["write"]
+    return report
+
+
+def check(name, options, folder):
+    report  = simulate(options, folder)
+    offchip = report["traffic"]["offchip"]
+    now     = {"cycles": report["cycles"]["total"], "interval": report["cycles"]["interval"],
+               "offchip_bytes": offchip["read"] + offchip["write"]}
+    pins    = json.loads(PINS.read_text())
+    pinned  = pins.get(name, {})
+    worse   = {key: (value, pinned[key]) for key, value in now.items()
+               if value is not None and key in pinned and value > pinned[key]}
+    assert not worse, f"{name} became worse (now, pinned): {worse}"
+    assert pinned, f"{name} has no pins; they would be {now}"
+    if now != pinned:
+        PINS.write_text(json.dumps({**pins, name: now}, indent=2) + "\n")
+    for bar, limit in BARS.get(name, {}).items():
+        assert {"traffic": offchip["ratio"]}[bar] <= limit
+    return report
