@@ -11,9 +11,10 @@ from hw.compiler.schedule import Machine
 def compile_network(graph, config, *, frames=1):
     """Compile ``graph`` for ``config`` and a stream of ``frames`` frames.
 
-    Tries plans in the order of their off-chip traffic: nothing spilled, then ever more of the
-    largest skip maps and of the decoder's outputs; and if none fits, all again without overlapping
-    frames.
+    Tries plans that spill nothing, then ever more of the largest skip maps and of the decoder's
+    outputs, and takes the first that the next one does not improve: where on-chip memory is nearly
+    full, weights are fetched once per block of rows, and spilling a map may save more than it
+    costs. Frames overlap unless no such plan fits.
 
     Raises
     ------
@@ -24,25 +25,30 @@ def compile_network(graph, config, *, frames=1):
     if frames < 1:
         raise CompileError(f"Number of frames must be positive, not {frames!r}")
     network = lower(graph)
-    last = None
-    for spill, overlap in plans(network, frames):
-        try:
+    for overlap in (True, False) if frames > 1 else (True,):
+        best, error = None, None
+        for spill in plans(network):
             machine = Machine(network, config, frames, spill, overlap)
-            machine.run()
-            return finish(machine)
-        except CompileError as error:
-            last = error
-    raise last
+            try:
+                machine.run()
+            except CompileError as reason:
+                error = reason
+                continue
+            cost = estimate(machine.emitter, config)[-1] + sum(machine.beats.values())
+            if best is not None and cost >= best[0]:
+                break
+            best = cost, machine
+        if best is not None:
+            return finish(best[1])
+    raise error
 
 
-def plans(network, frames):
-    """Sets of tensors to spill, least traffic first, and whether frames overlap."""
+def plans(network):
+    """Sets of tensors to spill, smallest first."""
     skips   = [level.b.tensor.name for level in network.levels[:-1]]
     outputs = [stage.b.tensor.name for stage in reversed(network.stages)][1:]
     order   = skips[:1] + [name for pair in zip(skips[1:], outputs, strict=True) for name in pair]
-    return [(frozenset(order[:count]), overlap)
-            for overlap in ((True, False) if frames > 1 else (True,))
-            for count in range(len(order) + 1)]
+    return [frozenset(order[:count]) for count in range(len(order) + 1)]
 
 
 def finish(machine):
