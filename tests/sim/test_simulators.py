@@ -126,4 +126,5 @@ def test_ports_of_the_top_only():
     text = ("module helper(a);\n  input a;\nendmodule\n"
             "module top(clk, \\in , out);\n  input clk;\n  wire clk;\n  input [3:0] b;\n"
             "  output reg signed [7:0] out;\n  wire [1:0] inner;\nendmodule\n")
-    assert simulators._ports(text, "top") == ["clk", "b", "out"]
+    assert simulators._ports(text, "top") == [("input", "clk"), ("input", "b"),
+                                              ("output", "out")]
