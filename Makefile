@@ -17,12 +17,12 @@ BASE   := $(shell command -v python3.11 || command -v python3)
 READY   = .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sim disasm synth test cosim lint check clean
+.PHONY: help setup sim disasm synth test unit cosim stream lint check clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' Makefile
 
-sim: $(READY)  ## run the machine: MODEL CONFIG SIM=verilator|icarus IMAGE FRAMES TAPS SIZE WIDTH OUT
+sim: $(READY) .venv/.tools  ## run the machine: MODEL CONFIG SIM=verilator|icarus IMAGE FRAMES TAPS SIZE WIDTH OUT
 	@$(PYTHON) -m sim.run --model '$(MODEL)' --config '$(CONFIG)' --sim '$(SIM)' \
 	  --image '$(IMAGE)' --frames '$(FRAMES)' --taps '$(TAPS)' \
 	  $(if $(SIZE),--size '$(SIZE)') $(if $(WIDTH),--width '$(WIDTH)') $(if $(OUT),--out '$(OUT)')
@@ -34,16 +34,22 @@ disasm: $(READY)  ## print a program as text: PROGRAM=reports/latest/program.bin
 synth: $(READY)  ## map the chip to an ECP5 with Yosys, block by block: CONFIG=edge
 	@$(PYTHON) -m hw.synth --config '$(if $(filter file,$(origin CONFIG)),edge,$(CONFIG))'
 
-test: $(READY)  ## everything that Amaranth's own simulator can check
+test: $(READY) .venv/.tools  ## every test but the slow one
+	$(PYTHON) -m pytest -m "not slow" $(PYTEST)
+
+unit: $(READY)  ## of them: what Amaranth's own simulator can check
 	$(PYTHON) -m pytest -m "not cosim" $(PYTEST)
 
-cosim: $(READY) .venv/.tools  ## the generated Verilog under Icarus and Verilator
-	$(PYTHON) -m pytest -m cosim $(PYTEST)
+cosim: $(READY) .venv/.tools  ## of them: the generated Verilog under Icarus and Verilator
+	$(PYTHON) -m pytest -m "cosim and not slow" $(PYTEST)
+
+stream: $(READY) .venv/.tools  ## the slow one: three full frames, steady state, some minutes
+	$(PYTHON) -m pytest -m slow
 
 lint: $(READY)  ## ruff
 	$(PYTHON) -m ruff check .
 
-check: lint test cosim  ## what CI runs: lint, test, cosim
+check: lint test  ## what CI runs: lint, test
 
 setup: $(READY) .venv/.tools  ## the virtual environment and the system's tools; the others call it
 
