@@ -74,7 +74,8 @@ def finish(machine):
             + mask.height * mask.width),
         estimated_cycles=estimate(machine.emitter, config)[-1],
         occupancy={"onchip_capacity": config.onchip_bytes + config.feedback_bytes,
-                   "onchip_peak": (machine.onchip.peak + machine.feedback.peak) * config.vector,
+                   "onchip_peak": (machine.onchip.footprint + machine.feedback.footprint)
+                   * config.vector,
                    "offchip_peak": image.end},
         spilled=tuple(sorted(machine.spill)),
         frames_at=machine.frames_at, frame_bytes=machine.frame_bytes,

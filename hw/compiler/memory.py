@@ -16,7 +16,7 @@ class Heap:
     def __init__(self, name, words):
         self.name, self.words = name, words
         self.blocks = {}        # base -> (words, what)
-        self.peak   = 0
+        self._used  = np.zeros(words, bool)         # per word: whether it ever belonged to a block
         self._ended = np.zeros(words, np.int32)     # per word: when its last block ended
         self._time  = 0
         self._homes = {}        # what -> bases of its last two blocks
@@ -41,7 +41,7 @@ class Heap:
             raise CompileError(f"{what} needs {words} words of {self.name}; of its {self.words} "
                                f"these are in use: {live or 'none'}")
         self.blocks[base] = (words, what)
-        self.peak = max(self.peak, self.used())
+        self._used[base:base + words] = True
         return base
 
     def give(self, base):
@@ -49,7 +49,14 @@ class Heap:
         self._time += 1
         self._ended[base:base + words] = self._time
 
+    @property
+    def footprint(self):
+        """Words that ever belonged to a block. Blocks that end before others begin in the order of
+        emission may live side by side when engines run ahead, so this is what a run occupies."""
+        return int(self._used.sum())
+
     def used(self):
+        """Words that belong to a block now."""
         return sum(size for size, _ in self.blocks.values())
 
     def holes(self):

@@ -38,7 +38,14 @@ def test_full_memory_says_what_is_in_it():
     with pytest.raises(CompileError, match="^c2 needs 30 words of onchip; of its 64 these are in "
                                            "use: c1 40$"):
         heap.take(30, "c2")
-    assert heap.peak == 40
+    assert heap.footprint == heap.used() == 40
+
+
+def test_footprint_counts_places_that_are_free_again():
+    heap = Heap("onchip", 64)
+    for name in ("c1", "c2"):
+        heap.give(heap.take(20, name))
+    assert (heap.footprint, heap.used()) == (40, 0)
 
 
 def test_image_places_blobs_behind_each_other():
