@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import statistics
 import tempfile
 from pathlib import Path
@@ -13,6 +14,7 @@ from sim.counters import ONCHIP_PORTS, ledger_engine
 __all__ = ["SCHEMA", "make_report", "write_report"]
 
 SCHEMA     = Path(__file__).with_name("report.schema.json")
+HANDED_ON  = re.compile(r"c\d+|encoding|alpha\d+|d\d+|mask")
 ARRAYS     = {"encoder": Engine.ENCODER_CONV, "attention": Engine.ATTENTION_CONV,
               "decoder": Engine.DECODER_CONV}
 
@@ -63,6 +65,7 @@ def make_report(*, model, program, config, simulator, counters, offchip, compari
         "traffic":   _traffic(program, config, counters, offchip),
         "occupancy": {**program.occupancy, "spilled": list(program.spilled)},
         "layers":    [_layer(layer, program, config, counters) for layer in program.layers],
+        "stages":    _stages(program, counters),
         "simulation": {**seconds, "cycles_per_s": total / seconds["wall_s"], "build_s": build_s},
     }
 
@@ -113,6 +116,14 @@ def _traffic(program, config, counters, offchip):
                    "read_ports":  [count for count in reads if count],
                    "write_ports": [count for count in writes if count]},
     }
+
+
+def _stages(program, counters):
+    """Cycle in which each result that one unit hands to another was complete; of a single frame."""
+    if program.frames > 1:
+        return {}
+    return {layer.tensor: counters[Counter.LAYER, ledger_engine(layer), layer.id, LayerField.LAST]
+            for layer in program.layers if HANDED_ON.fullmatch(layer.tensor)}
 
 
 def _layer(layer, program, config, counters):

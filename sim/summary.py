@@ -15,6 +15,8 @@ def print_summary(console, report, folder):
                       f"{cycles['total']} cycles",
         "frame":      f"latency {cycles['latency']} cycles" + (
                       f", interval {cycles['interval']:.0f}" if cycles["interval"] else ""),
+        "stages":     ", ".join(f"{name} {cycle / 1e6:.2f} M"
+                                for name, cycle in report["stages"].items()) or "overlap",
         "MACs":       f"{report['mac_utilization']['latency']:.1%} of {report['mac_lanes']} lanes "
                       "in one frame" + (f", {steady:.1%} steady" if steady else ""),
         "IPC":        f"{report['ipc']:.2f} (CPI {report['cpi']:.3f})",
