@@ -4,8 +4,9 @@ from golden import integer
 from hw.compiler.errors import CompileError
 from hw.compiler.estimate import estimate
 from hw.compiler.lower import Layer, lower
+from hw.compiler.machine import Machine
 from hw.compiler.program import Program, TapLayer
-from hw.compiler.schedule import Machine
+from hw.compiler.schedule import emit_frames
 
 
 def compile_network(graph, config, *, frames=1):
@@ -28,9 +29,9 @@ def compile_network(graph, config, *, frames=1):
     for overlap in (True, False) if frames > 1 else (True,):
         best, error = None, None
         for spill in plans(network):
-            machine = Machine(network, config, frames, spill, overlap)
             try:
-                machine.run()
+                machine = Machine(network, config, frames, spill, overlap)
+                emit_frames(machine)
             except CompileError as reason:
                 error = reason
                 continue

@@ -15,7 +15,7 @@ class Unit:
 
     Parameters
     ----------
-    machine : hw.compiler.schedule.Machine
+    machine : hw.compiler.machine.Machine
     name : str
         ``encoder``, ``attention`` or ``decoder``.
     """
