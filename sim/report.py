@@ -10,6 +10,7 @@ from pathlib import Path
 from hw.control.counters import FRAME_STAMPS, Counter, LayerField
 from hw.isa import Cause, Engine, Traffic
 from sim.counters import ONCHIP_PORTS, ledger_engine
+from sim.errors import SimulationError
 
 __all__ = ["SCHEMA", "make_report", "write_report"]
 
@@ -26,6 +27,11 @@ def make_report(*, model, program, config, simulator, counters, offchip, compari
     The units ``encoder``, ``attention`` and ``decoder`` are their MAC arrays; every other engine
     stands beside them under its own name. ``comparison`` is ``tensors`` and ``mask`` is ``mask`` of
     the schema; ``seconds`` has ``wall_s`` and ``cpu_s``.
+
+    Raises
+    ------
+    SimulationError
+        If the causes of a unit do not sum to the cycles of the run.
     """
     total     = counters[Counter.CYCLES,]
     stamps    = range(min(program.frames, FRAME_STAMPS))
@@ -36,6 +42,11 @@ def make_report(*, model, program, config, simulator, counters, offchip, compari
     interval  = statistics.median(gaps) if gaps else None
     macs      = sum(layer.macs for layer in program.layers)
     units     = {_unit_name(engine): _unit(engine, counters, total) for engine in Engine}
+    for name, unit in units.items():
+        charged = sum(unit["stack"].values())
+        if charged != total:
+            raise SimulationError(f"The causes of {name} sum to {charged} cycles, and the run took "
+                                  f"{total}: the ledger of the machine is broken")
     vectors   = sum(unit["instructions"] for unit in units.values())
     ipc       = vectors / total
     return {

@@ -45,6 +45,18 @@ def test_stream_of_three_frames_in_steady_state(tmp_path):
     assert report["traffic"]["offchip"]["ratio"] <= 1.5
 
 
+@pytest.mark.cosim
+def test_a_run_past_its_limit_is_one_line_and_no_report(tmp_path, capsys):
+    code = run.main(["--config", "tiny", "--size", "16", "--width", "4", "--max-cycles", "5000",
+                     "--out", str(tmp_path / "run")])
+    line = capsys.readouterr().err
+    assert code == 2
+    assert line.startswith("error: The machine stopped at its limit of 5000 cycles; load_encoder "
+                           "was still at work")
+    assert line.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
 SHAPES = [
     replace(TINY, name="wide", vector=16, gate_lanes=4,
             encoder=replace(TINY.encoder, pixels=4, outputs=4),

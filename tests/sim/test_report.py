@@ -9,6 +9,7 @@ from hw.config import preset
 from hw.control.counters import Counter, LayerField
 from hw.isa import Cause, Engine, Traffic
 from sim.counters import ledger_engine, selectors
+from sim.errors import SimulationError
 from sim.report import SCHEMA, make_report, write_report
 from tests.sim.programs import LAYERS, program
 
@@ -38,12 +39,12 @@ def counted(frames, seed=0):
     return values
 
 
-def report(frames=1, **changes):
+def report(frames=1, counters=None, **changes):
     comparison = {"compared": 2, "mismatched": 0, "bytes": 99, "first_mismatch": None,
                   "problems": [], **changes}
     return make_report(
         model="elec4848", program=program(frames=frames), config=preset("tiny"),
-        simulator="icarus", counters=counted(frames),
+        simulator="icarus", counters=counters or counted(frames),
         offchip={"row_hits": 1, "row_misses": 2, "refresh_cycles": 3, "busy_cycles": 4},
         comparison=comparison, seconds={"wall_s": 2.0, "cpu_s": 1.5}, build_s=0.5,
         mask={"pixel_agreement_float": 1.0, "iou_float": 1.0, "dice_truth": None,
@@ -68,6 +69,14 @@ def test_every_stack_sums_to_the_cycles():
     for unit in units.values():
         assert sum(unit["stack"].values()) == CYCLES
         assert unit["instructions"] == unit["stack"]["issue"]
+
+
+def test_a_ledger_that_does_not_add_up_is_no_report():
+    counters = counted(1)
+    counters[Counter.CAUSE, Engine.GATE, Cause.CONFLICT] += 1
+    with pytest.raises(SimulationError, match="^The causes of gate sum to 10001 cycles, and the run "
+                                              "took 10000: the ledger of the machine is broken$"):
+        report(counters=counters)
 
 
 def test_ipc_is_instructions_per_cycle():
