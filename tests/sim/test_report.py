@@ -74,8 +74,9 @@ def test_every_stack_sums_to_the_cycles():
 def test_a_ledger_that_does_not_add_up_is_no_report():
     counters = counted(1)
     counters[Counter.CAUSE, Engine.GATE, Cause.CONFLICT] += 1
-    with pytest.raises(SimulationError, match="^The causes of gate sum to 10001 cycles, and the "
-                                              "run took 10000: the ledger of the machine is broken$"):
+    with pytest.raises(SimulationError, match="^The causes of gate sum to 10001 cycles, and the run"
+                                              " took 10000: the ledger of the machine is "
+                                              "broken$"):
         report(counters=counters)
 
 
