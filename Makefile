@@ -10,6 +10,8 @@ TAPS   ?= 0
 SIZE   ?=
 WIDTH  ?=
 OUT    ?=
+DRAM   ?=
+TRUTH  ?=
 PYTEST ?= -n auto
 
 PYTHON  = .venv/bin/python
@@ -22,10 +24,11 @@ READY   = .venv/.ready
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' Makefile
 
-sim: $(READY) .venv/.tools  ## run the machine: MODEL CONFIG SIM=verilator|icarus IMAGE FRAMES TAPS SIZE WIDTH OUT
+sim: $(READY) .venv/.tools  ## run the machine: MODEL CONFIG SIM=verilator|icarus IMAGE TRUTH FRAMES TAPS SIZE WIDTH DRAM OUT
 	@$(PYTHON) -m sim.run --model '$(MODEL)' --config '$(CONFIG)' --sim '$(SIM)' \
 	  --image '$(IMAGE)' --frames '$(FRAMES)' --taps '$(TAPS)' \
-	  $(if $(SIZE),--size '$(SIZE)') $(if $(WIDTH),--width '$(WIDTH)') $(if $(OUT),--out '$(OUT)')
+	  $(if $(SIZE),--size '$(SIZE)') $(if $(WIDTH),--width '$(WIDTH)') $(if $(OUT),--out '$(OUT)') \
+	  $(if $(DRAM),--dram '$(DRAM)') $(if $(TRUTH),--truth '$(TRUTH)')
 
 disasm: $(READY)  ## print a program as text: PROGRAM=reports/latest/program.bin [ENGINE=gate]
 	@$(PYTHON) -m hw.disasm '$(or $(PROGRAM),reports/latest/program.bin)' \
