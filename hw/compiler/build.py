@@ -1,4 +1,4 @@
-"""From graph to program: find the plan that moves the fewest bytes and fits."""
+"""From graph to program: find the plan that fits and costs least."""
 
 from golden import integer
 from hw.compiler.errors import CompileError

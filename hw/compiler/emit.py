@@ -11,6 +11,7 @@ from functools import cache
 import numpy as np
 from amaranth.lib import data
 
+from hw.compiler.errors import CompileError
 from hw.isa import FORMS, INSTRUCTION_BYTES, PROGRAM_MAGIC, WAITS, Engine, Opcode, StreamHeader
 
 ENGINES = len(Engine)
@@ -159,6 +160,7 @@ def _pack(plan, values):
         else:
             value = int(getattr(value, "value", value))
         if not 0 <= value < 1 << width:
-            raise AssertionError(f"Instruction field {name} = {value} exceeds {width} bits")
+            raise CompileError(f"Instruction field {name!r} has {width} bits and would be {value}; "
+                               "use a smaller network or fewer frames")
         total |= value << offset
     return total

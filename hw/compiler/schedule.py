@@ -45,25 +45,23 @@ def encode(machine, frame):
     unit, levels = machine.units["encoder"], machine.network.levels
     maps   = []
     source = FrameRows(machine, frame)
-    chain  = []     # levels whose rows are still to be pulled by the level below them
+    above  = None       # the level whose rows are still to be pulled by this one
     for index, level in enumerate(levels):
         stays  = unit.stays(level.a, level.b)
         block  = 1 if stays else block_rows(machine, level, feedback=False)
         result = machine.map(level.b.tensor, unit=unit, frame=frame, layer=level.b.id, block=block)
         fill   = unit_fill(unit, level, source)
         # A spilled map is best consumed while its rows pass by: fuse with the next level.
-        below  = levels[index + 1:index + 2]
-        group  = [layer for one in [*chain, level, *below] for layer in (one.a, one.b)]
-        fused  = (bool(below) and result.spilled and unit.stays(*group)
-                  and sum(map(unit.window_words, group)) <= unit.config.row_words)
-        if stays and not chain:
-            unit.gather(*(group if fused else (level.a, level.b)))
-        share  = 2 * (len(chain) + 2 if fused else len(chain) + 1)
+        fused  = above is None and result.spilled and can_fuse(unit, levels[index:index + 2])
+        if stays and above is None:
+            pair = levels[index:index + 2] if fused else [level]
+            unit.gather(*(layer for one in pair for layer in (one.a, one.b)))
         if stays:
-            pull_rows(machine, unit, level, fill, result, budget=unit.config.row_words // share)
+            rings = 4 if fused or above is not None else 2
+            pull_rows(machine, unit, level, fill, result, budget=unit.config.row_words // rings)
         else:
             stream_weights(machine, unit, level, fill, result, block, feedback=None)
-        chain = [*chain, level] if fused else []
+        above = level if fused else None
         if not fused:
             result.ensure(level.b.tensor.height - 1)
             unit.release()
@@ -72,6 +70,13 @@ def encode(machine, frame):
         maps.append(result)
         source = result
     return maps
+
+
+def can_fuse(unit, pair):
+    """Whether two levels fit the unit together: their weights, and the rows under their windows."""
+    layers = [layer for level in pair for layer in (level.a, level.b)]
+    return (len(pair) == 2 and unit.stays(*layers)
+            and sum(map(unit.window_words, layers)) <= unit.config.row_words)
 
 
 def unit_fill(unit, level, source):

@@ -1,6 +1,9 @@
 """Waits that the emitter derives from what instructions read and write."""
 
+import pytest
+
 from hw.compiler.emit import Emitter, Span, encode
+from hw.compiler.errors import CompileError
 from hw.isa import FORMS, INSTRUCTION_BYTES, Engine, FillMode, Opcode, Source, StreamHeader
 
 
@@ -86,3 +89,9 @@ def test_program_starts_with_one_header_per_engine():
         assert header.engine == engine
         assert header.count == (2 if engine == Engine.GATE else 0)
     assert len(blob) == (len(Engine) + 2) * INSTRUCTION_BYTES
+
+
+def test_a_field_that_overflows_is_refused():
+    with pytest.raises(CompileError, match="^Instruction field 'width' has 11 bits and would be "
+                                           "4096; use a smaller network or fewer frames$"):
+        encode(Opcode.FILL, {"width": 4096})
