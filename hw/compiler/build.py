@@ -65,11 +65,6 @@ def finish(machine):
         frames=machine.frames,
         layers=tuple(describe(item, macs) for item in network.layers),
         layer_bytes={layer: beats * config.vector for layer, beats in machine.beats.items()},
-        instructions={engine.name.lower(): len(stream)
-                      for engine, stream in machine.emitter.streams.items()},
-        alpha_maps={stage.learn.tensor.name: (machine.alpha_copy(stage.learn.tensor),
-                                              -(-stage.learn.tensor.width // config.vector))
-                    for stage in network.stages},
         compulsory_bytes=len(program) + machine.frames * (
             parameter_bytes(network) + frame.channels * frame.height * frame.width
             + mask.height * mask.width),

@@ -33,8 +33,6 @@ class Program:
     frames:           int
     layers:           tuple[TapLayer, ...]
     layer_bytes:      dict[int, int]        # layer id -> off-chip bytes, all frames
-    instructions:     dict[str, int]        # engine -> macro instructions
-    alpha_maps:       dict[str, tuple]      # tensor -> on-chip word, words per row
     compulsory_bytes: int
     estimated_cycles: int
     occupancy:        dict[str, int]

@@ -165,7 +165,7 @@ class Layer:
     """
 
     def __init__(self, unit, layer, target, *, out_vectors, packed=False):
-        self.unit, self.layer, self.target = unit, layer, target
+        self.unit, self.layer = unit, layer
         self.packed, self.weights_at, self.params_at = unit.packed(layer)
         self.slot   = unit.slot()
         self.groups = None      # none loaded

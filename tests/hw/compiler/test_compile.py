@@ -82,6 +82,19 @@ def test_small_memories_spill(graph):
     assert not compile_network(graph, TINY).spilled
 
 
+def test_three_levels_that_could_be_fused(graph):
+    """Weights of three encoder levels fit and c1 and c2 are spilled: room was once reserved for two
+    levels only, and the third ran past the end of weight memory in the second frame."""
+    config  = replace(TINY, onchip_bytes=8 * KIB, feedback_bytes=1 * KIB,
+                      encoder=replace(TINY.encoder, weight_words=768))
+    program = compile_network(graph, config, frames=2)
+    assert program.spilled == ("c1", "c2")
+    frames  = [read_image(f"phantom:{index}", 32) for index in range(2)]
+    _, masks = execute(program, config, frames)
+    for frame, mask in zip(frames, masks, strict=True):
+        assert torch.equal(mask, integer.run(graph, frame)["mask"][0])
+
+
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("config", [TINY, SMALL], ids=lambda config: config.name)
 def test_overlapping_frames_in_any_order(graph, config, seed):
