@@ -10,9 +10,10 @@ from golden.errors import InputError
 from golden.networks import check_shape
 from golden.phantom import phantom
 
-__all__ = ["read_image", "read_truth"]
+__all__ = ["FORMATS", "PHANTOM", "as_frame", "image_size", "read_image", "read_truth"]
 
 FORMATS = ("PNG", "JPEG", "BMP")
+ORIENTATION = 0x0112            # EXIF's tag; from 5 on rows and columns are swapped
 PHANTOM = "phantom:"
 
 
@@ -26,8 +27,13 @@ def read_image(path, size):
     if str(path).startswith(PHANTOM):
         image_HW, _ = phantom(_seed(path), size)
         return torch.from_numpy(image_HW.copy()).expand(3, size, size).contiguous()
-    image = _eight_bits(_open(Path(path)), path)
-    image = image.resize((size, size), Image.Resampling.BILINEAR)
+    return as_frame(_open(Path(path)), path, size)
+
+
+def as_frame(image, name, size):
+    """What :func:`read_image` makes of an opened picture; ``name`` is what errors call it."""
+    check_shape(size, 1)
+    image = _eight_bits(image, name).resize((size, size), Image.Resampling.BILINEAR)
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
 
@@ -37,8 +43,22 @@ def read_truth(path, size):
         _, mask_HW = phantom(_seed(path), size)
         return torch.from_numpy(mask_HW.copy())
     image = _eight_bits(_open(Path(path)), path).convert("L")
+    _, brightest = image.getextrema()
+    if 0 < brightest <= 127:
+        raise InputError(f"Mask {str(path)!r} has nothing brighter than {brightest}; lesions are "
+                         f"128 to 255, so scale it to 0 and 255")
     image = image.resize((size, size), Image.Resampling.NEAREST)
     return torch.from_numpy(np.where(np.array(image) > 127, np.uint8(255), np.uint8(0)))
+
+
+def image_size(path):
+    """Rows and columns of an image file, orientation applied; None of a phantom: it has any."""
+    if str(path).startswith(PHANTOM):
+        return None
+    with _open(Path(path), decode=False) as image:
+        columns, rows = image.size
+        lies = image.format == "JPEG" and image.getexif().get(ORIENTATION, 1) >= 5
+    return (columns, rows) if lies else (rows, columns)
 
 
 def _seed(name):
@@ -49,12 +69,13 @@ def _seed(name):
     return int(digits)
 
 
-def _open(path):
+def _open(path, decode=True):
     if path.is_dir():
         raise InputError(f"{str(path)!r} is a folder; name one image in it")
     try:
         image = Image.open(path, formats=FORMATS)
-        image.load()
+        if decode:
+            image.load()
         return image
     except FileNotFoundError:
         raise InputError(f"No file {str(path)!r}; name an image, or phantom:SEED for a synthetic "

@@ -3,10 +3,11 @@
 A graph is a tuple of layers in topological order, each producing the one tensor that bears its
 name. Activations are uint8 with one scale and zero point; only the sum of an :class:`Add` is
 int16. What every layer computes is in :mod:`golden.arithmetic`, and as text in the README.
+Layers that a contract forbids cannot be made: they raise ``ValueError``.
 """
 
 import json
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 
 import torch
 from safetensors import safe_open
@@ -14,12 +15,14 @@ from safetensors.torch import save_file
 
 from golden import arithmetic
 from golden.errors import InputError
-from golden.networks import check_shape
 
-__all__ = ["Add", "Concat", "Conv", "Gate", "Input", "IntegerGraph", "Lookup", "MaxPool", "Tensor",
-           "UNITS", "Upsample", "execute", "float_mask", "load", "macs", "resize", "run", "save"]
+__all__ = ["Add", "Concat", "Conv", "Gate", "Input", "IntegerGraph", "Lookup", "MaxPool", "Sum",
+           "SUM_WEIGHT_LIMIT", "Tensor", "TransposedConv", "UNITS", "Upsample", "execute",
+           "float_mask", "load", "macs", "output_shape", "resize", "run", "save"]
 
 UNITS = ("encoder", "attention", "decoder")     # of figure 10
+UPSAMPLE_MODES = ("nearest", "linear")
+SUM_WEIGHT_LIMIT = 381          # two such weights times 255 stay within 18 bits and a sign
 
 
 @dataclass(frozen=True)
@@ -46,11 +49,12 @@ class Conv:
     """Convolution and requantisation.
 
     ``multiplier`` is int16 with ``2**14 <= m < 2**15``, or 0 for a dead channel; ``shift`` is
-    uint8 in 1..47. ``padding`` is (top, left, bottom, right). ReLU is ``low`` at the zero point.
+    uint8 in 1..47. ``padding`` is (top, left, bottom, right), each less than the kernel. ReLU is
+    ``low`` at the zero point. ``groups`` is 1, or depthwise: as many as there are channels.
     """
     name: str
     input: str
-    weight: torch.Tensor        # int8  [O, I, K, L], -127..127
+    weight: torch.Tensor        # int8  [O, I, K, L], -127..127; depthwise [C, 1, K, L]
     bias: torch.Tensor          # int32 [O]
     multiplier: torch.Tensor    # int16 [O]
     shift: torch.Tensor         # uint8 [O]
@@ -59,6 +63,48 @@ class Conv:
     low: int
     high: int
     unit: str
+    groups: int = 1
+
+    def __post_init__(self):
+        outputs, inputs, *kernel = self.weight.shape
+        _demand(self, all(1 <= k <= 7 for k in kernel), "kernels are 1..7 rows and columns, "
+                f"not {kernel[0]}x{kernel[1]}")
+        _demand(self, self.stride in (1, 2), f"strides are 1 or 2, not {self.stride}")
+        _demand(self, all(0 <= side < k for side, k in zip(self.padding, 2 * kernel, strict=True)),
+                f"padding is less than the {kernel[0]}x{kernel[1]} kernel, not {self.padding}")
+        _demand(self, self.groups == 1 or (inputs == 1 and self.groups == outputs),
+                f"groups are 1 or, depthwise, the channels, not {self.groups} with weights of "
+                f"{outputs}x{inputs} channels")
+
+    @property
+    def inputs(self):
+        return (self.input,)
+
+
+@dataclass(frozen=True, eq=False)
+class TransposedConv:
+    """Transposed convolution of stride 2, and requantisation.
+
+    Every input pixel adds its multiple of the kernel to the result at twice its row and column;
+    ``padding`` is (top, left, bottom, right) cropped from that. Multipliers are a :class:`Conv`'s.
+    """
+    name: str
+    input: str
+    weight: torch.Tensor        # int8  [I, O, K, L], -127..127, K and L 2 or 3
+    bias: torch.Tensor          # int32 [O]
+    multiplier: torch.Tensor    # int16 [O]
+    shift: torch.Tensor         # uint8 [O]
+    padding: tuple[int, int, int, int]
+    low: int
+    high: int
+    unit: str
+
+    def __post_init__(self):
+        kernel = list(self.weight.shape[2:])
+        _demand(self, all(k in (2, 3) for k in kernel), "kernels are 2 or 3 rows and columns, "
+                f"not {kernel[0]}x{kernel[1]}")
+        _demand(self, all(0 <= side < k for side, k in zip(self.padding, 2 * kernel, strict=True)),
+                f"padding is less than the {kernel[0]}x{kernel[1]} kernel, not {self.padding}")
 
     @property
     def inputs(self):
@@ -80,7 +126,7 @@ class Lookup:
 
 @dataclass(frozen=True)
 class MaxPool:
-    """Largest of each 2x2 window."""
+    """Largest of each 2x2 window; a last odd row or column is dropped."""
     name: str
     input: str
     unit: str
@@ -92,10 +138,15 @@ class MaxPool:
 
 @dataclass(frozen=True)
 class Upsample:
-    """Nearest neighbour x2."""
+    """Twice the rows and columns; ``mode`` is "nearest" or "linear" with half-pixel centres."""
     name: str
     input: str
     unit: str
+    mode: str = "nearest"
+
+    def __post_init__(self):
+        _demand(self, self.mode in UPSAMPLE_MODES,
+                f"modes are {', '.join(UPSAMPLE_MODES)}, not {self.mode!r}")
 
     @property
     def inputs(self):
@@ -124,9 +175,37 @@ class Add:
 
 
 @dataclass(frozen=True, eq=False)
-class Gate:
-    """Upsampled alpha times skip, plus bias, requantised.
+class Sum:
+    """Weighted sum of two tensors of any scales and zero points, requantised.
 
+    The weights stand for the two scales up to a common factor, which the multiplier holds.
+    """
+    name: str
+    a: str
+    b: str
+    weight_a: int
+    weight_b: int
+    multiplier: torch.Tensor    # int16 [1]
+    shift: torch.Tensor         # uint8 [1]
+    low: int
+    high: int
+    unit: str
+
+    def __post_init__(self):
+        for weight in (self.weight_a, self.weight_b):
+            _demand(self, 1 <= weight <= SUM_WEIGHT_LIMIT,
+                    f"weights are 1..{SUM_WEIGHT_LIMIT}, not {weight}")
+
+    @property
+    def inputs(self):
+        return (self.a, self.b)
+
+
+@dataclass(frozen=True, eq=False)
+class Gate:
+    """Alpha times skip, plus bias, requantised.
+
+    Alpha has one channel or the skip's, and the skip's rows and columns or half of them (nearest).
     ``multiplier`` is like a :class:`Conv`'s, but may be negative: ``2**14 <= |m| < 2**15``.
     """
     name: str
@@ -145,8 +224,14 @@ class Gate:
         return (self.alpha, self.skip)
 
 
+def _demand(layer, fulfilled, rule):
+    if not fulfilled:
+        raise ValueError(f"{type(layer).__name__} {layer.name!r}: {rule}")
+
+
 LAYERS = {kind.__name__: kind
-          for kind in (Input, Conv, Lookup, MaxPool, Upsample, Concat, Add, Gate)}
+          for kind in (Input, Conv, TransposedConv, Lookup, MaxPool, Upsample, Concat, Add, Sum,
+                       Gate)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,8 +239,9 @@ class IntegerGraph:
     """A quantised network for one frame size.
 
     ``tensors`` maps every name to its :class:`Tensor`; ``layers`` are in topological order;
-    ``equalisation`` maps each gated tensor to the float factors per channel by which its stored
-    real value exceeds the float network's (the consumer's weights are divided by them).
+    ``output`` is the mask, and ``outputs`` all tensors that leave the network, by default that one;
+    ``equalisation`` maps tensors to the float factors per channel by which their stored real
+    value exceeds the float network's (the consumers' weights are divided by them).
     """
     network: str
     tensors: dict[str, Tensor]
@@ -163,8 +249,11 @@ class IntegerGraph:
     input: str = "image"
     output: str = "mask"
     equalisation: dict[str, torch.Tensor] = field(default_factory=dict)
+    outputs: tuple[str, ...] = ()
 
     def __post_init__(self):
+        if not self.outputs:
+            object.__setattr__(self, "outputs", (self.output,))
         seen = set()
         for layer in self.layers:
             missing = [name for name in layer.inputs if name not in seen]
@@ -173,6 +262,10 @@ class IntegerGraph:
             seen.add(layer.name)
         if seen != set(self.tensors):
             raise ValueError(f"Layers and tensors differ in {sorted(seen ^ set(self.tensors))}")
+        for name in (self.output, *self.outputs):
+            if name not in seen or self.output not in self.outputs:
+                raise ValueError(f"Outputs {self.outputs} must be tensors, {self.output!r} "
+                                 "among them")
 
     def layer(self, name):
         """The layer that produces tensor ``name``."""
@@ -180,7 +273,7 @@ class IntegerGraph:
 
     @property
     def size(self):
-        """Rows, and columns, of the frame."""
+        """Rows of the frame, and columns where it is square."""
         return self.tensors[self.input].height
 
 
@@ -201,29 +294,79 @@ def run(graph, image_CHW):
 
 def execute(graph, layer, *inputs):
     """Output of one layer for the given input tensors."""
+    zeros = [graph.tensors[name].zero_point for name in layer.inputs]
     match layer:
         case Conv():
             acc_CHW = arithmetic.convolve(
                 inputs[0], layer.weight, layer.bias, stride=layer.stride, padding=layer.padding,
-                zero_point=graph.tensors[layer.input].zero_point)
-            return arithmetic.requantise(
-                acc_CHW, layer.multiplier, layer.shift, low=layer.low, high=layer.high,
-                zero_point=graph.tensors[layer.name].zero_point)
+                zero_point=zeros[0], groups=layer.groups)
+        case TransposedConv():
+            acc_CHW = arithmetic.convolve_transposed(
+                inputs[0], layer.weight, layer.bias, padding=layer.padding, zero_point=zeros[0])
         case Lookup():
             return arithmetic.lookup(inputs[0], layer.table)
         case MaxPool():
             return arithmetic.max_pool(inputs[0])
         case Upsample():
-            return arithmetic.upsample(inputs[0])
+            return arithmetic.upsample(inputs[0], layer.mode)
         case Concat():
             return arithmetic.concat(inputs)
         case Add():
             return arithmetic.add(*inputs)
+        case Sum():
+            acc_CHW = arithmetic.weighted_sum(*inputs, weights=(layer.weight_a, layer.weight_b),
+                                              zero_points=zeros)
         case Gate():
             return arithmetic.gate(
-                *inputs, layer.bias, layer.multiplier, layer.shift,
+                *inputs, layer.bias, layer.multiplier, layer.shift, zero_points=zeros,
                 zero_point=layer.zero_point, low=layer.low, high=layer.high)
-    raise TypeError(f"No arithmetic for {type(layer).__name__}")
+        case _:
+            raise TypeError(f"No arithmetic for {type(layer).__name__}")
+    return arithmetic.requantise(
+        acc_CHW, layer.multiplier, layer.shift, low=layer.low, high=layer.high,
+        zero_point=graph.tensors[layer.name].zero_point)
+
+
+def output_shape(layer, *shapes):
+    """Channels, rows and columns that a layer makes of inputs of these ``(C, H, W)``.
+
+    Raises ``ValueError`` where they do not fit the layer or each other.
+    """
+    channels, *frame = shapes[0]
+    wanted = {shape[1:] for shape in shapes}
+    match layer:
+        case Conv():
+            outputs, inputs, *kernel = layer.weight.shape
+            fits = channels == inputs * layer.groups
+            top, left, bottom, right = layer.padding
+            frame = [(side + more - k) // layer.stride + 1 for side, more, k
+                     in zip(frame, (top + bottom, left + right), kernel, strict=True)]
+            channels = outputs
+        case TransposedConv():
+            inputs, outputs, *kernel = layer.weight.shape
+            fits = channels == inputs
+            top, left, bottom, right = layer.padding
+            frame = [2 * (side - 1) + k - less for side, less, k
+                     in zip(frame, (top + bottom, left + right), kernel, strict=True)]
+            channels = outputs
+        case MaxPool():
+            fits, frame = True, [side // 2 for side in frame]
+        case Upsample():
+            fits, frame = True, [2 * side for side in frame]
+        case Concat():
+            fits, channels = len(wanted) == 1, sum(shape[0] for shape in shapes)
+        case Add() | Sum():
+            fits = shapes[0] == shapes[1]
+        case Gate():
+            fits = channels in (1, shapes[1][0]) and (
+                tuple(frame) in (shapes[1][1:], tuple(side / 2 for side in shapes[1][1:])))
+            channels, *frame = shapes[1]
+        case _:
+            fits = True
+    if not fits or min(frame) < 1:
+        raise ValueError(f"{type(layer).__name__} {layer.name!r} does not fit inputs of shape "
+                         + " and ".join("x".join(map(str, shape)) for shape in shapes))
+    return channels, *frame
 
 
 def float_mask(graph, values):
@@ -233,17 +376,32 @@ def float_mask(graph, values):
 
 
 def macs(graph):
-    """int8 multiply-accumulates per layer, convolutions only."""
-    return {layer.name: layer.weight.numel()
-            * graph.tensors[layer.name].height * graph.tensors[layer.name].width
-            for layer in graph.layers if isinstance(layer, Conv)}
+    """int8 multiply-accumulates of each convolution; those on padding or cropped edges count."""
+    counts = {}
+    for layer in graph.layers:
+        if isinstance(layer, (Conv, TransposedConv)):
+            t = graph.tensors[layer.name if isinstance(layer, Conv) else layer.input]
+            counts[layer.name] = layer.weight.numel() * t.height * t.width
+    return counts
 
 
-def resize(graph, size):
-    """The same weights and scales for square frames of ``size``; all layers are shared."""
-    check_shape(size, 1)
-    tensors = {name: replace(t, height=t.height * size // graph.size,
-                             width=t.width * size // graph.size)
+def resize(graph, height, width=None):
+    """The same weights and scales for frames of ``height`` x ``width``; all layers are shared.
+
+    Without ``width`` frames are square.
+    """
+    width = height if width is None else width
+    frame = graph.tensors[graph.input]
+    multiple = frame.height // min(t.height for t in graph.tensors.values())
+    for side in (height, width):
+        if side < 1 or side % multiple:
+            raise InputError(f"Frame size must be a positive multiple of {multiple}, not {side!r}; "
+                             f"try {max(multiple, round(side / multiple) * multiple)}")
+    shapes = {graph.input: (frame.channels, height, width)}
+    for layer in graph.layers:
+        if not isinstance(layer, Input):
+            shapes[layer.name] = output_shape(layer, *(shapes[name] for name in layer.inputs))
+    tensors = {name: replace(t, height=shapes[name][1], width=shapes[name][2])
                for name, t in graph.tensors.items()}
     return replace(graph, tensors=tensors)
 
@@ -266,12 +424,16 @@ def save(graph, path, *, extra=None):
     for name, factors_C in graph.equalisation.items():
         arrays[f"{name}.equalisation"] = factors_C
     header = {"network": graph.network, "input": graph.input, "output": graph.output,
-              "tensors": [vars(t) for t in graph.tensors.values()], "layers": records}
+              "outputs": graph.outputs, "layers": records,
+              "tensors": [vars(t) for t in graph.tensors.values()]}
     save_file(arrays, str(path), {"attune": json.dumps(header)})
 
 
 def load(path):
-    """Read what :func:`save` wrote: the graph, and the extra arrays."""
+    """Read what :func:`save` wrote: the graph, and the extra arrays.
+
+    Files written before a layer had some field get that field's default.
+    """
     with safe_open(str(path), "pt") as file:
         header = json.loads(file.metadata()["attune"])
         arrays = {name: file.get_tensor(name) for name in file.keys()}
@@ -281,12 +443,12 @@ def load(path):
         values = {key: tuple(value) if isinstance(value, list) else value
                   for key, value in record.items()}
         for part in fields(kind):
-            if part.name not in values:
+            if part.name not in values and part.default is MISSING:
                 values[part.name] = arrays.pop(f"{record['name']}.{part.name}")
         layers.append(kind(**values))
     for name in [name for name in arrays if name.endswith(".equalisation")]:
         equalisation[name.removesuffix(".equalisation")] = arrays.pop(name)
     tensors = {record["name"]: Tensor(**record) for record in header["tensors"]}
     graph = IntegerGraph(header["network"], tensors, tuple(layers), header["input"],
-                         header["output"], equalisation)
+                         header["output"], equalisation, tuple(header.get("outputs", ())))
     return graph, arrays

@@ -5,6 +5,7 @@ know the frame size, so one file serves every size. A width without a file gets 
 calibrated on phantoms: exact and deterministic on one machine, but its masks mean nothing.
 """
 
+import inspect
 import math
 from functools import lru_cache
 from pathlib import Path
@@ -15,33 +16,41 @@ from torch import nn
 from golden.errors import InputError
 from golden.images import read_image
 from golden.integer import load, resize, save
-from golden.networks import check_shape, elec4848
-from golden.quantize import input_factors, quantize, weight_steps
+from golden.networks import MODELS
+from golden.plan import plan
+from golden.quantize import quantize, unfolded, weight_steps
 
-__all__ = ["MODELS", "convolutions", "is_trained", "load_float", "load_graph", "save_trained",
+__all__ = ["MODELS", "default_shape", "is_trained", "load_float", "load_graph", "save_trained",
            "seeded", "weights_path"]
 
-MODELS = {"elec4848": elec4848}
 WEIGHTS = Path(__file__).parent / "weights"
 NORM_STATE = ("weight", "bias", "running_mean", "running_var")
 CALIBRATION_SIZE = 64
 CALIBRATION_SEEDS = range(4)
 
 
-def load_graph(model="elec4848", size=256, width=32):
-    """The integer graph of a network for frames of ``size``."""
-    _check(model, size, width)
+def default_shape(model="elec4848"):
+    """Frame size and width of a network's source."""
+    _demand(model)
+    parameters = inspect.signature(MODELS[model]).parameters
+    return parameters["size"].default, parameters["width"].default
+
+
+def load_graph(model="elec4848", size=None, width=None):
+    """The integer graph of a network for frames of ``size``; its source's size and width if None.
+    """
+    size, width = _checked(model, size, width)
     return resize(_graph(model, width), size)
 
 
-def load_float(model="elec4848", size=256, width=32):
+def load_float(model="elec4848", size=None, width=None):
     """The float network that the graph approximates, in evaluation mode.
 
     Trained weights lie on the grid of the graph's int8 weights (float32 training, then rounding),
     so what a comparison of the two measures is the rounding of activations. Biases and batch
     normalisation are as trained. Seeded weights are not rounded.
     """
-    _check(model, size, width)
+    size, width = _checked(model, size, width)
     network = MODELS[model](size=size, width=width)
     path = weights_path(model, width)
     if path.exists():
@@ -51,9 +60,9 @@ def load_float(model="elec4848", size=256, width=32):
     return network.eval()
 
 
-def is_trained(model="elec4848", width=32):
+def is_trained(model="elec4848", width=None):
     """Whether the masks mean anything: seeded weights make none."""
-    return weights_path(model, width).exists()
+    return weights_path(model, default_shape(model)[1] if width is None else width).exists()
 
 
 def weights_path(model, width):
@@ -61,10 +70,19 @@ def weights_path(model, width):
     return WEIGHTS / f"{model}-{width}.safetensors"
 
 
-def _check(model, size, width):
+def _demand(model):
     if model not in MODELS:
         raise InputError(f"No model {model!r}; known: {', '.join(MODELS)}")
-    check_shape(size, width)
+
+
+def _checked(model, size, width):
+    """Size and width, with defaults for None; refused where the network cannot have them."""
+    defaults = default_shape(model)
+    size, width = (default if value is None else value
+                   for value, default in zip((size, width), defaults, strict=True))
+    with torch.device("meta"):
+        MODELS[model](size=size, width=width)
+    return size, width
 
 
 @lru_cache(maxsize=2)
@@ -78,38 +96,28 @@ def _graph(model, width):
 def save_trained(path, graph, network):
     """Write a graph with what :func:`load_float` needs beyond it; the network it came from."""
     extra = {}
-    for name, conv in convolutions(network).items():
-        extra[f"{name}.float_bias"] = conv.bias.detach()
-        extra[f"{name}.float_step"] = weight_steps(graph, name, conv)
-    for i, block in enumerate(network.gates, 1):
-        for key in NORM_STATE:
-            extra[f"gated{i}.norm_{key}"] = block.norm.state_dict()[key]
+    for step in plan(network):
+        if step.conv is not None:
+            extra[f"{step.name}.float_step"] = weight_steps(graph, step)
+            if step.conv.bias is not None:
+                extra[f"{step.name}.float_bias"] = step.conv.bias.detach()
+        if step.norm is not None:
+            for key in NORM_STATE:
+                extra[f"{step.name}.norm_{key}"] = step.norm.state_dict()[key]
     save(graph, path, extra={name: x.to(torch.float32) for name, x in extra.items()})
 
 
 @torch.no_grad()
 def _restore(network, graph, extra):
     """Set a float network to the weights that :func:`save_trained` wrote."""
-    for name, conv in convolutions(network).items():
-        layer = graph.layer(name)
-        weight_OIKL = layer.weight * extra[f"{name}.float_step"][:, None, None, None]
-        conv.weight.copy_(weight_OIKL * input_factors(graph, layer)[:, None, None])
-        conv.bias.copy_(extra[f"{name}.float_bias"])
-    for i, block in enumerate(network.gates, 1):
-        for key in NORM_STATE:
-            getattr(block.norm, key).copy_(extra[f"gated{i}.norm_{key}"])
-
-
-def convolutions(network):
-    """Convolutions of the float network by the name of the tensor that each makes."""
-    named = {"logit": network.final}
-    for level, block in enumerate(network.encoder, 1):
-        last = "encoding" if level == len(network.encoder) else f"c{level}"
-        named |= {f"e{level}a": block.a, last: block.b}
-    for i, (gate, block) in enumerate(zip(network.gates, network.decoder, strict=True), 1):
-        named |= {f"g{i}_normal": gate.normal, f"g{i}_down": gate.down, f"g{i}_logit": gate.learn,
-                  f"d{i}a": block.a, f"d{i}": block.b}
-    return named
+    for step in plan(network):
+        if step.norm is not None:
+            for key in NORM_STATE:
+                getattr(step.norm, key).copy_(extra[f"{step.name}.norm_{key}"])
+        if step.conv is not None:
+            step.conv.weight.copy_(unfolded(graph, step, extra[f"{step.name}.float_step"]))
+            if step.conv.bias is not None:
+                step.conv.bias.copy_(extra[f"{step.name}.float_bias"])
 
 
 @torch.no_grad()
@@ -122,24 +130,52 @@ def seeded(model, width):
     generator = torch.Generator().manual_seed(4848)
     network = MODELS[model](size=CALIBRATION_SIZE, width=width)
     for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            fan_in = module.weight[0].numel()
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+            # Where stride 2 is transposed, each input pixel reaches an output through one tap.
+            fan_in = (module.weight[0].numel() if isinstance(module, nn.Conv2d)
+                      else module.in_channels)
             module.weight.normal_(0, math.sqrt(2 / fan_in), generator=generator)
-            module.bias.normal_(0, 0.02, generator=generator)
+            if module.bias is not None:
+                module.bias.normal_(0, 0.02, generator=generator)
         if isinstance(module, nn.BatchNorm2d):
             module.weight.uniform_(-0.5, 1.5, generator=generator)
             module.bias.normal_(0, 0.1, generator=generator)
             module.running_mean.uniform_(0, 0.2, generator=generator)
             module.running_var.uniform_(0.2, 1.0, generator=generator)
-    network.encoder[1].a.weight[0] = 0
-    network.encoder[1].a.bias[0] = 0
+    steps = {step.name: step for step in plan(network)}
     frames_N3HW = torch.stack([read_image(f"phantom:{seed}", CALIBRATION_SIZE)
                                for seed in CALIBRATION_SEEDS]).to(torch.float32) / 255
     network.eval()
-    heads = {f"g{i}_logit": gate.learn for i, gate in enumerate(network.gates, 1)}
-    for name, head in {**heads, "logit": network.final}.items():
-        logit = network.trace(frames_N3HW)[name]
-        spread = logit.std().clamp(min=1e-6)
-        head.bias.copy_((head.bias - logit.mean()) * 2 / spread)
-        head.weight.mul_(2 / spread)
+    _settle([step.norm for step in steps.values() if step.conv and step.norm], network,
+            frames_N3HW)
+    for module in (steps["e2a"].conv, steps["e2a"].norm):
+        for parameter in () if module is None else module.parameters():
+            parameter[0] = 0
+    for step in steps.values():
+        if step.kind == "sigmoid":
+            head = steps[step.inputs[0]]
+            logit = network.trace(frames_N3HW)[head.name]
+            spread = logit.std().clamp(min=1e-6)
+            last = head.conv if head.norm is None else head.norm
+            last.bias.copy_((last.bias - logit.mean()) * 2 / spread)
+            last.weight.mul_(2 / spread)
     return network
+
+
+def _settle(norms, network, frames_N3HW):
+    """Make batch normalisations behave as if they were trained, with every fourth gain negative.
+
+    They divide by the power that the frames have there, and mostly let values pass the ReLU. A
+    deep random network is chaos otherwise: channels die, and every rounding ends up in the mask.
+    """
+    def settle(norm, inputs):
+        norm.running_var.copy_(inputs[0].square().mean((0, 2, 3)))
+        norm.running_mean.mul_(norm.running_var.sqrt())
+        norm.weight.abs_().clamp_(min=0.5)
+        norm.weight[1::4] *= -1
+        norm.bias.add_(0.6)
+
+    hooks = [norm.register_forward_pre_hook(settle) for norm in norms]
+    network(frames_N3HW)
+    for hook in hooks:
+        hook.remove()

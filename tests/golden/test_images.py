@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from golden.errors import InputError
-from golden.images import read_image, read_truth
+from golden.images import image_size, read_image, read_truth
 from golden.phantom import phantom
 
 
@@ -155,3 +155,20 @@ def test_size():
     with pytest.raises(InputError, match=message(
             "Frame size must be a positive multiple of 16, not 33; try 32")):
         read_image("phantom:1", 33)
+
+
+def test_a_mask_of_zeros_and_ones_is_not_taken_for_empty(save):
+    path = save(Image.fromarray(np.eye(20, dtype=np.uint8)))
+    with pytest.raises(InputError, match=message(
+            f"Mask {str(path)!r} has nothing brighter than 1; lesions are 128 to 255, so scale it "
+            f"to 0 and 255")):
+        read_truth(path, 16)
+
+
+def test_size_of_an_image(save):
+    picture = Image.fromarray(np.zeros((20, 30), np.uint8))
+    assert image_size(save(picture)) == (20, 30)
+    exif = Image.Exif()
+    exif[0x0112] = 6            # the camera was held upright
+    assert image_size(save(picture, "turned.jpg", exif=exif)) == (30, 20)
+    assert image_size("phantom:3") is None

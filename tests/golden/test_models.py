@@ -6,14 +6,35 @@ from golden.errors import InputError
 from golden.images import read_image, read_truth
 from golden.integer import float_mask, load, run
 from golden.metrics import binary, dice, iou, pixel_agreement
-from golden.models import convolutions, is_trained, load_float, load_graph, save_trained, seeded
-from golden.quantize import input_factors, quantize, weight_steps
+from golden.models import (
+    MODELS,
+    default_shape,
+    is_trained,
+    load_float,
+    load_graph,
+    save_trained,
+    seeded,
+)
+from golden.plan import plan
+from golden.quantize import channel_factors, quantize, weight_steps
 
 
 def test_unknown_model():
-    for door in (load_graph, load_float):
-        with pytest.raises(InputError, match="^No model 'elec4849'; known: elec4848$"):
+    for door in (load_graph, load_float, default_shape, is_trained):
+        with pytest.raises(InputError, match="^No model 'elec4849'; known: elec4848, "
+                                             "elec4848-ds, unet-busi, attunet-nuclei, attunet-ct$"):
             door("elec4849")
+
+
+def test_default_shapes_are_the_sources():
+    assert {model: default_shape(model) for model in MODELS} == {
+        "elec4848": (256, 32), "elec4848-ds": (256, 32), "unet-busi": (224, 32),
+        "attunet-nuclei": (256, 64), "attunet-ct": (224, 32)}
+
+
+def test_size_defaults_to_the_source():
+    assert load_graph("unet-busi", width=1).size == 224
+    assert load_float("unet-busi", width=1).size == 224
 
 
 def test_sizes_share_weights():
@@ -26,45 +47,64 @@ def test_size_is_checked():
     with pytest.raises(InputError, match="^Frame size must be a positive multiple of 16, not 40; "
                                          "try 32$"):
         load_graph(size=40, width=2)
+    with pytest.raises(InputError, match="^Frame size must be a positive multiple of 8, not 44; "
+                                         "try 48$"):
+        load_float("attunet-nuclei", size=44, width=2)
 
 
-def test_seeded_weights_are_the_same_every_time():
-    a, b = seeded("elec4848", 2).state_dict(), seeded("elec4848", 2).state_dict()
+@pytest.mark.parametrize("model", MODELS)
+def test_seeded_weights_are_the_same_every_time(model):
+    a, b = seeded(model, 2).state_dict(), seeded(model, 2).state_dict()
     assert all(torch.equal(a[name], b[name]) for name in a)
-    assert not is_trained(width=2)
+    assert not is_trained(model, width=2)
 
 
-def test_seeded_masks_have_both_sides():
-    graph = load_graph(size=64, width=2)
-    mask = run(graph, read_image("phantom:3", 64))["mask"]
-    assert 0.02 < (mask >= 128).float().mean() < 0.98
+@pytest.mark.parametrize("model", MODELS)
+def test_seeded_weights_exercise_the_contract(model):
+    graph = load_graph(model, size=64, width=4)
+    values = run(graph, read_image("phantom:3", 64))
+    assert 0.02 < (values["mask"] >= 128).float().mean() < 0.98
+    assert graph.layer("e2a").multiplier[0] == 0        # the dead channel
+    flat = [name for name, value in values.items() if value.min() == value.max()]
+    assert flat == []
 
 
+@pytest.mark.parametrize("model", MODELS)
 @torch.no_grad()
-def test_trained_weights_come_back_on_the_int8_grid(tmp_path, monkeypatch):
-    network = seeded("elec4848", 2)
+def test_trained_weights_come_back_on_the_int8_grid(model, tmp_path, monkeypatch):
+    network = seeded(model, 4)
     image = read_image("phantom:1", 32)
     graph = quantize(network, [image])
     monkeypatch.setattr(models, "WEIGHTS", tmp_path)
-    save_trained(models.weights_path("elec4848", 2), graph, network)
-    assert is_trained(width=2)
-    again = load_float(size=32, width=2)
-    old, new = convolutions(network), convolutions(again)
-    for name, conv in old.items():
-        step_O = weight_steps(graph, name, conv)
-        factor_I = input_factors(graph, graph.layer(name))
-        half_step_OI11 = (step_O[:, None] * factor_I)[..., None, None] / 2
-        assert ((conv.weight - new[name].weight).abs() <= 1.001 * half_step_OI11).all(), name
-        assert torch.equal(conv.bias, new[name].bias)
-    for a, b in zip(network.gates, again.gates, strict=True):
-        assert all(torch.equal(x, b.norm.state_dict()[key])
-                   for key, x in a.norm.state_dict().items())
-    # Quantising what came back, on the same frame, finds the same weights.
+    save_trained(models.weights_path(model, 4), graph, network)
+    assert is_trained(model, width=4)
+    again = load_float(model, size=32, width=4)
+    for old, new in zip(plan(network), plan(again), strict=True):
+        if old.norm is not None:
+            assert all(torch.equal(x, new.norm.state_dict()[key])
+                       for key, x in old.norm.state_dict().items())
+        if old.conv is None:
+            continue
+        assert (old.conv.bias is None) or torch.equal(old.conv.bias, new.conv.bias)
+        first, second = (step.conv.weight.double() for step in (old, new))
+        if old.kind == "transposed":
+            first, second = first.transpose(0, 1), second.transpose(0, 1)
+        gain_O = 1.0 if old.norm is None else (
+            old.norm.weight / (old.norm.running_var + old.norm.eps).sqrt()).double()
+        error_OI = (first - second).abs().amax((2, 3)) * torch.as_tensor(gain_O).abs()[..., None]
+        factors = channel_factors(graph, old.inputs[0])
+        factors = factors[:, None] if old.conv.groups > 1 else factors
+        assert (error_OI <= 1.001 / 2 * weight_steps(graph, old)[:, None] * factors).all(), old.name
+    # Quantising what came back, on the same frame, finds the same weights where the input has the
+    # same factors per channel.
     twice = quantize(again, [image])
-    stored, _ = load(models.weights_path("elec4848", 2))
-    for name in ("e1a", "c3", "g2_down", "logit"):
-        assert torch.equal(twice.layer(name).weight, stored.layer(name).weight)
-    assert torch.allclose(again.segment(image), network.segment(image), atol=0.1)
+    stored, _ = load(models.weights_path(model, 4))
+    same = [step.name for step in plan(network) if step.conv is not None and torch.equal(
+        *(channel_factors(g, step.inputs[0]) for g in (twice, stored)))]
+    assert ("e1a_dw" if model == "elec4848-ds" else "e1a") in same
+    for name in same:
+        assert torch.equal(twice.layer(name).weight, stored.layer(name).weight), name
+    assert (again.segment(image) - network.segment(image)).abs().mean() < 0.03
 
 
 @pytest.mark.parametrize(("width", "size"), [(32, 256), (8, 128)])

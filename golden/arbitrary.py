@@ -1,0 +1,327 @@
+"""Random quantised U-Nets: every layer of the integer graph, in shapes that nobody would choose.
+
+Scales, zero points and weights are random, the factors of requantisation such that values spread
+over the bytes: a network that saturates everywhere would agree with anything.
+"""
+
+import math
+import random
+from types import SimpleNamespace
+
+import torch
+
+from golden import arithmetic
+from golden.integer import (
+    Concat,
+    Conv,
+    Gate,
+    Input,
+    IntegerGraph,
+    Lookup,
+    MaxPool,
+    Sum,
+    Tensor,
+    TransposedConv,
+    Upsample,
+    execute,
+    output_shape,
+)
+from golden.quantize import fixed_point, sigmoid_table
+
+__all__ = ["arbitrary_graph", "arbitrary_image"]
+
+WIDTHS = (3, 48)
+LARGEST_SIDE = 40
+
+
+def arbitrary_graph(seed, *, depth=None, widths=WIDTHS, largest_side=LARGEST_SIDE):
+    """A random network, the same for the same arguments.
+
+    ``depth`` is 1..4 levels below the first, random by default; ``widths`` bounds the channels of
+    a layer; ``largest_side`` the rows and columns of the frame.
+    """
+    return _Arbitrary(seed, depth, widths, largest_side).graph()
+
+
+def arbitrary_image(graph, seed):
+    """A uint8 frame for a graph: noise with a bright and a dark region."""
+    generator = torch.Generator().manual_seed(seed)
+    frame = graph.tensors[graph.input]
+    image_CHW = torch.randint(0, 256, (frame.channels, frame.height, frame.width),
+                              generator=generator, dtype=torch.uint8)
+    image_CHW[:, :frame.height // 3] |= 192
+    image_CHW[:, :, :frame.width // 4] &= 63
+    return image_CHW
+
+
+class _Arbitrary:
+    def __init__(self, seed, depth, widths, largest_side):
+        self.seed, self.widths, self.largest_side = seed, widths, largest_side
+        self.choice = random.Random(seed)
+        self.noise  = torch.Generator().manual_seed(seed)
+        self.depth  = depth or self.choice.choice((1, 1, 2, 2, 3, 4))
+        self.tensors, self.layers, self.values = {}, [], {}
+        self.unit  = "encoder"
+        self.count = 0
+
+    def graph(self):
+        choice = self.choice
+        unit   = 1 << self.depth
+        stem   = choice.random() < 0.4                  # a first kernel that shrinks the frame
+        limit  = max(1, (self.largest_side - 4) // unit)
+        sides  = [unit * choice.randint(1, min(limit, 6)) for _ in range(2)]
+        kernel = [choice.choice((2, 4)) if stem and side > 2 else 1 for side in sides]
+        shape  = (choice.choice((1, 3, 3, 4)),
+                  *(side + k - 1 for side, k in zip(sides, kernel, strict=True)))
+        x = self._put(Input("image"), shape, 1 / 255, choice.choice((0, 0, 128)))
+        if kernel != [1, 1]:
+            x = self._dense(x, self._width(), kernel, padding=(0, 0, 0, 0))
+        skips = []
+        for _ in range(self.depth):
+            x = self._block(x)
+            skips.append(x)
+            x = self._down(x)
+        x = self._block(x)
+        outputs = []
+        for level, skip in enumerate(reversed(skips)):
+            self.unit = "attention"
+            skip = self._attend(skip, x)
+            self.unit = "decoder"
+            x = self._join(self._up(x), skip)
+            x = self._block(x)
+            if level < self.depth - 1 and choice.random() < 0.15:
+                outputs.append(self._head(x))
+        main = self._head(x)
+        return IntegerGraph(f"arbitrary-{self.seed}", self.tensors, tuple(self.layers),
+                            output=main, outputs=(main, *outputs))
+
+    # What the parts of a U-Net may be.
+
+    def _width(self):
+        return self.choice.randint(*self.widths)
+
+    def _block(self, x):
+        for _ in range(self.choice.choice((1, 1, 2))):
+            before = x
+            kind = self.choice.random()
+            if kind < 0.35:
+                x = self._depthwise(x, self._kernel(), stride=1)
+                if self.choice.random() < 0.8:
+                    x = self._dense(x, self._width(), (1, 1))
+            else:
+                x = self._dense(x, self._width(), self._kernel())
+            if self._shape(x) == self._shape(before) and self.choice.random() < 0.7:
+                x = self._sum(x, before)
+        if self.choice.random() < 0.15:
+            x = self._sum(self._dense(x, self._shape(x)[0], (1, 1)), x)
+        return x
+
+    def _down(self, x):
+        kind = self.choice.random()
+        if kind < 0.5:
+            return self._layer(MaxPool, x, self._of(x))
+        if kind < 0.65:
+            channels = self._shape(x)[0]
+            ones = torch.ones(channels, 1, 2, 2, dtype=torch.int8)
+            return self._conv(x, ones, stride=2, padding=(0, 0, 0, 0), groups=channels,
+                              bias=False)
+        kernel  = self.choice.choice(((3, 3), (2, 2), (5, 3)))
+        sides   = [self._halving(k) for k in kernel]
+        padding = (sides[0][0], sides[1][0], sides[0][1], sides[1][1])
+        if self.choice.random() < 0.3:
+            return self._depthwise(x, kernel, stride=2, padding=padding)
+        return self._dense(x, self._width(), kernel, stride=2, padding=padding)
+
+    def _halving(self, kernel):
+        """Padding before and after that makes a stride of 2 halve an even side."""
+        total = kernel - 2
+        before = self.choice.randint(0, total)
+        return before, total - before
+
+    def _attend(self, skip, signal):
+        """The skip itself, or gated by a map of one or many channels."""
+        kind = self.choice.random()
+        if kind < 0.3:
+            return skip
+        channels, height, width = self._shape(skip)
+        inner = self._width()
+        many  = self.choice.random() < 0.3
+        same  = self.choice.random() < 0.4
+        if same:
+            grown = self._layer(Upsample, signal, self._of(signal),
+                                mode=self.choice.choice(("nearest", "linear")))
+            query, key = (self._dense(grown, inner, (1, 1)), self._dense(skip, inner, (1, 1)))
+        else:
+            query = self._dense(signal, inner, self.choice.choice(((1, 1), (3, 3))))
+            key   = self._dense(skip, inner, (2, 2), stride=2, padding=(0, 0, 0, 0))
+        logit = self._dense(self._sum(query, key), channels if many else 1, (1, 1))
+        t = self.tensors[logit]
+        table = sigmoid_table(8 / 256, t.zero_point)
+        alpha = self._put(Lookup(self._name("alpha"), logit, table, self.unit),
+                          self._shape(logit), 1 / 256, 0)
+        zero  = self.choice.choice((0, 0, 17))
+        product = (self.values[alpha].to(torch.int64).repeat_interleave(
+            height // t.height, 1).repeat_interleave(width // t.width, 2)
+            * (self.values[skip].to(torch.int64) - self.tensors[skip].zero_point))
+        m, s  = self._factors(product, zero, 0, 255)
+        sign  = torch.where(torch.rand(channels, generator=self.noise) < 0.1, -1, 1)
+        bias  = torch.randint(-200, 200, (channels,), generator=self.noise, dtype=torch.int32)
+        return self._put(Gate(self._name("gated"), alpha, skip, bias,
+                              (m.to(torch.int32).expand(channels) * sign).to(torch.int16),
+                              s.expand(channels).contiguous(), zero, 0, 255, self.unit),
+                         self._shape(skip), self._scale(), zero)
+
+    def _up(self, x):
+        kind = self.choice.random()
+        if kind < 0.6:
+            x = self._layer(Upsample, x, self._of(x),
+                            mode="nearest" if kind < 0.35 else "linear")
+            return x
+        k       = self.choice.choice((2, 3))
+        padding = (0, 0, 0, 0) if k == 2 else self.choice.choice(((1, 1, 0, 0), (0, 0, 1, 1)))
+        inputs, outputs = self._shape(x)[0], self._width()
+        weight  = self._weights(inputs, outputs, k, k)
+        return self._requantised(lambda name, rest: TransposedConv(
+            name, x, weight, *rest, self.unit), x, outputs, padding=padding)
+
+    def _join(self, up, skip):
+        if self._shape(up) == self._shape(skip) and self.choice.random() < 0.5:
+            return self._sum(up, skip)
+        parts = [up, skip] if self.choice.random() < 0.7 else [skip, up]
+        first = self.tensors[parts[0]]
+        parts = [part if (self.tensors[part].scale, self.tensors[part].zero_point)
+                 == (first.scale, first.zero_point) else self._rescaled(part, first)
+                 for part in parts]
+        channels = sum(self._shape(part)[0] for part in parts)
+        return self._put(Concat(self._name("concat"), tuple(parts), self.unit),
+                         (channels, first.height, first.width), first.scale, first.zero_point)
+
+    def _head(self, x):
+        classes = self.choice.choice((1, 1, 1, 2, 5, 16))
+        x = self._dense(x, classes, (1, 1))
+        if self.choice.random() < 0.6:
+            t = self.tensors[x]
+            x = self._put(Lookup(self._name("mask"), x, sigmoid_table(8 / 256, t.zero_point),
+                                 self.unit),
+                          self._shape(x), 1 / 256, 0)
+        return x
+
+    # Layers.
+
+    def _name(self, kind):
+        self.count += 1
+        return f"{kind}{self.count}"
+
+    def _shape(self, name):
+        t = self.tensors[name]
+        return t.channels, t.height, t.width
+
+    def _of(self, name):
+        return self.tensors[name].scale, self.tensors[name].zero_point
+
+    def _scale(self):
+        return 2.0 ** self.choice.uniform(-9, -2)
+
+    def _zero(self):
+        return self.choice.choice((0, 0, 128, self.choice.randint(0, 255)))
+
+    def _kernel(self):
+        if self.choice.random() < 0.6:
+            return 3, 3
+        return tuple(self.choice.choice((1, 2, 3, 5, 7)) for _ in range(2))
+
+    def _weights(self, *shape):
+        return torch.randint(-127, 128, shape, generator=self.noise).to(torch.int8)
+
+    def _put(self, layer, shape, scale, zero_point):
+        """Append a layer that makes a tensor of ``shape``, and run it."""
+        name = layer.name
+        self.tensors[name] = Tensor(name, *shape, scale, zero_point)
+        self.layers.append(layer)
+        if isinstance(layer, Input):
+            self.values[name] = arbitrary_image(SimpleNamespace(input=name, tensors=self.tensors),
+                                                self.seed)
+        else:
+            self.values[name] = execute(SimpleNamespace(tensors=self.tensors), layer,
+                                        *(self.values[source] for source in layer.inputs))
+        return name
+
+    def _layer(self, kind, x, quantisation, **settings):
+        layer = kind(self._name(kind.__name__.lower()), x, unit=self.unit, **settings)
+        return self._put(layer, output_shape(layer, self._shape(x)), *quantisation)
+
+    def _dense(self, x, outputs, kernel, *, stride=1, padding=None):
+        return self._conv(x, self._weights(outputs, self._shape(x)[0], *kernel), stride=stride,
+                          padding=padding)
+
+    def _depthwise(self, x, kernel, *, stride, padding=None):
+        channels = self._shape(x)[0]
+        return self._conv(x, self._weights(channels, 1, *kernel), stride=stride, padding=padding,
+                          groups=channels)
+
+    def _rescaled(self, x, like):
+        channels = self._shape(x)[0]
+        return self._conv(x, torch.full((channels, 1, 1, 1), 64, dtype=torch.int8), stride=1,
+                          padding=(0, 0, 0, 0), groups=channels, bias=False,
+                          quantisation=(like.scale, like.zero_point))
+
+    def _conv(self, x, weight, *, stride, padding, groups=1, bias=True, quantisation=None):
+        if padding is None:
+            kernel  = weight.shape[2:]
+            before  = [self.choice.randint(0, k - 1) for k in kernel]
+            padding = (*before, *(k - 1 - b for k, b in zip(kernel, before, strict=True)))
+        return self._requantised(
+            lambda name, rest: Conv(name, x, weight, *rest[:3], stride, *rest[3:], self.unit,
+                                    groups), x, len(weight), padding=padding, bias=bias,
+            quantisation=quantisation)
+
+    def _requantised(self, make, x, outputs, *, padding, bias=True, quantisation=None):
+        """A convolution with factors that spread its sums over the bytes."""
+        bias_O = (torch.randint(-5000, 5000, (outputs,), generator=self.noise, dtype=torch.int32)
+                  if bias else torch.zeros(outputs, dtype=torch.int32))
+        scale, zero = quantisation or (self._scale(), self._zero())
+        low, high   = 0, 255
+        kind = self.choice.random()
+        if kind < 0.5:
+            low = zero                                      # ReLU
+        elif kind < 0.65:
+            low, high = sorted((max(0, zero - 20), min(255, zero + 90)))    # clip
+        one   = (torch.full((outputs,), 1 << 14, dtype=torch.int16),
+                 torch.full((outputs,), 14, dtype=torch.uint8))
+        name  = self._name("conv")
+        probe = make(name, (bias_O, *one, padding, 0, 255))
+        acc_OHW = self._accumulated(probe)
+        m, s    = self._factors(acc_OHW, zero, low, high)
+        spread  = torch.rand(outputs, generator=self.noise) * 0.5 + 0.75
+        m_O, s_O = fixed_point(m.to(torch.float64) * torch.exp2(-s.to(torch.float64)) * spread)
+        if self.choice.random() < 0.1:
+            m_O[0], s_O[0] = 0, 1                           # a dead channel
+        layer = make(name, (bias_O, m_O, s_O, padding, low, high))
+        return self._put(layer, output_shape(layer, self._shape(x)), scale, zero)
+
+    def _sum(self, a, b):
+        weights = self.choice.randint(1, 381), self.choice.randint(1, 381)
+        weights = tuple(weight // math.gcd(*weights) for weight in weights)
+        zeros   = [self.tensors[name].zero_point for name in (a, b)]
+        zero    = self._zero()
+        acc = sum(w * (self.values[name].to(torch.int64) - z)
+                  for w, name, z in zip(weights, (a, b), zeros, strict=True))
+        m, s = self._factors(acc, zero, 0, 255)
+        low  = zero if self.choice.random() < 0.5 else 0
+        return self._put(Sum(self._name("sum"), a, b, *weights, m, s, low, 255, self.unit),
+                         self._shape(a), self._scale(), zero)
+
+    def _factors(self, acc, zero, low, high):
+        """One factor with which most of ``acc`` falls between the bounds."""
+        spread = float(acc.to(torch.float64).abs().quantile(0.9)) if acc.numel() < 1 << 20 else 1e4
+        room   = max(high - zero, zero - low, 32)
+        return fixed_point(torch.tensor([min(room / max(spread, 1.0), 8000.0)],
+                                        dtype=torch.float64))
+
+    def _accumulated(self, layer):
+        settings = {"zero_point": self.tensors[layer.input].zero_point, "padding": layer.padding}
+        if isinstance(layer, TransposedConv):
+            return arithmetic.convolve_transposed(self.values[layer.input], layer.weight,
+                                                  layer.bias, **settings)
+        return arithmetic.convolve(self.values[layer.input], layer.weight, layer.bias,
+                                   stride=layer.stride, groups=layer.groups, **settings)

@@ -1,0 +1,34 @@
+"""Finding out what lies at a path."""
+
+from pathlib import Path
+
+from golden.data import busi, dsb2018, manifest, phantoms
+from golden.errors import InputError
+
+__all__ = ["find"]
+
+
+def find(text):
+    """The data set that ``text`` names: ``phantom[:N]``, a table, or a folder as published.
+
+    Nothing is decoded yet: :func:`golden.data.load` does.
+    """
+    text = str(text)
+    if phantoms.is_phantom(text):
+        return phantoms.read(text)
+    path = Path(text)
+    if path.is_file():
+        if path.suffix.lower() != ".csv":
+            raise InputError(f"{text!r} is one file; name a folder, a table (.csv), or phantom")
+        return manifest.read(path)
+    if not path.is_dir():
+        raise InputError(f"No data at {text!r}; name a folder, a table (.csv), or phantom")
+    if busi.home(path) is not None:
+        return busi.read(path)
+    if dsb2018.is_flat(path):
+        return dsb2018.read_flat(path)
+    if dsb2018.is_per_sample(path):
+        return dsb2018.read_per_sample(path)
+    raise InputError(
+        f"No data set that is known in {text!r}; expected Dataset_BUSI_with_GT with benign, "
+        f"malignant and normal, or images and masks, or ID/images and ID/masks")

@@ -1,0 +1,179 @@
+"""How good the masks are: the float network and its INT8 form side by side, image by image.
+
+    python -m golden.evaluate --model elec4848 --data FOLDER --out FOLDER [--part test]
+    make evaluate MODEL=elec4848 DATA=FOLDER OUT=FOLDER [PART=test] [CHECKPOINT=FILE]
+
+Takes all images of the data, or one part of its split. Writes ``metrics.json`` (means over ``all``
+images, over those with a ``lesion``, and by ``class``, for ``float`` and ``int8``) and
+``images.csv``. Weights are the repository's unless a checkpoint is given; that one is quantised
+here, on images of the training part or on phantoms.
+"""
+
+import argparse
+import csv
+import json
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from golden import data
+from golden.data import phantoms
+from golden.errors import InputError
+from golden.export import calibration_images
+from golden.integer import float_mask, run
+from golden.metrics import METRICS, OUTLIER_RULE, binary, iou, measure, pixel_agreement, summary
+from golden.models import is_trained, load_float, load_graph
+from golden.progress import bars
+from golden.quantize import quantize
+from golden.training import load_checkpoint
+
+__all__ = ["evaluate", "main"]
+
+FORMS = ("float", "int8")
+CONVENTION = ("a mask is where the probability is at least 0.5; if truth and mask are both empty, "
+              "every measure is 1; if one of them is, a measure without a denominator is 0")
+
+
+def evaluate(network, graph, frames, advance=lambda: None):
+    """One row per frame and form, and one of how the two forms agree."""
+    rows = []
+    for i, sample in enumerate(frames.samples):
+        image, truth_HW = frames.frame(i), frames.truth[i] > 0
+        masks = {"float": binary(network.segment(image)),
+                 "int8": binary(float_mask(graph, run(graph, image)))}
+        rows.append({"name": sample.name, "class": sample.kind, "lesion": bool(truth_HW.any()),
+                     **{form: measure(masks[form], truth_HW) for form in FORMS},
+                     "iou float/int8": iou(*masks.values()),
+                     "pixels equal": pixel_agreement(*masks.values())})
+        advance()
+    return rows
+
+
+def totals(rows):
+    """What ``metrics.json`` says of the rows: per form, over all, with lesion, and per class."""
+    result = {}
+    for form in FORMS:
+        result[form] = {
+            "all": summary([row[form] for row in rows]),
+            "lesion": summary([row[form] for row in rows if row["lesion"]]),
+            "class": {kind: summary([row[form] for row in rows if row["class"] == kind])
+                      for kind in sorted({row["class"] for row in rows})}}
+    result["agreement"] = {name: sum(row[name] for row in rows) / len(rows)
+                           for name in ("iou float/int8", "pixels equal")}
+    return result
+
+
+def write_rows(path, rows):
+    """A CSV with one line per image."""
+    with path.open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["name", "class", "lesion",
+                        *(f"{form} {name}" for form in FORMS for name in METRICS),
+                        "iou float/int8", "pixels equal"])
+        for row in rows:
+            table.writerow([row["name"], row["class"], int(row["lesion"]),
+                            *(f"{row[form][name]:.6f}" for form in FORMS for name in METRICS),
+                            f"{row['iou float/int8']:.6f}", f"{row['pixels equal']:.6f}"])
+
+
+def main(arguments=None):
+    """Command line; exit status 2 and one line on bad input."""
+    options = _parser().parse_args(arguments)
+    try:
+        _execute(options)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser():
+    parser = argparse.ArgumentParser(prog="python -m golden.evaluate", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="elec4848")
+    parser.add_argument("--width", type=int, help="default: the source's")
+    parser.add_argument("--size", type=int, help="of frames; default: the source's")
+    parser.add_argument("--data", default="phantom",
+                        help="folder as published, table (.csv), or phantom:N")
+    parser.add_argument("--out", type=Path, default=Path("reports/evaluate"))
+    parser.add_argument("--part", choices=("all", *data.PARTS), default="all",
+                        help="of the data's split (default: all images)")
+    parser.add_argument("--split", type=Path, metavar="CSV", help="a split.csv to use")
+    parser.add_argument("--split-seed", type=int, default=0, help="of the split")
+    parser.add_argument("--checkpoint", type=Path, help="in place of the repository's weights")
+    parser.add_argument("--clahe", action="store_true", help="equalise images as ELEC4848 does")
+    parser.add_argument("--skip", action="store_true", help="leave broken pairs out")
+    return parser
+
+
+def _execute(options):
+    console = Console(soft_wrap=True, highlight=False)
+    network, graph, weights = _networks(options)
+    dataset = data.find(options.data)
+    with bars(console) as progress:
+        reading = progress.add_task("reading images", total=len(dataset.samples))
+        frames = data.load(dataset, network.size, skip=options.skip, equalise=options.clahe,
+                           advance=lambda: progress.advance(reading))
+        for line in (*dataset.notes, *frames.notes,
+                     *(f"left out {line}" for line in frames.broken)):
+            console.print(f"{dataset.source}: {line}")
+        frames = _part(frames, options)
+        measuring = progress.add_task("measuring masks", total=len(frames))
+        rows = evaluate(network, graph, frames, advance=lambda: progress.advance(measuring))
+    result = {"model": network.name, "width": network.width, "size": network.size,
+              "weights": weights, "data": dataset.source, "layout": dataset.layout,
+              "part": options.part, "clahe": options.clahe, "left_out": list(frames.broken),
+              "convention": CONVENTION, "outlier_rule": OUTLIER_RULE, **totals(rows)}
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "metrics.json").write_text(json.dumps(result, indent=2) + "\n")
+    write_rows(options.out / "images.csv", rows)
+    console.print(_table(result, len(rows)))
+    console.print(f"float and INT8 masks: IoU {result['agreement']['iou float/int8']:.4f}, "
+                  f"{100 * result['agreement']['pixels equal']:.3f} % of pixels equal")
+    console.print(f"see {options.out}/metrics.json, images.csv")
+
+
+def _part(frames, options):
+    """The frames to measure."""
+    if options.part == "all":
+        return frames
+    parts = (data.split(frames.samples, options.split_seed) if options.split is None
+             else data.read_split(options.split, frames.samples))
+    if not parts[options.part]:
+        raise InputError(f"The {options.part} part of {options.data!r} is empty; give more images, "
+                         f"or PART=all")
+    return frames.pick(parts[options.part])
+
+
+def _networks(options):
+    """Float network, integer graph, and where they come from."""
+    if options.checkpoint is None:
+        network = load_float(options.model, options.size, options.width)
+        graph = load_graph(options.model, options.size, options.width)
+        trained = is_trained(options.model, options.width)
+        return network, graph, "repository" if trained else "none: seeded, without meaning"
+    network = load_checkpoint(options.checkpoint, options.model, options.width, options.size)
+    source = options.data
+    if phantoms.is_phantom(source) or options.part == "all":
+        source = "phantom"      # all images are measured, so none of them may calibrate
+    images = calibration_images(source, network.size, skip=options.skip)
+    return network, quantize(network, images), str(options.checkpoint)
+
+
+def _table(result, count):
+    table = Table(title=f"{result['model']}, {count} images: mean ± standard deviation")
+    table.add_column("measure")
+    sets = [(form, part) for part in ("all", "lesion") for form in FORMS]
+    for form, part in sets:
+        table.add_column(f"{part} ({result[form][part]['images']}), {form}", justify="right")
+    for name in METRICS:
+        cells = [result[form][part] for form, part in sets]
+        table.add_row(name, *("none" if cell[name] is None else
+                              f"{cell[name]:.4f} ± {cell['std'][name]:.4f}" for cell in cells))
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(main())

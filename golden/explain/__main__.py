@@ -1,0 +1,137 @@
+"""``make explain``: one sheet of maps that show why a network decided so about one frame.
+
+Exit code 0: the sheet is written; 2: it could not be made, and one line says why. The output
+folder appears, or changes, only when the sheet is complete.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from golden.errors import InputError
+from golden.explain.maps import Occlusion, explain
+from golden.explain.sheet import sections, write_sheet
+from golden.images import PHANTOM, read_image, read_truth
+from golden.metrics import binary, dice, iou
+from golden.models import is_trained, load_float
+from golden.training import load_checkpoint
+
+__all__ = ["main"]
+
+FOLDER = "reports"
+NOTICE = "Research and teaching only: not for clinical use."
+
+
+def main(arguments=None):
+    """The command line; returns the exit code."""
+    console = Console(highlight=False)
+    try:
+        _command(_parse(arguments), console)
+        return 0
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+    except OSError as error:
+        print(f"error: {error.filename or 'system'}: {error.strerror or error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+    return 2
+
+
+def _command(options, console):
+    started = time.monotonic()
+    network = _network(options)
+    occlusion = Occlusion(options.window, options.stride)
+    occlusion.check(network.size)
+    image_CHW = read_image(options.image, network.size)
+    truth_HW = _truth(options, network.size)
+    with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+                  TextColumn("passes, {task.fields[rate]:.1f}/s"), TimeRemainingColumn(),
+                  console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(f"explaining {options.image}", total=None, rate=0.0)
+
+        def progress(done, total):
+            rate = done / max(1e-9, time.monotonic() - begun)
+            bar.update(task, completed=done, total=total, rate=rate)
+
+        begun = time.monotonic()
+        explanation = explain(network, image_CHW, occlusion, progress=progress)
+
+    facts = _facts(options, network, explanation, truth_HW)
+    folder = options.out or (f"{FOLDER}/explain-{options.model}-"
+                             f"{time.strftime('%Y%m%d-%H%M%S')}")
+    parts = sections(image_CHW, explanation, occlusion, truth_HW)
+    paths = write_sheet(folder, f"{options.model}: {_name(options.image)}", facts, parts)
+    for line in facts:
+        console.print(line, soft_wrap=True)
+    for path in paths:
+        console.print(str(path), soft_wrap=True)
+    console.print(f"{time.monotonic() - started:.0f} s")
+
+
+def _network(options):
+    """The float network, with the repository's weights or a checkpoint's."""
+    if options.checkpoint:
+        return load_checkpoint(options.checkpoint, options.model, options.width, options.size)
+    return load_float(options.model, options.size, options.width)
+
+
+def _truth(options, size):
+    if options.truth is None and not options.image.startswith(PHANTOM):
+        return None
+    return read_truth(options.truth or options.image, size) > 127
+
+
+def _name(image):
+    """Without the folder, which is nobody else's business."""
+    return image if image.startswith(PHANTOM) else Path(image).name
+
+
+def _facts(options, network, explanation, truth_HW):
+    lesion_HW = binary(explanation.confidence_HW)
+    share = int(lesion_HW.sum()) / lesion_HW.numel()
+    shape = f"width {network.width}, frame {network.size} x {network.size}"
+    weights = f"; weights of {Path(options.checkpoint).name}" if options.checkpoint else ""
+    lines = [f"Float network {options.model}, {shape}{weights}."]
+    if explanation.found:
+        inside = float(explanation.confidence_HW[lesion_HW].mean())
+        lines.append(f"{share:.1%} of the frame is called lesion, at a mean confidence of "
+                     f"{inside:.2f}.")
+    else:
+        lines.append("No pixel is called lesion; the highest confidence is "
+                     f"{float(explanation.confidence_HW.max()):.2f}.")
+    if truth_HW is not None:
+        lines.append(f"Against the truth: Dice {dice(lesion_HW, truth_HW):.3f}, "
+                     f"IoU {iou(lesion_HW, truth_HW):.3f}.")
+    if not options.checkpoint and not is_trained(options.model, network.width):
+        lines.append("This width has no trained weights: they are random, and the maps mean "
+                     "nothing.")
+    return [*lines, NOTICE]
+
+
+class _Parser(argparse.ArgumentParser):
+    """Complains in one line."""
+
+    def error(self, message):
+        raise InputError(f"{message}; see `make help`")
+
+
+def _parse(arguments):
+    parser = _Parser(prog="python -m golden.explain", description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="elec4848")
+    parser.add_argument("--image", default="phantom:7")
+    parser.add_argument("--truth", help="mask file; phantoms bring their own")
+    parser.add_argument("--checkpoint", help="in place of the repository's weights")
+    parser.add_argument("--out", help="folder for the sheet")
+    parser.add_argument("--size", type=int)
+    parser.add_argument("--width", type=int)
+    parser.add_argument("--window", type=int, default=Occlusion.window)
+    parser.add_argument("--stride", type=int, default=Occlusion.stride)
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,133 @@
+"""The maps of an explanation. N batch, C channels, H rows, W columns; Captum does the work.
+
+All but the activations explain one number: the sum of the mask's logits over the pixels that the
+network calls lesion, or over all pixels if there are none.
+"""
+
+import math
+import warnings
+from dataclasses import dataclass
+
+import torch
+from captum.attr import GuidedBackprop, LayerGradCam, Saliency
+from captum.attr import Occlusion as CaptumOcclusion
+
+from golden.errors import InputError
+from golden.explain.probe import Probe, Score
+from golden.metrics import binary
+
+__all__ = ["Explanation", "Occlusion", "explain"]
+
+BACKWARD = 3        # passes that a forward and a backward pass are worth, for the time left
+BATCH = 8           # occluded frames per pass
+
+
+@dataclass(frozen=True)
+class Occlusion:
+    """A square window of ``window`` pixels that moves by ``stride``, and hides what it covers.
+
+    A hidden pixel gets the frame's mean. The last window of a row may be cut by the border.
+    """
+    window: int = 50
+    stride: int = 30
+
+    def check(self, size):
+        """Refuse windows and strides that a frame of ``size`` cannot have."""
+        if not 1 <= self.window <= size:
+            raise InputError(f"Occlusion window must be 1..{size} for frames of {size} pixels, not "
+                             f"{self.window!r}")
+        if not 1 <= self.stride <= self.window:
+            raise InputError(f"Occlusion stride must be 1..{self.window}, the window, so that no "
+                             f"pixel is left out, not {self.stride!r}")
+
+    def windows(self, size):
+        """How many windows cover a frame."""
+        return (math.ceil((size - self.window) / self.stride) + 1) ** 2
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Everything about one frame; maps are float32 H x W at the resolution where they arise.
+
+    ``saliency`` is the largest absolute gradient of the three channels, ``guided`` their summed
+    guided gradient, ``occlusion`` the loss of score per window that covers a pixel, on average.
+    ``grad_cam``, ``alpha`` (mean over its channels) and ``encoder`` (mean over channels) are by
+    tensor; the first two are empty for a network without gates. ``found`` tells whether any pixel
+    was called lesion, and thus what the score sums over.
+    """
+    confidence_HW: torch.Tensor
+    found: bool
+    saliency_HW: torch.Tensor
+    guided_HW: torch.Tensor
+    occlusion_HW: torch.Tensor
+    grad_cam: dict[str, torch.Tensor]
+    alpha: dict[str, torch.Tensor]
+    encoder: dict[str, torch.Tensor]
+
+
+def explain(network, image_CHW, occlusion=None, *, progress=None):
+    """Every map of an :class:`Explanation` for one uint8 frame.
+
+    ``progress``, if given, is called with passes done and passes in all.
+    """
+    occlusion = occlusion or Occlusion()
+    occlusion.check(min(image_CHW.shape[1:]))
+    probe = Probe(network)
+    frame_13HW = image_CHW[None].to(torch.float32) / 255
+    with torch.no_grad():
+        trace = {name: x_1CHW[0] for name, x_1CHW in probe(frame_13HW).items()}
+    confidence_HW = trace["mask"][0]
+    lesion_HW = binary(confidence_HW)
+    found = bool(lesion_HW.any())
+    gates = [name for name in trace if name.startswith("gated")]
+    counter = _Counter(progress, BACKWARD * (2 + len(gates)) + occlusion.windows(len(lesion_HW)))
+    pixels_HW = lesion_HW if found else torch.ones_like(lesion_HW)
+    score = Score(probe, pixels_HW, passed=counter.add)
+
+    frame_13HW.requires_grad_()     # Captum warns where it has to ask for it itself
+    saliency_3HW = Saliency(score).attribute(frame_13HW)[0]
+    counter.add(BACKWARD - 1)
+    guided_3HW = _guided(score, frame_13HW)
+    counter.add(BACKWARD - 1)
+    grad_cam = {}
+    for name in gates:
+        cam_11HW = LayerGradCam(score, probe.point(name)).attribute(
+            frame_13HW, relu_attributions=True)
+        counter.add(BACKWARD - 1)
+        grad_cam[name] = cam_11HW[0, 0].detach()
+    occlusion_HW = _occlusion(score, frame_13HW, occlusion)
+    levels = [network.last_of(level) for level in range(1, network.depth + 2)]
+    return Explanation(
+        confidence_HW, found, saliency_3HW.amax(0).detach(), guided_3HW.sum(0).detach(),
+        occlusion_HW, grad_cam,
+        {name: x_CHW.mean(0) for name, x_CHW in trace.items() if name.startswith("alpha")},
+        {name: trace[name].mean(0) for name in levels})
+
+
+def _guided(score, frame_13HW):
+    """Backpropagation in which every ReLU also stops negative gradients."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Setting backward hooks on ReLU activations")
+        return GuidedBackprop(score).attribute(frame_13HW)[0]
+
+
+def _occlusion(score, frame_13HW, occlusion):
+    frame_13HW = frame_13HW.detach()
+    mean_13HW = frame_13HW.mean((2, 3), keepdim=True).expand_as(frame_13HW)
+    shape = (frame_13HW.shape[1], occlusion.window, occlusion.window)
+    lost_13HW = CaptumOcclusion(score).attribute(
+        frame_13HW, shape, strides=(shape[0], occlusion.stride, occlusion.stride),
+        baselines=mean_13HW, perturbations_per_eval=BATCH)
+    return lost_13HW[0, 0].detach()
+
+
+class _Counter:
+    """Passes through the network, so far and in all."""
+
+    def __init__(self, progress, total):
+        self.progress, self.done, self.total = progress, 0, total
+
+    def add(self, passes):
+        self.done = min(self.done + passes, self.total)
+        if self.progress:
+            self.progress(self.done, self.total)

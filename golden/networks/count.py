@@ -1,0 +1,117 @@
+"""What a network costs, counted from the float network.
+
+Nothing is computed: shapes come from PyTorch's meta device, and what reads what from `torch.fx`.
+"""
+
+import copy
+import math
+from itertools import chain
+
+import torch
+from torch import fx, nn
+
+__all__ = ["float_bytes", "int8_bytes", "macs", "parameters", "peak_activation_bytes"]
+
+CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
+REQUANTISE_BYTES = 4 + 2 + 1        # bias, multiplier and shift of one channel
+TABLE_BYTES = 256                   # a sigmoid
+
+
+def parameters(network):
+    """Number of parameters as Keras counts them: running mean and variance are included."""
+    running = [b for name, b in network.named_buffers() if "running" in name]
+    return sum(p.numel() for p in [*network.parameters(), *running])
+
+
+@torch.no_grad()
+def macs(network):
+    """Multiply-accumulates of all convolutions for one frame, by figure-10 unit."""
+    counts = {"encoder": 0, "attention": 0, "decoder": 0}
+    units = {"encoder": "encoder", "gates": "attention", "decoder": "decoder", "final": "decoder"}
+
+    def count(unit):
+        def hook(conv, inputs, output):
+            # A transposed convolution spreads each input, a convolution gathers each output.
+            spread = inputs[0] if isinstance(conv, nn.ConvTranspose2d) else output
+            counts[unit] += spread[0].numel() * conv.weight[0].numel()
+        return hook
+
+    network = copy.deepcopy(network).to("meta").eval()
+    for name, module in network.named_modules():
+        if isinstance(module, CONVOLUTIONS):
+            module.register_forward_hook(count(units[name.split(".")[0]]))
+    network(_frame(network))
+    return counts
+
+
+def float_bytes(network):
+    """Bytes of all parameters in float32."""
+    return 4 * parameters(network)
+
+
+def int8_bytes(network):
+    """Bytes of the parameters in the integer graph, batch normalisation folded.
+
+    int8 weights; bias, multiplier and shift per channel of every convolution and every gate; a
+    table per sigmoid. The three bytes of a rescaled sum are left out.
+    """
+    convolutions = [m for m in network.modules() if isinstance(m, CONVOLUTIONS)]
+    shapes = _shapes(network)
+    gated = sum(shape[0] for name, shape in shapes.items() if name.startswith("gated"))
+    tables = sum(name.startswith(("alpha", "mask")) for name in shapes)
+    return (sum(m.weight.numel() + REQUANTISE_BYTES * m.out_channels for m in convolutions)
+            + REQUANTISE_BYTES * gated + TABLE_BYTES * tables)
+
+
+def peak_activation_bytes(network):
+    """Most bytes of INT8 activations alive at once, layer by layer, each whole in memory.
+
+    A tensor lives from the step that makes it to the last that reads it. A concat is no copy: its
+    parts live until it is read. The gate sums of elec4848 have two bytes per element; the peak is
+    elsewhere, and they count as one.
+    """
+    shapes, sources = _shapes(network), _sources(network)
+    concats = {name for name in sources if name.endswith("_concat")}
+    step_of = {name: step for step, name in enumerate(sources)}
+    last_read = dict(step_of)
+    for name, read in sources.items():
+        parts = chain.from_iterable(sources[x] if x in concats else (x,) for x in read)
+        for part in parts:
+            last_read[part] = max(last_read[part], step_of[name])
+    return max(sum(math.prod(shapes[name]) for name in sources
+                   if name not in concats and step_of[name] <= step <= last_read[name])
+               for step in step_of.values())
+
+
+def _frame(network):
+    return torch.zeros(1, 3, network.size, network.size, device="meta")
+
+
+@torch.no_grad()
+def _shapes(network):
+    """Channels, rows and columns of every tensor of the trace."""
+    network = copy.deepcopy(network).to("meta").eval()
+    return {name: tuple(x.shape[1:]) for name, x in network.trace(_frame(network)).items()}
+
+
+class _Traced(nn.Module):
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, frame_N3HW):
+        return self.network.trace(frame_N3HW)
+
+
+def _sources(network):
+    """Names of the tensors of the trace that each tensor of the trace is computed from."""
+    graph = fx.Tracer().trace(_Traced(network))
+    named = {node: name for name, node in graph.output_node().args[0].items()}
+
+    def nearest(node):
+        found = {}
+        for before in node.all_input_nodes:
+            found |= {named[before]: None} if before in named else nearest(before)
+        return found
+
+    return {name: tuple(nearest(node)) for node, name in named.items()}

@@ -1,0 +1,299 @@
+"""The training loop: resumable, and the same every time."""
+
+import copy
+import csv
+import dataclasses
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from golden.errors import InputError
+from golden.metrics import measure
+from golden.networks import MODELS, check_shape
+from golden.training.augment import AUGMENTATIONS, augment
+from golden.training.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint
+from golden.training.forward import channels_last, half, logits
+from golden.training.losses import LOSSES
+from golden.training.norms import folded, with_norms
+from golden.training.pictures import draw_curves, draw_sheet
+from golden.training.start import begin, initialise
+
+__all__ = ["Settings", "train"]
+
+SCHEDULES = ("cosine", "plateau")
+WARM_UP = 0.05                      # of all steps, with the cosine schedule
+COLUMNS = ("epoch", "rate", "loss", "validation_loss", "accuracy", "iou", "dice", "score",
+           "seconds")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train. A run is repeated by its settings and its data.
+
+    ``size`` is the frames' side in memory, ``crop`` that of what the network sees. An epoch has
+    ``steps`` batches, 0 for as many as there are frames. ``weights`` are drawn odds per class,
+    ``mixed`` the share of phantoms among the frames drawn. ``average`` is how much of the running
+    average of all weights a step keeps; it is that average which is measured and kept.
+    """
+    model: str = "elec4848"
+    width: int = 32
+    size: int = 256
+    crop: int = 256
+    epochs: int = 40
+    steps: int = 0
+    batch: int = 8
+    rate: float = 1e-3
+    decay: float = 1e-4
+    loss: str = "bce+dice"
+    schedule: str = "plateau"
+    patience: int = 5
+    stop: int = 15
+    average: float = 0.998
+    augmentation: str = "ultrasound"
+    normalise: bool = True
+    odds: tuple[tuple[str, float], ...] = ()
+    mixed: float = 0.12
+    noise: float = 0.05
+    seed: int = 0
+    device: str = "cpu"
+
+    def __post_init__(self):
+        for name, known in {"model": MODELS, "loss": LOSSES, "schedule": SCHEDULES,
+                            "augmentation": AUGMENTATIONS}.items():
+            if getattr(self, name) not in known:
+                raise InputError(f"No {name} {getattr(self, name)!r}; known: {', '.join(known)}")
+        for name in ("epochs", "batch", "patience", "stop", "rate"):
+            if getattr(self, name) <= 0:
+                raise InputError(f"Training needs {name} above 0, not {getattr(self, name)!r}")
+        multiple = self.network().frames_multiple
+        check_shape(self.size, self.width, multiple)
+        check_shape(self.crop, self.width, multiple)
+        if self.device != "cpu" and not torch.cuda.is_available():
+            raise InputError(f"No device {self.device!r} here; use cpu")
+
+    def network(self, width=None):
+        """A network of these settings, without weights that mean anything."""
+        with torch.random.fork_rng(devices=()):
+            return MODELS[self.model](size=self.size, width=width or self.width)
+
+
+class _Run:
+    """Everything that changes while training goes on, and how it is kept and taken up again."""
+
+    def __init__(self, settings, start, teacher):
+        torch.manual_seed(settings.seed)
+        self.settings = settings
+        self.network = _begin(settings, start).to(settings.device,
+                                                  memory_format=torch.channels_last)
+        self.average = copy.deepcopy(self.network).eval()
+        self.teacher = None
+        if teacher is not None:
+            self.teacher = load_checkpoint(teacher).to(settings.device,
+                                                       memory_format=torch.channels_last)
+        self.optimiser = torch.optim.AdamW(self.network.parameters(), settings.rate,
+                                           weight_decay=settings.decay)
+        self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
+            self.optimiser, mode="max", factor=0.5, patience=settings.patience)
+        self.step, self.best, self.rows = 0, -1.0, []
+
+    @property
+    def epoch(self):
+        return len(self.rows)
+
+    @property
+    def stalled(self):
+        """Epochs since the best one."""
+        return self.epoch - max((i for i, row in enumerate(self.rows, 1)
+                                 if row["score"] >= self.best), default=0)
+
+    def save(self, path):
+        """Write all of it; the weights that count are the average, folded."""
+        cuda = torch.cuda.get_rng_state_all() if self.settings.device != "cpu" else []
+        save_checkpoint(path, folded(self.average).cpu(), normed=self.average.state_dict(),
+                        run={"network": self.network.state_dict(),
+                             "optimiser": self.optimiser.state_dict(),
+                             "plateau": self.plateau.state_dict(),
+                             "random": torch.get_rng_state(), "random_cuda": cuda,
+                             "step": self.step, "best": self.best, "rows": self.rows,
+                             "settings": dataclasses.asdict(self.settings)})
+
+    def resume(self, path):
+        """Go on from where :meth:`save` was called last."""
+        content = read_checkpoint(path, self.settings.model, self.settings.width)
+        state = content.get("run")
+        if state is None:
+            raise InputError(f"Checkpoint {str(path)!r} holds no unfinished run; name the last.pt "
+                             f"that training wrote")
+        for name, now in dataclasses.asdict(self.settings).items():
+            free = name == "epochs" and self.settings.schedule == "plateau"
+            if state["settings"][name] != now and not free:
+                raise InputError(f"The run at {str(path)!r} has {name} "
+                                 f"{state['settings'][name]!r}, not {now!r}; resume it as it was, "
+                                 f"or begin another")
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(content["normed"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.plateau.load_state_dict(state["plateau"])
+        torch.set_rng_state(state["random"])
+        if state["random_cuda"]:
+            torch.cuda.set_rng_state_all(state["random_cuda"])
+        self.step, self.best, self.rows = state["step"], state["best"], state["rows"]
+
+    def learn(self, image_NCHW, truth_NHW, odds_N, total):
+        """One batch; its loss."""
+        s = self.settings
+        if s.schedule == "cosine":
+            falling = (1 + math.cos(math.pi * self.step / total)) / 2
+            rising = min(1, (self.step + 1) / (WARM_UP * total))
+            rate = s.rate * rising * (0.01 + 0.99 * falling)
+            for group in self.optimiser.param_groups:
+                group["lr"] = rate
+        index_N = torch.multinomial(odds_N, s.batch, replacement=s.batch > len(odds_N))
+        x_NCHW, truth_N1HW = augment(image_NCHW[index_N], truth_NHW[index_N], s.crop,
+                                     AUGMENTATIONS[s.augmentation])
+        x_N3HW = channels_last(x_NCHW, s.device)
+        truth_N1HW = truth_N1HW.to(s.device)
+        loss_of = LOSSES[s.loss]
+        self.network.train()
+        with half(s.device):
+            logit_N1HW = self.network(x_N3HW)
+        loss = loss_of(logit_N1HW.float(), truth_N1HW)
+        if self.teacher is not None:
+            with torch.no_grad(), half(s.device):
+                taught_N1HW = torch.sigmoid(self.teacher(x_N3HW).float())
+            loss = (loss + loss_of(logit_N1HW.float(), taught_N1HW)) / 2
+        self.optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.optimiser.step()
+        self.step += 1
+        _follow(self.average, self.network, min(s.average, (1 + self.step) / (10 + self.step)))
+        return loss.item()
+
+
+def train(settings, frames, validation, folder, *, phantoms=None, start=None, teacher=None,
+          resume=False, sheet_every=5, report=lambda text: None, advance=lambda loss: None):
+    """Train until the epochs are over or nothing has improved for long; the best score.
+
+    ``folder`` receives ``best.pt``, ``last.pt``, ``log.csv``, ``curves.png`` and picture sheets.
+    The score is the mean IoU over validation frames with a lesion (over all, if none has one).
+    ``start`` is a checkpoint to begin with (:func:`golden.training.start.begin`); ``teacher`` one
+    whose masks are learnt beside the true ones. With ``resume`` the run in ``folder`` goes on, bit
+    for bit as if it had never stopped.
+    """
+    if not len(frames) or not len(validation):
+        part = "validation" if len(frames) else "train"
+        raise InputError(f"The {part} part of the split is empty; give more images")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    last, best = folder / "last.pt", folder / "best.pt"
+    run = _Run(settings, start, teacher)
+    if resume:
+        run.resume(last)
+        report(f"resumed after epoch {run.epoch}")
+    elif last.exists():
+        raise InputError(f"{str(folder)!r} holds a run already; go on with RESUME=1, or name "
+                         f"another folder with OUT")
+    image_NCHW, truth_NHW, odds_N = _mixture(settings, frames, phantoms)
+    steps = settings.steps or max(1, len(frames) // settings.batch)
+
+    while run.epoch < settings.epochs and run.stalled < settings.stop:
+        begin = time.monotonic()
+        losses = []
+        for _ in range(steps):
+            losses.append(run.learn(image_NCHW, truth_NHW, odds_N, settings.epochs * steps))
+            if not math.isfinite(losses[-1]):
+                raise InputError(f"The loss is {losses[-1]} after step {run.step}; try a lower "
+                                 f"RATE than {settings.rate:g}")
+            advance(losses[-1])
+        rate = run.optimiser.param_groups[0]["lr"]
+        row = {"epoch": run.epoch + 1, "rate": rate, "loss": sum(losses) / steps,
+               **_validate(run.average, validation, settings)}
+        row["seconds"] = time.monotonic() - begin
+        run.rows.append(row)
+        improved = row["score"] > run.best
+        run.best = max(run.best, row["score"])
+        if settings.schedule == "plateau":
+            run.plateau.step(row["score"])
+        if improved:
+            save_checkpoint(best, folded(run.average).cpu(), normed=run.average.state_dict())
+        run.save(last)
+        _write_log(folder / "log.csv", run.rows)
+        draw_curves(folder / "curves.png", run.rows)
+        if run.epoch % sheet_every == 0 or run.epoch == settings.epochs:
+            draw_sheet(folder / f"sheet-{run.epoch:03}.png", run.average, validation, settings)
+        report(f"epoch {run.epoch:3d}  rate {rate:.1e}  loss {row['loss']:.4f}  validation: loss "
+               f"{row['validation_loss']:.4f}, IoU {row['iou']:.4f}, Dice {row['dice']:.4f}, "
+               f"score {row['score']:.4f}{' (best)' if improved else ''}, "
+               f"{row['seconds']:.0f} s")
+    return run.best
+
+
+def _begin(settings, start):
+    """The network to train, on the CPU."""
+    make = with_norms if settings.normalise else lambda network: network
+    network = initialise(make(settings.network()))
+    if start is None:
+        return network
+    content = read_checkpoint(start)
+    source = dataclasses.replace(settings, model=content["model"], width=content["width"])
+    lender = source.network()
+    try:
+        make(lender).load_state_dict(content.get("normed", content["state_dict"])
+                                     if settings.normalise else content["state_dict"])
+    except RuntimeError:
+        raise InputError(f"Checkpoint {str(start)!r} was trained without normalisations that are "
+                         f"folded away; go on with it as it is: --no-normalise") from None
+    return begin(network, lender, noise=settings.noise)
+
+
+def _mixture(settings, frames, phantoms):
+    """All frames to draw from, and the odds of each."""
+    odds = dict(settings.odds)
+    for kind in odds:
+        if kind not in frames.kinds:
+            raise InputError(f"No class {kind!r} to give odds to; classes: "
+                             f"{', '.join(frames.kinds)}")
+    odds_N = torch.tensor([odds.get(sample.kind, 1.0) for sample in frames.samples])
+    if phantoms is None or not len(phantoms):
+        return frames.image, frames.truth, odds_N
+    odds_N = torch.cat([(1 - settings.mixed) * odds_N / odds_N.sum(),
+                        torch.full((len(phantoms),), settings.mixed / len(phantoms))])
+    channels = max(frames.image.shape[1], phantoms.image.shape[1])
+    images = [x.image.expand(-1, channels, -1, -1) for x in (frames, phantoms)]
+    return torch.cat(images), torch.cat([frames.truth, phantoms.truth]), odds_N
+
+
+@torch.no_grad()
+def _follow(average, network, keep):
+    for a, b in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
+        if a.dtype.is_floating_point:
+            a.lerp_(b, 1 - keep)
+        else:
+            a.copy_(b)
+
+
+def _validate(network, frames, settings):
+    rows, scores, losses = [], [], []
+    for i in range(len(frames)):
+        logit_HW, truth_HW = logits(network, frames, i, settings)
+        losses.append(LOSSES[settings.loss](logit_HW[None, None],
+                                            truth_HW[None, None].float()).item())
+        rows.append(measure(logit_HW >= 0, truth_HW))
+        if truth_HW.any():
+            scores.append(rows[-1]["iou"])
+    mean = {name: sum(row[name] for row in rows) / len(rows) for name in
+            ("accuracy", "iou", "dice")}
+    return {"validation_loss": sum(losses) / len(losses), **mean,
+            "score": sum(scores) / len(scores) if scores else mean["iou"]}
+
+
+def _write_log(path, rows):
+    with path.open("w", newline="") as file:
+        table = csv.DictWriter(file, COLUMNS)
+        table.writeheader()
+        table.writerows(rows)

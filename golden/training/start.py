@@ -1,0 +1,130 @@
+"""Where training begins: with nothing, or with what another network has learnt already."""
+
+import torch
+from torch import nn
+
+from golden.errors import InputError
+from golden.networks.blocks import ConvNormBlock
+from golden.networks.elec4848 import SeparableConv
+from golden.training.norms import NormedConv
+
+__all__ = ["begin", "borrow_encoder", "initialise", "separate", "widen"]
+
+
+@torch.no_grad()
+def initialise(network):
+    """He weights, no biases, masks undecided; the network itself."""
+    for module in network.modules():
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+            if module.groups > 1:
+                nn.init.normal_(module.weight, std=1 / 3)
+            else:
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if module.bias is not None:
+                module.bias.zero_()
+    network.final.weight.mul_(0.1)
+    return network
+
+
+@torch.no_grad()
+def widen(narrow, wide, *, noise=0.0):
+    """Let ``wide``, a multiple as wide, compute what ``narrow`` does (Net2Net); ``wide`` itself.
+
+    Every channel is copied, and what reads it shares its weight among the copies at random, in
+    parts that sum to one: exact, and the copies can grow apart. ``noise``, in standard deviations
+    of each weight tensor, sets them apart from the start and makes it approximate.
+    """
+    transposed = {f"{name}.weight" for name, module in wide.named_modules()
+                  if isinstance(module, nn.ConvTranspose2d)}
+    state = narrow.state_dict()
+    for name, target in wide.state_dict().items():
+        old = state[name]
+        if target.dim() == 4:
+            swap = name in transposed
+            old, new = (x.transpose(0, 1) if swap else x for x in (old, target))
+            old = old.repeat_interleave(new.shape[0] // old.shape[0], 0)
+            if (copies := new.shape[1] // old.shape[1]) > 1:
+                part = torch.empty(*old.shape[:2], copies).uniform_(-0.5, 0.5) / copies
+                part = part - part.mean(2, keepdim=True) + 1 / copies
+                old = (old[:, :, None] * part[..., None, None]).flatten(1, 2)
+            old = old.transpose(0, 1) if swap else old
+            if noise:
+                old = old + noise * old.std() * torch.randn(old.shape)
+        elif target.dim():
+            old = old.repeat_interleave(len(target) // len(old), 0)
+        target.copy_(old)
+    return wide
+
+
+@torch.no_grad()
+def separate(dense, separable):
+    """Let ``separable`` do nearly what ``dense``, of the same shape, does; ``separable`` itself.
+
+    Of each 3x3 kernel bank, what reads one input channel is a matrix, filters x taps; its best
+    approximation of rank one is a tap pattern, the depthwise kernel, times a column of the
+    pointwise one. Everything else is copied.
+    """
+    parts = {name: module for name, module in separable.named_modules()
+             if isinstance(module, SeparableConv)}
+    inside = tuple(f"{name}." for name in parts)
+    state = dense.state_dict()
+    for name, target in separable.state_dict().items():
+        if not name.startswith(inside):
+            target.copy_(state[name])
+    for name, part in parts.items():
+        source = dense.get_submodule(name)
+        conv, pointwise = source, part.pointwise
+        if isinstance(source, NormedConv):
+            conv, pointwise = source[0], part.pointwise[0]
+            part.pointwise[1].load_state_dict(source[1].state_dict())
+        u_IOR, s_IR, v_IRT = torch.linalg.svd(conv.weight.transpose(0, 1).flatten(2),
+                                              full_matrices=False)
+        root_I1 = s_IR[:, :1].sqrt()
+        part.depthwise.weight.copy_((v_IRT[:, 0] * root_I1).view_as(part.depthwise.weight))
+        pointwise.weight.copy_((u_IOR[:, :, 0] * root_I1).T[..., None, None])
+        pointwise.bias.copy_(conv.bias)
+    return separable
+
+
+@torch.no_grad()
+def borrow_encoder(lender, network):
+    """Copy the encoder of an ELEC4848 network, normalised as in training; ``network`` itself.
+
+    For networks whose encoders have the same convolutions, each with its normalisation.
+    """
+    for theirs, ours in zip(lender.encoder, network.encoder, strict=True):
+        for name in ("a", "b"):
+            conv, norm = getattr(theirs, name)
+            mine, my_norm = getattr(ours, name), getattr(ours, f"{name}_norm")
+            mine.weight.copy_(conv.weight)
+            my_norm.load_state_dict(norm.state_dict())
+            my_norm.running_var.add_(norm.eps - my_norm.eps)
+            if mine.bias is None:
+                my_norm.running_mean.sub_(conv.bias)
+            else:
+                mine.bias.copy_(conv.bias)
+    return network
+
+
+def begin(network, source, *, noise):
+    """``network`` with what it can take from ``source``, a network that has learnt.
+
+    The same network, or a narrower one; the dense form of a separable one; or an ELEC4848 whose
+    encoder has the same filters.
+    """
+    if source.name == network.name:
+        if network.width % source.width:
+            raise InputError(f"A network of width {network.width} cannot start from one of width "
+                             f"{source.width}, which does not divide it")
+        if network.width > source.width:
+            return widen(source, network, noise=noise)
+        network.load_state_dict(source.state_dict())
+        return network
+    if source.width == network.width and source.depth == network.depth:
+        if source.name == "elec4848" and network.name == "elec4848-ds":
+            return separate(source, network)
+        if source.name == "elec4848" and isinstance(network.encoder[0], ConvNormBlock):
+            return borrow_encoder(source, network)
+    raise InputError(f"{network.name} of width {network.width} cannot start from {source.name} of "
+                     f"width {source.width}; start from {network.name}, or from elec4848 of the "
+                     f"same width and depth")

@@ -1,0 +1,144 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from golden.data import find, load
+from golden.evaluate import evaluate, main, totals
+from golden.integer import float_mask, run
+from golden.metrics import METRICS, binary, measure
+from golden.models import load_float, load_graph, seeded
+from golden.training import save_checkpoint
+
+SMALL = ["--width", "2", "--size", "32"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Twelve images of two classes, without an index."""
+    noise = np.random.default_rng(1)
+    home = tmp_path / "data"
+    for kind in ("benign", "normal"):
+        place = home / "Dataset_BUSI_with_GT" / kind
+        place.mkdir(parents=True)
+        for i in range(6):
+            image = noise.integers(0, 256, (32, 32), np.uint8)
+            mask = np.zeros_like(image)
+            if kind == "benign":
+                mask[4:12, 4:20] = 255
+            Image.fromarray(image).save(place / f"{kind} ({i}).png")
+            Image.fromarray(mask).save(place / f"{kind} ({i})_mask.png")
+    return home
+
+
+def test_rows_and_means_are_those_of_the_masks():
+    network, graph = load_float(width=2, size=32), load_graph(width=2, size=32)
+    frames = load(find("phantom:3"), 32)
+    rows = evaluate(network, graph, frames)
+    for i, row in enumerate(rows):
+        truth = frames.truth[i] > 0
+        assert row["float"] == measure(binary(network.segment(frames.frame(i))), truth)
+        assert row["int8"] == measure(binary(float_mask(graph, run(graph, frames.frame(i)))), truth)
+        assert row["lesion"] == bool(truth.any())
+    result = totals(rows)
+    for form in ("float", "int8"):
+        assert result[form]["all"]["dice"] == pytest.approx(
+            sum(row[form]["dice"] for row in rows) / 3)
+        lesions = [row[form]["iou"] for row in rows if row["lesion"]]
+        assert result[form]["lesion"]["images"] == len(lesions)
+        assert result[form]["lesion"]["iou"] == pytest.approx(sum(lesions) / len(lesions))
+
+
+def test_a_folder_of_other_people(folder, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main([*SMALL, "--data", str(folder), "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "no class 'malignant'" in said
+    assert "related groups come from a screen for near duplicates, which found 0" in said
+    result = json.loads((out / "metrics.json").read_text())
+    assert result["weights"] == "none: seeded, without meaning"
+    assert result["part"] == "all"
+    for form in ("float", "int8"):
+        parts = result[form]
+        assert parts["all"]["images"] == 12
+        assert parts["lesion"]["images"] == parts["class"]["benign"]["images"] == 6
+        assert set(METRICS) <= parts["all"].keys()
+        assert parts["lesion"]["dice"] == parts["class"]["benign"]["dice"]
+    with (out / "images.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 12
+    assert sum(int(row["lesion"]) for row in rows) == 6
+    mean = sum(float(row["int8 accuracy"]) for row in rows) / 12
+    assert mean == pytest.approx(result["int8"]["all"]["accuracy"], abs=1e-6)
+
+
+def test_broken_pairs_stop_or_are_left_out(folder, tmp_path, capsys):
+    (folder / "Dataset_BUSI_with_GT/benign/benign (3)_mask.png").unlink()
+    arguments = [*SMALL, "--data", str(folder), "--out", str(tmp_path / "out")]
+    assert main(arguments) == 2
+    assert capsys.readouterr().err == (
+        f"error: 1 of 12 pairs in {str(folder)!r} are broken: benign/benign (3).png: no mask "
+        f"belongs to it. Repair them, or leave them out with SKIP=1\n")
+    assert not (tmp_path / "out").exists()
+    assert main([*arguments, "--skip"]) == 0
+    assert "left out benign/benign (3).png: no mask belongs to it" in capsys.readouterr().out
+    result = json.loads((tmp_path / "out/metrics.json").read_text())
+    assert result["left_out"] == ["benign/benign (3).png: no mask belongs to it"]
+    assert result["float"]["all"]["images"] == 11
+
+
+def test_a_checkpoint_is_quantised_on_the_way(tmp_path):
+    path = tmp_path / "best.pt"
+    save_checkpoint(path, seeded("elec4848", 2))
+    assert main(["--checkpoint", str(path), *SMALL, "--data", "phantom:2", "--out",
+                 str(tmp_path / "out")]) == 0
+    result = json.loads((tmp_path / "out/metrics.json").read_text())
+    assert result["weights"] == str(path)
+    assert result["agreement"]["pixels equal"] > 0.9
+
+
+def test_only_lesions_or_none(tmp_path):
+    frames = load(find("phantom:2"), 32)
+    frames = frames.pick([s for s, t in zip(frames.samples, frames.truth, strict=True) if t.any()])
+    frames.truth.zero_()
+    network, graph = load_float(width=2, size=32), load_graph(width=2, size=32)
+    result = totals(evaluate(network, graph, frames))
+    assert result["float"]["lesion"]["images"] == 0
+    assert result["float"]["lesion"]["dice"] is None
+    json.dumps(result, allow_nan=False)
+
+
+def test_an_empty_part(folder, tmp_path, capsys):
+    split = tmp_path / "split.csv"
+    names = [s.name for s in find(folder).samples]
+    split.write_text("name,class,group,part\n" + "".join(f"{n},x,,train\n" for n in names))
+    assert main([*SMALL, "--data", str(folder), "--out", str(tmp_path / "out"), "--part", "test",
+                 "--split", str(split)]) == 2
+    assert capsys.readouterr().err == (f"error: The test part of {str(folder)!r} is empty; give "
+                                       f"more images, or PART=all\n")
+
+
+def test_another_network(tmp_path, capsys):
+    path = tmp_path / "best.pt"
+    save_checkpoint(path, seeded("elec4848", 2))
+    assert main(["--checkpoint", str(path), "--model", "attunet-ct"]) == 2
+    assert capsys.readouterr().err == (
+        f"error: Checkpoint {str(path)!r} is of elec4848 with width 2, not of attunet-ct with "
+        f"width 2; give MODEL=elec4848, or another checkpoint\n")
+
+
+def test_threads_do_not_matter():
+    """The integer masks are the same however many threads make them."""
+    graph, frames = load_graph(width=2, size=32), load(find("phantom:1"), 32)
+    count = torch.get_num_threads()
+    try:
+        masks = []
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            masks.append(run(graph, frames.frame(0))["mask"])
+    finally:
+        torch.set_num_threads(count)
+    assert torch.equal(*masks)

@@ -1,0 +1,380 @@
+import math
+import re
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import nn
+
+from golden.errors import InputError
+from golden.explain import Occlusion, Probe, Score, explain
+from golden.explain.__main__ import main
+from golden.explain.sheet import LINE, Scale, _outline, sections, write_sheet
+from golden.images import read_image
+from golden.networks import MODELS
+from golden.training import save_checkpoint
+
+
+def small(model="elec4848", *, width=4, size=32):
+    """A network with random weights whose mask is neither empty nor full."""
+    torch.manual_seed(3)
+    network = MODELS[model](size=size, width=width).eval()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.weight.data.uniform_(0.5, 1.5)
+            module.bias.data.normal_(0, 0.2)
+            module.running_mean.normal_(0, 0.1)
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight)
+    with torch.no_grad():
+        logit = network(frame(size))
+        network.final.bias -= logit.median()
+    return network
+
+
+def frame(size=32):
+    return read_image("phantom:3", size)[None].to(torch.float32) / 255
+
+
+class TwoLayers(nn.Module):
+    """Two ReLUs on one pixel: h = relu([2x, 3x]), then relu(h0 - h1 + 5)."""
+
+    depth = 0
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(1, 2, 1), nn.Conv2d(2, 1, 1)
+        with torch.no_grad():
+            self.first.weight.copy_(torch.tensor([2.0, 3.0])[:, None, None, None])
+            self.first.bias.zero_()
+            self.second.weight.copy_(torch.tensor([[[[1.0]], [[-1.0]]]]))
+            self.second.bias.fill_(5.0)
+
+    def last_of(self, level):
+        return "hidden"
+
+    def trace(self, frame_N1HW):
+        t = {"image": frame_N1HW}
+        t["hidden"] = F.relu(self.first(frame_N1HW))
+        t["logit"] = F.relu(self.second(t["hidden"]))
+        t["mask"] = torch.sigmoid(t["logit"])
+        return t
+
+
+def test_guided_backpropagation_by_hand():
+    """x = 1: h = (2, 3), and the second ReLU lets 4 through.
+
+    Plainly, its gradient is 2 * 1 + 3 * -1 = -1. Guided, the -1 that reaches h1 from above is
+    stopped at the first ReLU, and 2 * 1 remains.
+    """
+    image_1HW = torch.full((1, 1, 1), 255, dtype=torch.uint8)
+    explanation = explain(TwoLayers(), image_1HW, Occlusion(1, 1))
+    assert explanation.guided_HW.item() == 2.0
+    assert explanation.saliency_HW.item() == 1.0
+    assert explanation.found
+    assert explanation.grad_cam == explanation.alpha == {}
+
+
+class GuidedReLU(torch.autograd.Function):
+    """The definition of Springenberg et al., written down once more."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.clamp(min=0)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        x, = ctx.saved_tensors
+        return gradient * (x > 0) * (gradient > 0)
+
+
+def input_gradient(network, mask_HW, size=32):
+    x = frame(size).requires_grad_()
+    (network(x)[0, 0] * mask_HW).sum().backward()
+    return x.grad[0]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_gradients_of_every_network(model, monkeypatch):
+    """Guided backpropagation is the real one, though the networks call ``F.relu``."""
+    network = small(model)
+    explanation = explain(network, read_image("phantom:3", 32), Occlusion(32, 32))
+    mask_HW = explanation.confidence_HW >= 0.5
+    assert 0 < mask_HW.sum() < mask_HW.numel()
+    plain_3HW = input_gradient(network, mask_HW)
+    torch.testing.assert_close(explanation.saliency_HW, plain_3HW.abs().amax(0))
+    monkeypatch.setattr(F, "relu", GuidedReLU.apply)
+    guided_3HW = input_gradient(network, mask_HW)
+    torch.testing.assert_close(explanation.guided_HW, guided_3HW.sum(0))
+    assert not torch.allclose(guided_3HW, plain_3HW, rtol=0.1)
+    assert torch.isfinite(guided_3HW).all()
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_probe_computes_what_the_network_does(model):
+    network = small(model)
+    probe = Probe(network)
+    with torch.no_grad():
+        expected, seen = network.trace(frame()), probe(frame())
+    assert list(expected) == list(seen)
+    assert all(torch.equal(expected[name], seen[name]) for name in expected)
+    functions = [node.target for node in probe.traced.graph.nodes if node.op == "call_function"]
+    assert F.relu not in functions
+    assert not any(module.inplace for module in probe.modules() if isinstance(module, nn.ReLU))
+    caught = {}
+    handle = probe.point("c1").register_forward_hook(
+        lambda module, inputs, output: caught.update(c1=output))
+    with torch.no_grad():
+        probe(frame())
+    handle.remove()
+    assert torch.equal(caught["c1"], expected["c1"])
+
+
+def test_relu_as_a_method_and_in_place():
+    class Plain(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.act = nn.ReLU(inplace=True)
+
+        def trace(self, x):
+            return {"image": x, "a": x.relu(), "b": torch.relu(x - 1), "c": self.act(x - 2)}
+
+    probe = Probe(Plain())
+    x = torch.tensor([[[[3.0, -1.0, 1.5]]]])
+    seen = probe(x)
+    assert [seen[name].flatten().tolist() for name in "abc"] == [
+        [3.0, 0.0, 1.5], [2.0, 0.0, 0.5], [1.0, 0.0, 0.0]]
+    assert sum(isinstance(module, nn.ReLU) for module in probe.modules()) == 3
+
+
+def test_grad_cam_by_its_formula():
+    network = small()
+    explanation = explain(network, read_image("phantom:3", 32), Occlusion(32, 32))
+    mask_HW = explanation.confidence_HW >= 0.5
+    trace = network.trace(frame())
+    assert list(explanation.grad_cam) == ["gated1", "gated2", "gated3", "gated4"]
+    for name, cam_HW in explanation.grad_cam.items():
+        gated_1CHW = trace[name]
+        gradient, = torch.autograd.grad((trace["logit"][0, 0] * mask_HW).sum(), gated_1CHW,
+                                        retain_graph=True)
+        weighted = (gradient.mean((2, 3), keepdim=True) * gated_1CHW).sum(1)[0]
+        torch.testing.assert_close(cam_HW, F.relu(weighted).detach(), rtol=1e-4, atol=1e-6)
+        assert tuple(cam_HW.shape) == tuple(gated_1CHW.shape[2:])
+    assert any(cam_HW.any() for cam_HW in explanation.grad_cam.values())
+
+
+@pytest.mark.parametrize(("window", "stride"), [(12, 10), (9, 4), (32, 1), (5, 5)])
+def test_occlusion_by_a_loop(window, stride):
+    network, image_CHW = small("unet-busi"), read_image("phantom:3", 32)
+    occlusion = Occlusion(window, stride)
+    explanation = explain(network, image_CHW, occlusion)
+    mask_HW = explanation.confidence_HW >= 0.5
+    x = frame()
+    lost_HW, times_HW = torch.zeros(32, 32), torch.zeros(32, 32)
+    places = range(0, 32 - window + stride, stride)
+    assert len(places)**2 == occlusion.windows(32)
+    with torch.no_grad():
+        whole = (network(x)[0, 0] * mask_HW).sum()
+        for top in places:
+            for left in places:
+                at = (..., slice(top, top + window), slice(left, left + window))
+                hidden = x.clone()
+                hidden[at] = x.mean((2, 3), keepdim=True)
+                lost_HW[at[1:]] += whole - (network(hidden)[0, 0] * mask_HW).sum()
+                times_HW[at[1:]] += 1
+    assert times_HW.min() >= 1
+    torch.testing.assert_close(explanation.occlusion_HW, lost_HW / times_HW, rtol=1e-3,
+                               atol=1e-3 * float(lost_HW.abs().max()))
+
+
+def test_no_lesion_means_all_pixels():
+    network = small("unet-busi")
+    with torch.no_grad():
+        network.final.bias -= 100
+    explanation = explain(network, read_image("phantom:3", 32), Occlusion(32, 32))
+    assert not explanation.found
+    everywhere = input_gradient(network, torch.ones(32, 32))
+    torch.testing.assert_close(explanation.saliency_HW, everywhere.abs().amax(0))
+    parts = sections(read_image("phantom:3", 32), explanation, Occlusion(32, 32))
+    assert parts[0].text.endswith("over all pixels, since the mask is empty.")
+    assert parts[0].panels[0].caption == "no pixel is called lesion"
+
+
+def test_maps_of_the_trace():
+    network = small("attunet-nuclei")
+    explanation = explain(network, read_image("phantom:3", 32), Occlusion(32, 32))
+    with torch.no_grad():
+        trace = network.trace(frame())
+    assert list(explanation.alpha) == ["alpha1", "alpha2", "alpha3"]
+    assert list(explanation.encoder) == ["c1", "c2", "c3", "encoding"]
+    torch.testing.assert_close(explanation.confidence_HW, trace["mask"][0, 0])
+    for name, mean_HW in {**explanation.alpha, **explanation.encoder}.items():
+        torch.testing.assert_close(mean_HW, trace[name][0].mean(0))
+
+
+def test_explaining_changes_no_weight():
+    network = small()
+    before = {name: x.clone() for name, x in network.state_dict().items()}
+    explain(network, read_image("phantom:3", 32), Occlusion(32, 32))
+    assert all(torch.equal(before[name], x) for name, x in network.state_dict().items())
+    assert all(p.grad is None for p in network.parameters())
+
+
+def test_progress_ends_at_all_passes():
+    seen = []
+    explain(small("unet-busi"), read_image("phantom:3", 32), Occlusion(16, 8),
+            progress=lambda done, total: seen.append((done, total)))
+    assert {total for _, total in seen} == {2 * 3 + 9}
+    done = [done for done, _ in seen]
+    assert done == sorted(done) and done[-1] == 15
+
+
+def test_score_counts_its_frames():
+    seen = []
+    score = Score(Probe(small("unet-busi")), torch.ones(32, 32), passed=seen.append)
+    assert score(frame().repeat(3, 1, 1, 1)).shape == (3,)
+    assert seen == [3]
+
+
+@pytest.mark.parametrize(("occlusion", "message"), [
+    (Occlusion(65, 30), "Occlusion window must be 1..64 for frames of 64 pixels, not 65"),
+    (Occlusion(0, 30), "Occlusion window must be 1..64 for frames of 64 pixels, not 0"),
+    (Occlusion(50, 0),
+     "Occlusion stride must be 1..50, the window, so that no pixel is left out, not 0"),
+    (Occlusion(20, 21),
+     "Occlusion stride must be 1..20, the window, so that no pixel is left out, not 21"),
+])
+def test_occlusion_that_does_not_fit(occlusion, message):
+    with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
+        occlusion.check(64)
+
+
+@pytest.mark.parametrize(("low", "high", "painted"), [
+    (0.0, 2.0, [(68, 1, 84), (33, 145, 140), (253, 231, 37), (253, 231, 37)])])
+def test_scale_paints_from_end_to_end(low, high, painted):
+    scale = Scale("viridis", low, high, "x")
+    assert scale.paint(np.array([[-1.0, 1.0, 2.0, 9.0]]))[0].tolist() == [list(c) for c in painted]
+    assert scale.css.startswith("linear-gradient(to right, #440154, ")
+    assert scale.ends == ["0", "2"]
+    assert Scale("PuOr", -12345.6, 12345.6, "x").ends == ["-12,346", "12,346"]
+
+
+def test_a_map_over_a_frame_fades_towards_zero():
+    frame_HWC = np.full((1, 3, 3), 100, np.uint8)
+    over = Scale("magma", 0.0, 1.0, "x").over(np.array([[0.0, 0.5, 1.0]]), frame_HWC)
+    assert over[0, 0].tolist() == [100, 100, 100]
+    assert over[0, 2].tolist() == [round(0.8 * c + 0.2 * 100) for c in (252, 253, 191)]
+
+
+def test_outlines_lie_inside_the_region_and_at_the_border_of_the_frame():
+    region = np.zeros((12, 12), bool)
+    region[:9, :9] = True
+    marked = _outline(np.zeros((12, 12, 3), np.uint8), region, (9, 9, 9))[..., 0] == 9
+    expected = region.copy()
+    expected[LINE:9 - LINE, LINE:9 - LINE] = False
+    assert np.array_equal(marked, expected)
+
+
+def test_maps_without_contrast_have_a_scale(tmp_path):
+    network, image_CHW = small("unet-busi"), read_image("phantom:3", 32)
+    for parameter in network.parameters():
+        parameter.data.zero_()
+    explanation = explain(network, image_CHW, Occlusion(32, 32))
+    parts = sections(image_CHW, explanation, Occlusion(32, 32))
+    assert not explanation.saliency_HW.any()
+    assert all(panel.scale.low < panel.scale.high for part in parts for panel in part.panels
+               if panel.scale)
+    write_sheet(tmp_path, "nothing", [], parts)
+
+
+@pytest.mark.parametrize("model", ["elec4848", "unet-busi"])
+def test_sheet(model, tmp_path):
+    image_CHW = read_image("phantom:3", 32)
+    explanation = explain(small(model), image_CHW, Occlusion(16, 16))
+    parts = sections(image_CHW, explanation, Occlusion(16, 16), torch.ones(32, 32) > 0)
+    titles = [part.title for part in parts]
+    if model == "elec4848":
+        assert titles == ["Decision", "Grad-CAM of the attention gates", "Attention maps",
+                          "Encoder activations"]
+        assert [len(part.panels) for part in parts] == [5, 4, 4, 5]
+    else:
+        assert titles == ["Decision", "Attention gates", "Encoder activations"]
+        assert parts[1].text == ("This network has none, so there are no attention maps and no "
+                                 "Grad-CAM on gates.")
+    assert all(panel.pixels_HWC.shape == (448, 448, 3) for part in parts for panel in part.panels)
+    png, page = write_sheet(tmp_path / "sheet", "a <title>", ["one & two"], parts)
+    assert Image.open(png).width == 1512
+    text = page.read_text()
+    assert "<h1>a &lt;title&gt;</h1>" in text and "<p>one &amp; two</p>" in text
+    assert text.count("<img src=\"data:image/png;base64,") == sum(len(p.panels) for p in parts)
+    assert not re.findall(r"(?:src|href)=\"(?!data:)", text) and "http" not in text
+    assert text.count("class=\"bar\"") == sum(len(p.panels) for p in parts) - 1
+
+
+@pytest.fixture
+def untrained(monkeypatch):
+    """The command with a random network in place of the repository's."""
+    monkeypatch.setattr("golden.explain.__main__.load_float",
+                        lambda model, size, width: small(model, width=width, size=size or 32))
+
+
+ARGUMENTS = ["--size", "32", "--width", "3", "--window", "16", "--stride", "16"]
+
+
+def test_command(untrained, tmp_path, capsys):
+    out = tmp_path / "new" / "sheet"
+    assert main([*ARGUMENTS, "--model", "elec4848", "--out", str(out)]) == 0
+    assert sorted(path.name for path in out.iterdir()) == ["explanation.html", "explanation.png"]
+    printed = capsys.readouterr().out
+    assert "Float network elec4848, width 3, frame 32 x 32." in printed
+    assert "of the frame is called lesion, at a mean confidence of" in printed
+    assert "Against the truth: Dice " in printed
+    assert "the maps mean nothing" in printed
+    page = (out / "explanation.html").read_text()
+    assert "not for clinical use" in page
+    assert "<h1>elec4848: phantom:7</h1>" in page
+
+
+def test_command_names_no_folder(untrained, tmp_path):
+    Image.fromarray(np.zeros((40, 40), np.uint8)).save(tmp_path / "scan.png")
+    assert main([*ARGUMENTS, "--image", str(tmp_path / "scan.png"), "--out", str(tmp_path)]) == 0
+    page = (tmp_path / "explanation.html").read_text()
+    assert "<h1>elec4848: scan.png</h1>" in page
+    assert str(tmp_path) not in page
+    assert "Against the truth" not in page
+
+
+def test_command_explains_a_checkpoint(tmp_path, capsys):
+    save_checkpoint(tmp_path / "mine.pt", small("unet-busi"))
+    arguments = ["--model", "unet-busi", "--checkpoint", str(tmp_path / "mine.pt"), "--window",
+                 "32", "--out", str(tmp_path)]
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert "Float network unet-busi, width 4, frame 32 x 32; weights of mine.pt." in printed
+    assert "mean nothing" not in printed
+    assert main([*arguments[2:], "--model", "elec4848"]) == 2
+    assert "is of unet-busi with width 4" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["--image", "none.png"],
+     "No file 'none.png'; name an image, or phantom:SEED for a synthetic one"),
+    (["--truth", "none.png"],
+     "No file 'none.png'; name an image, or phantom:SEED for a synthetic one"),
+    (["--model", "resnet"], f"No model 'resnet'; known: {', '.join(MODELS)}"),
+    (["--window", "33"], "Occlusion window must be 1..32 for frames of 32 pixels, not 33"),
+    (["--stride", "0"],
+     "Occlusion stride must be 1..16, the window, so that no pixel is left out, not 0"),
+    (["--stride", "x"], "argument --stride: invalid int value: 'x'; see `make help`"),
+])
+def test_command_complains_in_one_line(arguments, message, tmp_path, capsys):
+    assert main([*ARGUMENTS, "--out", str(tmp_path / "out"), *arguments]) == 2
+    assert capsys.readouterr().err == f"error: {message}\n"
+    assert not (tmp_path / "out").exists()
+
+
+def test_windows_are_counted_as_they_are_made():
+    assert Occlusion(50, 30).windows(256) == math.ceil(206 / 30 + 1)**2 == 64

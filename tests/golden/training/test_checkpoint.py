@@ -1,0 +1,70 @@
+import re
+
+import pytest
+import torch
+
+from golden.errors import InputError
+from golden.models import seeded
+from golden.training import load_checkpoint, save_checkpoint
+from golden.training.checkpoint import read_checkpoint
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    path = tmp_path / "a folder" / "best.pt"
+    save_checkpoint(path, seeded("unet-busi", 2))
+    return path
+
+
+def test_there_and_back(checkpoint):
+    network = load_checkpoint(checkpoint, "unet-busi", 2, size=64)
+    assert (network.name, network.width, network.size) == ("unet-busi", 2, 64)
+    assert not network.training
+    state = seeded("unet-busi", 2).state_dict()
+    assert all(torch.equal(x, state[name]) for name, x in network.state_dict().items())
+    assert [path.name for path in checkpoint.parent.iterdir()] == ["best.pt"]
+
+
+def refused(message, *arguments, function=load_checkpoint):
+    with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
+        function(*arguments)
+
+
+def test_of_another_network(checkpoint):
+    refused(f"Checkpoint {str(checkpoint)!r} is of unet-busi with width 2, not of elec4848 with "
+            f"width 2; give MODEL=unet-busi, or another checkpoint", checkpoint, "elec4848")
+    refused(f"Checkpoint {str(checkpoint)!r} is of unet-busi with width 2, not of unet-busi with "
+            f"width 32; give WIDTH=2, or another checkpoint", checkpoint, "unet-busi", 32)
+
+
+def test_missing(tmp_path):
+    path = tmp_path / "none.pt"
+    refused(f"No checkpoint at {str(path)!r}; training writes best.pt and last.pt into its folder",
+            path)
+
+
+@pytest.mark.parametrize("content", [b"", b"no zip", b"PK\3\4 cut short"])
+def test_not_a_checkpoint(tmp_path, content):
+    path = tmp_path / "x.pt"
+    path.write_bytes(content)
+    refused(f"File {str(path)!r} is not a checkpoint with model, width, size, state_dict; name one "
+            f"that training wrote", path)
+
+
+def test_a_checkpoint_cannot_run_code(tmp_path):
+    path = tmp_path / "x.pt"
+    torch.save({"model": print, "width": 2, "size": 64, "state_dict": {}}, path)
+    refused(f"File {str(path)!r} is not a checkpoint with model, width, size, state_dict; name one "
+            f"that training wrote", path)
+
+
+def test_unknown_network_and_weights_that_do_not_fit(tmp_path):
+    path = tmp_path / "x.pt"
+    content = {"model": "resnet", "width": 2, "size": 64, "state_dict": {}}
+    torch.save(content, path)
+    refused(f"Checkpoint {str(path)!r} is of 'resnet', which is not known; known: elec4848, "
+            f"elec4848-ds, unet-busi, attunet-nuclei, attunet-ct", path, function=read_checkpoint)
+    torch.save({**content, "model": "unet-busi"}, path)
+    with pytest.raises(InputError, match=f"^Checkpoint {re.escape(repr(str(path)))} does not fit "
+                                         f"unet-busi: Error"):
+        load_checkpoint(path)
