@@ -33,28 +33,52 @@ class DramTiming:
                              f"refresh_busy ({self.refresh_busy})")
 
 
+MAX_TAPS = 3
+"""Kernel columns that a depthwise step takes at most."""
+
+
 @dataclass(frozen=True)
 class UnitConfig:
     """One compute unit: a MAC array of ``pixels`` x ``Config.vector`` x ``outputs`` lanes.
 
-    ``row_words``, ``weight_words`` and ``param_words`` are depths. A row-memory word is one vector,
-    in each of ``pixels`` banks; a weight word is ``outputs`` vectors; a parameter word holds the
-    requantisation of ``outputs`` channels.
+    ``row_words`` and ``weight_words`` are depths. A row-memory word is one vector, in each of
+    ``banks`` banks; a weight word is ``outputs`` vectors. ``params`` is how many groups of
+    ``outputs`` channels the parameter memory holds the requantisation of. ``drain`` is how many
+    channels of a depthwise pixel are requantised per cycle.
     """
     pixels:       int
     outputs:      int
+    drain:        int
     row_words:    int
     weight_words: int
-    param_words:  int
+    params:       int
 
     def __post_init__(self):
-        for name in ("pixels", "outputs"):
+        for name in ("pixels", "outputs", "drain"):
             value = getattr(self, name)
             if value < 1 or value & (value - 1):
                 raise ValueError(f"Unit {name} must be a power of two, not {value!r}")
-        for name in ("row_words", "weight_words", "param_words"):
+        if self.drain < self.outputs:
+            raise ValueError(f"Unit drain ({self.drain}) must be at least its outputs "
+                             f"({self.outputs})")
+        for name in ("row_words", "weight_words", "params"):
             if getattr(self, name) < 4:
                 raise ValueError(f"Unit {name} must be at least 4, not {getattr(self, name)!r}")
+
+    @property
+    def taps(self):
+        """Kernel columns of one depthwise step: one per column of the array, as far as it goes."""
+        return min(MAX_TAPS, self.outputs)
+
+    @property
+    def banks(self):
+        """Row-memory banks: neighbouring pixels that can be read in one cycle. Enough for a
+        stride of 2, and for the columns of a depthwise step."""
+        return 1 << ceil_log2(max(2 * self.pixels, self.pixels + self.taps - 1))
+
+    def depthwise_taps(self, stride):
+        """Kernel columns of a depthwise step with this horizontal stride."""
+        return min(self.taps, self.banks - stride * (self.pixels - 1))
 
 
 @dataclass(frozen=True)
@@ -81,12 +105,10 @@ class Config:
             raise ValueError(f"Vector must be a power of two of at least 8, not {self.vector!r}")
         for name in ("encoder", "attention", "decoder"):
             outputs = getattr(self, name).outputs
-            if outputs > self.vector:
-                raise ValueError(f"{name.capitalize()} outputs ({outputs}) must not exceed "
-                                 f"the vector ({self.vector})")
-        if self.attention.pixels != 1:
-            raise ValueError("Attention pixels must be 1 (its convolutions may have stride 2), "
-                             f"not {self.attention.pixels!r}")
+            if outputs > self.vector or getattr(self, name).drain > self.vector:
+                raise ValueError(f"{name.capitalize()} outputs ({outputs}) and drain "
+                                 f"({getattr(self, name).drain}) must not exceed the vector "
+                                 f"({self.vector})")
         if self.gate_lanes < 1 or self.vector % self.gate_lanes:
             raise ValueError(f"Gate lanes ({self.gate_lanes}) must divide the vector "
                              f"({self.vector})")
@@ -157,27 +179,33 @@ DRAM_TIMINGS = {timing.name: timing for timing in (DDR4_2400, DDR3_1600, LPDDR4_
 
 REFERENCE = Config(
     name="reference", vector=16,
-    encoder=UnitConfig(pixels=4, outputs=4, row_words=4096, weight_words=8192, param_words=512),
-    attention=UnitConfig(pixels=1, outputs=8, row_words=16384, weight_words=6144, param_words=128),
-    decoder=UnitConfig(pixels=4, outputs=8, row_words=4096, weight_words=8192, param_words=128),
+    encoder=UnitConfig(pixels=4, outputs=4, drain=16, row_words=2048, weight_words=8192,
+                       params=512),
+    attention=UnitConfig(pixels=1, outputs=8, drain=8, row_words=4096, weight_words=6144,
+                         params=128),
+    decoder=UnitConfig(pixels=4, outputs=8, drain=16, row_words=2048, weight_words=8192,
+                       params=256),
     gate_lanes=4, gate_param_words=128, alpha_words=2048,
     onchip_banks=4, onchip_bytes=4 * MIB, feedback_bytes=1536 * KIB, offchip_bytes=64 * MIB,
     dram=DDR4_2400, clock_mhz=300)
 
 EDGE = Config(
     name="edge", vector=8,
-    encoder=UnitConfig(pixels=2, outputs=2, row_words=1024, weight_words=2048, param_words=256),
-    attention=UnitConfig(pixels=1, outputs=2, row_words=2048, weight_words=1536, param_words=256),
-    decoder=UnitConfig(pixels=2, outputs=4, row_words=2048, weight_words=2048, param_words=128),
+    encoder=UnitConfig(pixels=2, outputs=2, drain=2, row_words=512, weight_words=2048, params=256),
+    attention=UnitConfig(pixels=1, outputs=2, drain=2, row_words=1024, weight_words=1536,
+                         params=256),
+    decoder=UnitConfig(pixels=2, outputs=4, drain=4, row_words=1024, weight_words=2048,
+                       params=128),
     gate_lanes=4, gate_param_words=64, alpha_words=256,
     onchip_banks=2, onchip_bytes=128 * KIB, feedback_bytes=4 * KIB, offchip_bytes=32 * MIB,
     dram=SDR_ULX3S, clock_mhz=50)
 
 TINY = Config(
     name="tiny", vector=8,
-    encoder=UnitConfig(pixels=2, outputs=2, row_words=1024, weight_words=1024, param_words=64),
-    attention=UnitConfig(pixels=1, outputs=2, row_words=2048, weight_words=1024, param_words=64),
-    decoder=UnitConfig(pixels=2, outputs=4, row_words=1024, weight_words=1024, param_words=32),
+    encoder=UnitConfig(pixels=2, outputs=2, drain=2, row_words=512, weight_words=1024, params=64),
+    attention=UnitConfig(pixels=1, outputs=2, drain=4, row_words=1024, weight_words=1024,
+                         params=64),
+    decoder=UnitConfig(pixels=2, outputs=4, drain=8, row_words=512, weight_words=1024, params=32),
     gate_lanes=2, gate_param_words=32, alpha_words=128,
     onchip_banks=2, onchip_bytes=64 * KIB, feedback_bytes=16 * KIB, offchip_bytes=4 * MIB,
     dram=DDR3_1600, clock_mhz=100)

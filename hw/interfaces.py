@@ -59,10 +59,10 @@ class MemoryWrite(wiring.Signature):
         })
 
 
-def row_write_layout(*, pixels, depth, vector, lanes):
+def row_write_layout(*, banks, depth, vector, lanes):
     """Payload of a row-memory write: one masked vector into one bank."""
     return data.StructLayout({
-        "bank":    range(max(pixels, 2)),
+        "bank":    range(max(banks, 2)),
         "address": range(depth),
         "data":    vector * 8,
         "mask":    lanes,

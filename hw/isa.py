@@ -14,7 +14,8 @@ INSTRUCTION_BITS  = 256
 INSTRUCTION_BYTES = INSTRUCTION_BITS // 8
 WAITS             = 3
 LAYER_SLOTS       = 16
-KERNEL_ROWS       = 3
+KERNEL_ROWS       = 3           # of one CONV; taller kernels have a ROWS before it
+MAX_KERNEL        = 7
 PROGRAM_MAGIC     = 0x4E555441          # "ATUN", little-endian
 
 
@@ -48,6 +49,7 @@ class Opcode(enum.Enum, shape=4):
     CONV  = 5      # conv engines: one output row of one layer, for some output channels
     FILL  = 6
     GATE  = 7
+    ROWS  = 8      # conv engines: kernel rows from the fourth on, for the CONVs that follow
 
 
 def legal_opcodes(engine):
@@ -58,7 +60,7 @@ def legal_opcodes(engine):
     if engine in FILLS:
         return (Opcode.SYNC, Opcode.FILL)
     if engine in CONVS:
-        return (Opcode.SYNC, Opcode.LAYER, Opcode.CONV)
+        return (Opcode.SYNC, Opcode.LAYER, Opcode.ROWS, Opcode.CONV)
     return (Opcode.SYNC, Opcode.STORE if engine in STORES else Opcode.GATE)
 
 
@@ -98,7 +100,8 @@ class Error(enum.Enum, shape=4):
 class LoadTarget(enum.Enum, shape=3):
     ONCHIP       = 0
     WEIGHTS      = 1      # beat k goes to lane k % outputs of word k // outputs
-    PARAMS       = 2      # beat k holds the Requant of channel k in its low 64 bits
+    PARAMS       = 2      # beat k holds the Requant of channel k in its low 64 bits; base in
+                          # units of outputs channels
     TABLE        = 3      # 256 bytes, lowest address first
     GATE_PARAMS  = 4      # as PARAMS, gate lanes instead of outputs; attention's load only
 
@@ -126,6 +129,12 @@ class Wait(data.Struct):
     """Hold the instruction until ``engine`` has retired ``count``; a count of 0 always holds."""
     engine: Engine
     count:  18
+
+
+class KernelRow(data.Struct):
+    """Row-memory address of the input row under one kernel row, if there is such a row."""
+    valid: 1
+    base:  15
 
 
 class Requant(data.Struct):
@@ -167,10 +176,10 @@ _BODIES = {
     Opcode.LAYER: {
         "slot":        4,
         "vectors":     7,      # input vectors per pixel: input channels / vector
-        "kernel_h":    2,      # 1..3
-        "kernel_w":    2,      # 1..3
+        "kernel_h":    3,      # 1..7
+        "kernel_w":    3,      # 1..7
         "stride2":     1,      # horizontal stride 2; vertical stride is in the row bases
-        "pad_left":    2,
+        "pad_left":    3,
         "width_in":    11,
         "width_out":   11,
         "zero_in":     8,      # what padding inserts
@@ -180,22 +189,33 @@ _BODIES = {
         "target":      Target,
         "out_stride":  7,      # vectors per output pixel
         "packed":      1,      # one channel: byte x % vector of word x // vector, rows zero-filled
-        "table":       1,      # look the requantised byte up in the unit's table
+        "table":       1,      # look the requantised bytes up in the unit's table
+        "depthwise":   1,      # every channel by itself: see CONV
+        "spread":      1,      # output pixel x goes to column 2 * x + odd
+        "odd":         1,
+        "clamp":       1,      # depthwise: past a row's ends its first and last pixel, not zero_in
     },
     # One output row of ``groups`` x outputs channels, from channel ``first`` * outputs on;
-    # ``out_base`` is where the row's channel 0 lies.
+    # ``out_base`` is where the row's channel 0 lies. Depthwise: of ``groups`` whole vectors, from
+    # output vector ``first`` on; input vector g of a pixel, counted from the row bases, becomes
+    # output vector ``first`` + g. Parameters count in units of ``outputs`` channels; depthwise
+    # ones begin at a whole vector.
     Opcode.CONV: {
         "slot":        4,
-        "rows":        data.ArrayLayout(data.StructLayout({"valid": 1, "base": 15}), KERNEL_ROWS),
+        "rows":        data.ArrayLayout(KernelRow, KERNEL_ROWS),
         "weight_base": 16,
-        "param_base":  10,
+        "param_base":  12,
         "groups":      8,
         "out_base":    20,
         "first":       10,
         "alpha_base":  12,     # Target.ALPHA: word in the alpha store; out_base is the on-chip copy
     },
-    # One row of the source into row memory: vector v of pixel x goes to bank x % pixels, address
-    # dst_base + x // pixels * dst_stride + dst_vector + v.
+    # Kernel rows KERNEL_ROWS .. MAX_KERNEL - 1 of every CONV until the next ROWS.
+    Opcode.ROWS: {
+        "rows": data.ArrayLayout(KernelRow, MAX_KERNEL - KERNEL_ROWS),
+    },
+    # One row of the source into row memory: vector v of pixel x goes to bank x % banks, address
+    # dst_base + x // banks * dst_stride + dst_vector + v.
     Opcode.FILL: {
         "source":     Source,
         "mode":       FillMode,
@@ -207,10 +227,12 @@ _BODIES = {
         "dst_stride": 7,
         "dst_vector": 7,
     },
-    # alpha[x // 2] * skip[x], requantised per channel, into the decoder's row memory as FILL does.
+    # (alpha - zero_alpha) * (skip - zero_skip), requantised per channel, into the decoder's row
+    # memory as FILL does. Alpha is one byte per pixel of the alpha store, or with ``wide`` a vector
+    # per skip vector of on-chip memory; of pixel x // 2, or with ``same`` of pixel x.
     Opcode.GATE: {
         "skip_base":  20,
-        "alpha_base": 12,
+        "alpha_base": 20,
         "width":      11,      # skip pixels per row
         "vectors":    7,
         "param_base": 10,
@@ -220,6 +242,10 @@ _BODIES = {
         "zero_out":   8,
         "low":        8,
         "high":       8,
+        "zero_alpha": 8,
+        "zero_skip":  8,
+        "wide":       1,
+        "same":       1,
     },
 }
 

@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from hw.attention.unit import AttentionUnit
 from hw.control.controller import CentralController
 from hw.control.regmap import ADDRESS_BITS
+from hw.control.trace import TraceSignature
 from hw.decoder.unit import DecoderUnit
 from hw.encoder.unit import EncoderUnit
 from hw.interfaces import TapSignature
@@ -19,7 +20,8 @@ from hw.monitor.monitor import AttentionMonitor, MonitorStream
 
 ONCHIP_READERS = ("encoder", "attention", "gate", "decoder", "store", "store_decoder", "monitor")
 ONCHIP_WRITERS = ("load", "encoder", "attention", "decoder")
-TAPS = ("encoder_fill", "encoder_conv", "attention_conv", "gate", "decoder_fill", "decoder_conv")
+TAPS = ("encoder_fill", "encoder_conv", "attention_fill", "attention_conv", "gate", "decoder_fill",
+        "decoder_conv")
 
 
 class Chip(wiring.Component):
@@ -28,6 +30,8 @@ class Chip(wiring.Component):
     Parameters
     ----------
     config : hw.config.Config
+    trace : bool
+        Show every event, for a simulation.
 
     Members
     -------
@@ -40,10 +44,13 @@ class Chip(wiring.Component):
         What the attention monitor was told to watch.
     taps : Array of Out(TapSignature(...)), in the order of ``TAPS``
         Simulation only; left open on a chip.
+    trace : Out(TraceSignature())
+        Only with ``trace``.
     """
 
-    def __init__(self, config):
+    def __init__(self, config, *, trace=False):
         self.config = config
+        self.traced = trace
         super().__init__({
             "axi":     Out(Axi4(data_width=config.vector * 8,
                                 address_width=config.offchip_address_width)),
@@ -51,6 +58,7 @@ class Chip(wiring.Component):
             "irq":     Out(1),
             "monitor": Out(MonitorStream()),
             "taps":    Out(TapSignature(vector=config.vector)).array(len(TAPS)),
+            **({"trace": Out(TraceSignature())} if trace else {}),
         })
 
     def elaborate(self, platform):
@@ -58,7 +66,8 @@ class Chip(wiring.Component):
 
         config = self.config
         m.submodules.controller = controller = CentralController(
-            config, onchip_readers=len(ONCHIP_READERS), onchip_writers=len(ONCHIP_WRITERS))
+            config, onchip_readers=len(ONCHIP_READERS), onchip_writers=len(ONCHIP_WRITERS),
+            trace=self.traced)
 
         # A run begins with everything that can hold work reset; memories keep their contents.
         reset = ResetInserter(controller.clear)
@@ -150,10 +159,12 @@ class Chip(wiring.Component):
             m.d.comb += controller.read_bytes[index].eq(read)
             m.d.comb += controller.written_bytes[index].eq(written)
 
-        taps = (encoder.tap_fill, encoder.tap_conv, attention.tap_conv, attention.tap_gate,
-                decoder.tap_fill, decoder.tap_conv)
+        taps = (encoder.tap_fill, encoder.tap_conv, attention.tap_fill, attention.tap_conv,
+                attention.tap_gate, decoder.tap_fill, decoder.tap_conv)
         for number, tap in enumerate(taps):
             connect(m, tap, flipped(self.taps[number]))
+        if self.traced:
+            connect(m, controller.trace, flipped(self.trace))
 
         return m
 

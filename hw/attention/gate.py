@@ -21,16 +21,21 @@ PIPELINE = 2 + LATENCY
 
 
 class GateEngine(wiring.Component):
-    """Runs ``GATE``: multiplies one skip row with one row of the attention map of half its width.
+    """Runs ``GATE``: multiplies one skip row with one row of the attention map.
 
-    Channel ``c`` of pixel ``x`` becomes ``requantise(alpha[x // 2] * skip[x][c])`` with the gate
-    parameters of channel ``c`` (lane ``c % gate_lanes`` of word ``param_base + c // gate_lanes``),
-    and is written to the decoder's row memory as ``FILL`` does it. Alpha byte ``k`` is byte
-    ``k % vector`` of word ``alpha_base + k // vector``. Bit-exact with :func:`golden.arithmetic`.
+    Channel ``c`` of pixel ``x`` becomes ``requantise((alpha - zero_alpha) * (skip[x][c] -
+    zero_skip))`` with the gate parameters of channel ``c`` (lane ``c % gate_lanes`` of word
+    ``param_base + c // gate_lanes``), and is written to the decoder's row memory as ``FILL`` does
+    it. Alpha is that of pixel ``k = x // 2`` of the map, or with ``same`` of pixel ``x``: byte
+    ``k % vector`` of word ``alpha_base + k // vector`` of the alpha store; or with ``wide`` channel
+    ``c``, from word ``alpha_base + k * vectors`` of on-chip memory on. Bit-exact with
+    :func:`golden.arithmetic.gate`.
 
     One step takes ``gate_lanes`` channels and one cycle, so a vector takes ``vector // gate_lanes``
     cycles, whatever the lane count, as long as the skip is delivered and the decoder takes the
     result. Around its steps an instruction takes about 17 cycles to check extents, fill and drain.
+    With ``wide``, alpha and skip share the read port in turns, and a vector takes at least two
+    cycles.
 
     Every cycle is ``ISSUE`` (one step), ``BACKPRESSURE`` (the decoder's row memory refused a
     write), ``CONFLICT`` (on-chip memory refused a read) or ``FILL_DRAIN``, the first that holds.
@@ -62,7 +67,7 @@ class GateEngine(wiring.Component):
             "read_skip":  Out(MemoryRead(depth=config.onchip_words, vector=vector)),
             "read_alpha": Out(AlphaRead(depth=config.alpha_words, vector=vector)),
             "write":      Out(stream.Signature(row_write_layout(
-                              pixels=decoder.pixels, depth=decoder.row_words, vector=vector,
+                              banks=decoder.banks, depth=decoder.row_words, vector=vector,
                               lanes=self.lanes))),
             "tap":        Out(TapSignature(vector=vector)),
         })
@@ -77,11 +82,13 @@ class GateEngine(wiring.Component):
         gate  = self.engine.i.p.gate
 
         m.submodules.params  = params  = GateParams(config)
-        m.submodules.queue   = queue   = fifo.SyncFIFO(width=vector * 8 + 8, depth=QUEUE)
+        m.submodules.queue   = queue   = fifo.SyncFIFO(width=2 * vector * 8, depth=QUEUE)
         m.submodules.results = results = fifo.SyncFIFO(width=vector * 8, depth=slots)
-        m.submodules.writer  = writer  = RowWriter(pixels=decoder.pixels, depth=decoder.row_words,
+        m.submodules.writer  = writer  = RowWriter(banks=decoder.banks, depth=decoder.row_words,
                                                    vector=vector, lanes=self.lanes)
         m.submodules.source  = source  = SerialProduct(a_bits=len(gate.width),
+                                                       b_bits=len(gate.vectors))
+        m.submodules.map     = map_    = SerialProduct(a_bits=len(gate.width),
                                                        b_bits=len(gate.vectors))
         m.submodules.dest    = dest    = SerialProduct(a_bits=len(gate.width),
                                                        b_bits=len(gate.dst_stride))
@@ -89,48 +96,79 @@ class GateEngine(wiring.Component):
 
         # Extents.
         last_column = Signal.like(gate.width)
+        last_alpha  = Signal.like(gate.width)
         bad         = Signal()
+        alpha_bad   = Signal()
         dst_end     = gate.dst_base + dest.o + gate.dst_vector + gate.vectors
         m.d.comb += [
             last_column.eq(gate.width - 1),
+            last_alpha.eq(Mux(gate.same, last_column, last_column >> 1)),
             source.a.eq(gate.width), source.b.eq(gate.vectors),
-            dest.a.eq(last_column >> exact_log2(decoder.pixels)), dest.b.eq(gate.dst_stride),
+            map_.a.eq(last_alpha + 1), map_.b.eq(gate.vectors),
+            dest.a.eq(last_column >> exact_log2(decoder.banks)), dest.b.eq(gate.dst_stride),
+            alpha_bad.eq(Mux(
+                gate.wide, gate.alpha_base + map_.o > config.onchip_words,
+                gate.alpha_base + (last_alpha >> exact_log2(vector)) >= config.alpha_words)),
             bad.eq((gate.width == 0) | (gate.vectors == 0)
                    | (gate.skip_base + source.o > config.onchip_words)
-                   | (gate.alpha_base + (last_column >> 1 + exact_log2(vector))
-                      >= config.alpha_words)
+                   | alpha_bad
                    | (gate.param_base + gate.vectors * steps > config.gate_param_words)
                    | (dst_end > decoder.row_words)),
         ]
 
-        # Requests: skip vectors in order, each with its alpha byte, which needs as long.
+        # Requests: skip vectors in order, each with its alpha: a byte of the store, which needs as
+        # long, or a vector that was asked for just before.
         reading = Signal()
         credits = Signal(range(QUEUE + 1), init=QUEUE)
         address = Signal(20)
         column  = Signal.like(gate.width)
         vec     = Signal.like(gate.vectors)
-        half    = column >> 1
-        byte    = Signal(range(vector))     # which byte of the alpha word that was read
-        alpha   = Signal(8)
         wanted  = Signal()
         asked   = Signal()
+        wants_skip, taken, asks_skip = Signal(), Signal(), Signal()
+        alpha_address = Signal(20)          # wide: of the next alpha vector
+        alpha_pixel   = Signal(20)          # and of vector 0 of its pixel
+        begun   = Signal()                  # wide: the alpha vector was asked for
+        k       = Signal.like(gate.width)   # which alpha byte
+        byte    = Signal(range(vector))     # which byte of the alpha word that was read
+        alpha   = Signal(8)
         m.d.comb += [
-            wanted.eq(reading & (credits != 0)),
+            wants_skip.eq(~gate.wide | begun),
+            wanted.eq(reading & ((credits != 0) | begun)),
             asked.eq(wanted & self.read_skip.address.ready),
+            taken.eq(asked & ~begun),
+            asks_skip.eq(asked & wants_skip),
             self.read_skip.address.valid.eq(wanted),
-            self.read_skip.address.p.eq(address),
-            self.read_alpha.address.eq(gate.alpha_base + (half >> exact_log2(vector))),
+            self.read_skip.address.p.eq(Mux(wants_skip, address, alpha_address)),
+            k.eq(Mux(gate.same, column, column >> 1)),
+            self.read_alpha.address.eq(gate.alpha_base + (k >> exact_log2(vector))),
         ]
-        m.d.sync += [byte.eq(half), alpha.eq(self.read_alpha.data.word_select(byte, 8))]
+        m.d.sync += [byte.eq(k), alpha.eq(self.read_alpha.data.word_select(byte, 8))]
         with m.If(asked):
-            m.d.sync += [address.eq(address + 1), vec.eq(vec + 1)]
+            m.d.sync += begun.eq(~wants_skip)
+        with m.If(asks_skip):
+            m.d.sync += [address.eq(address + 1), vec.eq(vec + 1),
+                         alpha_address.eq(alpha_address + 1)]
             with m.If(vec == gate.vectors - 1):
                 m.d.sync += [vec.eq(0), column.eq(column + 1)]
+                with m.If(gate.same | column[0]):
+                    m.d.sync += alpha_pixel.eq(alpha_address + 1)
+                with m.Else():
+                    m.d.sync += alpha_address.eq(alpha_pixel)
                 with m.If(column == last_column):
                     m.d.sync += reading.eq(0)
+
+        # Answers.
+        second = Signal()                   # wide: the answer on its way is the skip
+        alphas = Signal(vector * 8)
+        with m.If(self.read_skip.data_valid & gate.wide):
+            m.d.sync += second.eq(~second)
+            with m.If(~second):
+                m.d.sync += alphas.eq(self.read_skip.data)
         m.d.comb += [
-            queue.w_en.eq(self.read_skip.data_valid),
-            queue.w_data.eq(Cat(self.read_skip.data, alpha)),
+            queue.w_en.eq(self.read_skip.data_valid & (~gate.wide | second)),
+            queue.w_data.eq(Cat(self.read_skip.data,
+                                Mux(gate.wide, alphas, alpha.replicate(vector)))),
         ]
 
         # Steps: the queue's head is worked off in `steps` parts. A vector begins only when its
@@ -150,7 +188,7 @@ class GateEngine(wiring.Component):
             queue.r_en.eq(ending),
         ]
         m.d.sync += [
-            credits.eq(credits - asked + ending),
+            credits.eq(credits - taken + ending),
             valid.eq(Cat(issue, valid)),
             params.address.eq(param),
             free.eq(free - (issue & (part == 0)) + (results.r_rdy & results.r_en)),
@@ -159,21 +197,23 @@ class GateEngine(wiring.Component):
             m.d.sync += param.eq(Mux(param == last, gate.param_base, param + 1))
             m.d.sync += part.eq(Mux(ending, 0, part + 1))
 
-        weight = Signal(8)
-        with m.If(issue):
-            m.d.sync += weight.eq(queue.r_data[vector * 8:])
         for lane in range(lanes):
-            operand = Signal(8, name=f"operand_{lane}")
-            product = Signal(16, name=f"product_{lane}")
+            skip    = Signal(signed(9), name=f"skip_{lane}")
+            weight  = Signal(signed(9), name=f"weight_{lane}")
+            product = Signal(signed(18), name=f"product_{lane}")
             m.submodules[f"requantizer_{lane}"] = requantizer = Requantizer()
             with m.Switch(part):
                 for index in range(steps):
                     with m.Case(index):
+                        place = index * lanes + lane
                         with m.If(issue):
-                            m.d.sync += operand.eq(
-                                queue.r_data.word_select(index * lanes + lane, 8))
+                            m.d.sync += [
+                                skip.eq(queue.r_data.word_select(place, 8) - gate.zero_skip),
+                                weight.eq(queue.r_data.word_select(vector + place, 8)
+                                          - gate.zero_alpha),
+                            ]
             with m.If(valid[0]):
-                m.d.sync += product.eq(operand * weight)
+                m.d.sync += product.eq(skip * weight)
             m.d.comb += [
                 requantizer.enable.eq(1),
                 requantizer.acc.eq(product),
@@ -226,14 +266,16 @@ class GateEngine(wiring.Component):
         with m.FSM():
             with m.State("Wait for work"):
                 with m.If(self.engine.i.valid):
-                    m.d.comb += [source.start.eq(1), dest.start.eq(1), writer.start.eq(1)]
+                    m.d.comb += [source.start.eq(1), map_.start.eq(1), dest.start.eq(1),
+                                 writer.start.eq(1)]
                     m.d.sync += [
                         address.eq(gate.skip_base), column.eq(0), vec.eq(0),
+                        alpha_address.eq(gate.alpha_base), alpha_pixel.eq(gate.alpha_base),
                         param.eq(gate.param_base),
                     ]
                     m.next = "Check extents"
             with m.State("Check extents"):
-                with m.If(source.done & dest.done):
+                with m.If(source.done & map_.done & dest.done):
                     m.d.sync += reading.eq(~bad)
                     m.next = "Gate"
                     with m.If(bad):

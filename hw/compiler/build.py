@@ -1,55 +1,91 @@
 """From graph to program: find the plan that fits and costs least."""
 
 from golden import integer
-from hw.compiler.errors import CompileError
-from hw.compiler.estimate import estimate
-from hw.compiler.lower import Layer, lower
+from hw.compiler.errors import CompileError, NoRoom
+from hw.compiler.estimate import estimate, masks_done, timetable
+from hw.compiler.flow import emit_frames
+from hw.compiler.groups import readers_of
 from hw.compiler.machine import Machine
+from hw.compiler.ops import Pass, lower
 from hw.compiler.program import Program, TapLayer
-from hw.compiler.schedule import emit_frames
+from hw.isa import CONVS, Engine, Opcode
+
+PATIENCE = 2            # plans no better than the best before the search ends
+SEARCHED_FRAMES = 2     # a longer stream repeats what the second frame does
 
 
 def compile_network(graph, config, *, frames=1):
     """Compile ``graph`` for ``config`` and a stream of ``frames`` frames.
 
-    Tries plans that spill nothing, then ever more of the largest skip maps and of the decoder's
-    outputs, and takes the first that the next one does not improve: where on-chip memory is nearly
+    Spills what a memory has no room for, the largest and longest-lived maps first, until a plan
+    fits; then tries to spill more, and takes the cheapest plan: where on-chip memory is nearly
     full, weights are fetched once per block of rows, and spilling a map may save more than it
     costs. Frames overlap unless no such plan fits.
 
     Raises
     ------
     CompileError
-        If a layer is unsupported, or no plan fits; the message is that of the plan that spills
-        most.
+        If a layer is unsupported, or no plan fits; the message is that of the last one tried.
     """
     if frames < 1:
         raise CompileError(f"Number of frames must be positive, not {frames!r}")
     network = lower(graph)
     for overlap in (True, False) if frames > 1 else (True,):
-        best, error = None, None
-        for spill in plans(network):
-            try:
-                machine = Machine(network, config, frames, spill, overlap)
-                emit_frames(machine)
-            except CompileError as reason:
-                error = reason
-                continue
-            cost = estimate(machine.emitter, config)[-1] + sum(machine.beats.values())
-            if best is not None and cost >= best[0]:
-                break
-            best = cost, machine
-        if best is not None:
-            return finish(best[1])
+        try:
+            spill = cheapest(network, config, min(frames, SEARCHED_FRAMES), overlap)
+            return finish(plan(network, config, frames, spill, overlap)[1])
+        except CompileError as reason:
+            error = reason
     raise error
 
 
-def plans(network):
-    """Sets of tensors to spill, smallest first."""
-    skips   = [level.b.tensor.name for level in network.levels[:-1]]
-    outputs = [stage.b.tensor.name for stage in reversed(network.stages)][1:]
-    order   = skips[:1] + [name for pair in zip(skips[1:], outputs, strict=True) for name in pair]
-    return [frozenset(order[:count]) for count in range(len(order) + 1)]
+def plan(network, config, frames, spill, overlap=True):
+    """Cost, and the machine with everything emitted."""
+    machine = Machine(network, config, frames, frozenset(spill), overlap)
+    emit_frames(machine)
+    return estimate(machine.emitter, config)[-1] + sum(machine.beats.values()), machine
+
+
+def cheapest(network, config, frames, overlap):
+    """The tensors to spill."""
+    order = spillable(network)
+    spill, best, worse = [], None, 0
+    while True:
+        left = [name for name in order if name not in spill]
+        try:
+            cost, _ = plan(network, config, frames, spill, overlap)
+        except NoRoom as reason:
+            if reason.alone and reason.wanted in left:
+                left = [reason.wanted]
+            left = [name for name in left if name in (reason.wanted, *reason.live)]
+            if not left:
+                if best is not None:
+                    return best[1]
+                raise
+        else:
+            if best is None or cost < best[0]:
+                best, worse = (cost, tuple(spill)), 0
+            else:
+                worse += 1
+            if worse == PATIENCE or not left:
+                return best[1]
+        spill.append(left[0])
+
+
+def spillable(network):
+    """Tensors that may go off chip, the largest and longest-lived first."""
+    order = {item: index for index, item in enumerate(network.passes)}
+    until = {name: order[readers[-1]] for name, readers in readers_of(network).items()}
+
+    def weight(item):
+        tensor = item.tensor
+        return (tensor.channels * tensor.height * tensor.width
+                * (until[tensor.name] - order[item]))
+
+    candidates = [item for item in network.passes
+                  if item.tensor.name in until and not item.alpha
+                  and item.tensor.name not in network.outputs]
+    return [item.tensor.name for item in sorted(candidates, key=weight, reverse=True)]
 
 
 def finish(machine):
@@ -58,44 +94,72 @@ def finish(machine):
     base    = image.reserve(0, "program")
     program = machine.emitter.assemble(base)
     image.place(program, "program")
-    macs    = integer.macs(network.graph)
-    frame, mask = network.graph.tensors[network.graph.input], network.head.tensor
+    ends    = timetable(machine.emitter, config)
+    frame   = network.graph.tensors[network.graph.input]
     return Program(
         image=bytes(image.data), program_base=base, program_bytes=len(program),
         frames=machine.frames,
-        layers=tuple(describe(item, macs) for item in network.layers),
+        layers=tuple(describe(network, item) for item in network.layers),
         layer_bytes={layer: beats * config.vector for layer, beats in machine.beats.items()},
+        layer_traffic=layer_traffic(machine),
         compulsory_bytes=len(program) + machine.frames * (
             parameter_bytes(network) + frame.channels * frame.height * frame.width
-            + mask.height * mask.width),
-        estimated_cycles=estimate(machine.emitter, config)[-1],
+            + sum(network.tensors[name].channels * network.tensors[name].height
+                  * network.tensors[name].width for name in network.outputs)),
+        estimated_cycles=masks_done(machine.emitter, ends)[-1],
+        timetable=ends,
+        layer_spans=layer_spans(machine, ends),
+        blocks=tuple(machine.onchip.history + machine.feedback.history),
         occupancy={"onchip_capacity": config.onchip_bytes + config.feedback_bytes,
                    "onchip_peak": (machine.onchip.footprint + machine.feedback.footprint)
                    * config.vector,
                    "offchip_peak": image.end},
         spilled=tuple(sorted(machine.spill)),
         frames_at=machine.frames_at, frame_bytes=machine.frame_bytes,
-        masks_at=machine.masks_at, mask_bytes=machine.mask_bytes,
-        mask_row_bytes=machine.mask_words * config.vector,
-        mask_height=mask.height, mask_width=mask.width)
+        frame_row_bytes=machine.frame_row, outputs=machine.outputs, vector=config.vector)
 
 
-def describe(item, macs):
+def layer_traffic(machine):
+    """Layer id -> class of traffic -> off-chip bytes, all frames."""
+    found = {}
+    for stream in machine.emitter.streams.values():
+        for opcode, fields, layer, _, _ in stream:
+            if opcode in (Opcode.LOAD, Opcode.STORE):
+                classes = found.setdefault(layer, {})
+                classes[fields["traffic"]] = (classes.get(fields["traffic"], 0)
+                                              + fields["beats"] * machine.config.vector)
+    return found
+
+
+def layer_spans(machine, ends):
+    """Layer id -> cycles in which its array, or the gate, is done with its first and last row."""
+    spans = {}
+    for engine in (*CONVS, Engine.GATE):
+        for index, (opcode, _, layer, _, _) in enumerate(machine.emitter.streams[engine]):
+            if opcode in (Opcode.CONV, Opcode.GATE):
+                done = ends[engine][index + 1]
+                spans[layer] = spans.get(layer, (done, done))[0], done
+    return spans
+
+
+def describe(network, item):
     tensor = item.tensor
-    if isinstance(item, Layer):
-        return TapLayer(item.id, item.name, item.conv.unit, macs[item.name], tensor.name,
-                        tensor.channels, tensor.height, tensor.width)
-    unit = {"p": "encoder", "g": "attention", "d": "decoder"}[tensor.name[0]]
-    return TapLayer(item.id, tensor.name, unit, 0, tensor.name, tensor.channels, tensor.height,
-                    tensor.width)
+    unit   = item.unit if isinstance(item, Pass) else item.layer.unit
+    macs   = item.macs if isinstance(item, Pass) else 0
+    return TapLayer(item.id, item.name, unit, macs, tensor.name, tensor.channels, tensor.height,
+                    tensor.width, network.layouts[tensor.name])
 
 
 def parameter_bytes(network):
-    """Weights of one byte, 8 bytes of requantisation per channel, and the sigmoid tables."""
+    """Weights of one byte, 8 bytes of requantisation per channel, and the tables."""
     total, tables = 0, set()
-    for layer in network.layers:
-        if isinstance(layer, Layer):
-            total += layer.conv.weight.numel() + 8 * layer.channels
-            if layer.table is not None:
-                tables.add(bytes(layer.table.numpy()))
-    return total + sum(8 * len(stage.gate.bias) for stage in network.stages) + 256 * len(tables)
+    for layer in network.graph.layers:
+        if isinstance(layer, integer.Conv | integer.TransposedConv):
+            total += layer.weight.numel() + 8 * len(layer.bias)
+        if isinstance(layer, integer.Gate):
+            total += 8 * len(layer.bias)
+        if isinstance(layer, integer.Sum):
+            total += 8
+        if isinstance(layer, integer.Lookup):
+            tables.add(bytes(layer.table.numpy()))
+    return total + 256 * len(tables)

@@ -57,10 +57,15 @@ class Emitter:
         self.streams   = {engine: [] for engine in Engine}
         self._size     = dict(memories)
         self._accesses = {name: _Accesses(words) for name, words in memories.items()}
+        self._heaps    = {}
         # Per engine: the retirements that its last instruction can rely on, and per instruction
         # the same, so that waits already implied by another wait are left out.
         self._known    = np.zeros((ENGINES, ENGINES), np.int32)
         self._clocks   = {engine: [np.zeros(ENGINES, np.int32)] for engine in Engine}
+
+    def watch(self, heap):
+        """Tell ``heap``, whose name is that of a memory, which instructions use its blocks."""
+        self._heaps[heap.name] = heap
 
     def emit(self, engine, opcode, fields, *, layer=0, row=0, reads=(), writes=()):
         """Append one instruction; ``fields`` as in :data:`hw.isa.FORMS`."""
@@ -107,6 +112,9 @@ class Emitter:
 
     def _record(self, engine, reads, writes):
         count = len(self.streams[engine])
+        for span in (*reads, *writes):
+            if span.memory in self._heaps:
+                self._heaps[span.memory].touch(span.start, engine, count - 1)
         for spans, kind in ((reads, "read"), (writes, "write")):
             for span in spans:
                 accesses = self._accesses[span.memory]

@@ -13,9 +13,19 @@ LATENCY  = 60       # cycles to the first off-chip beat, and after the last
 def estimate(emitter, config):
     """Cycle in which each frame's mask has been stored, from the streams of an
     :class:`hw.compiler.emit.Emitter`."""
+    return masks_done(emitter, timetable(emitter, config))
+
+
+def masks_done(emitter, ends):
+    """The same from the timetable."""
+    return [ends[engine][index + 1] for engine, stream in emitter.streams.items()
+            for index, (_, fields, *_) in enumerate(stream) if fields.get("frame_end")]
+
+
+def timetable(emitter, config):
+    """Per engine, the cycle in which it has retired 0, 1, 2 .. instructions."""
     slots  = {}
     ends   = {engine: [0] for engine in Engine}
-    masks  = []
     streams = emitter.streams
     moved  = True
     while moved:
@@ -29,16 +39,14 @@ def estimate(emitter, config):
                 if opcode == Opcode.LAYER:
                     slots[engine, fields["slot"]] = fields
                 ends[engine].append(start + _cycles(engine, opcode, fields, slots, config))
-                if fields.get("frame_end"):
-                    masks.append(ends[engine][-1])
                 moved = True
     if any(len(ends[engine]) <= len(stream) for engine, stream in streams.items()):
         raise AssertionError("The program waits for itself")
-    return masks
+    return ends
 
 
 def _cycles(engine, opcode, fields, slots, config):
-    if opcode in (Opcode.SYNC, Opcode.LAYER):
+    if opcode in (Opcode.SYNC, Opcode.LAYER, Opcode.ROWS):
         return 3
     if opcode in (Opcode.LOAD, Opcode.STORE):
         words = fields["beats"] * (config.vector // 4 if fields.get("expand") else 1)
@@ -50,6 +58,13 @@ def _cycles(engine, opcode, fields, slots, config):
         return (fields["width"] * fields["vectors"] * config.vector // config.gate_lanes
                 + OVERHEAD)
     layer  = slots[engine, fields["slot"]]
-    pixels = config.units[engine.name.split("_")[0].lower()].pixels
-    steps  = layer["kernel_h"] * layer["kernel_w"] * layer["vectors"]
-    return (-(-layer["width_out"] // pixels) * fields["groups"] * max(steps, pixels) + OVERHEAD)
+    unit   = config.units[engine.name.split("_")[0].lower()]
+    if layer["depthwise"]:
+        taps  = unit.depthwise_taps(1 + layer["stride2"])
+        steps = layer["kernel_h"] * -(-layer["kernel_w"] // taps)
+        drain = unit.pixels * (config.vector // unit.drain)
+    else:
+        steps = layer["kernel_h"] * layer["kernel_w"] * layer["vectors"]
+        drain = unit.pixels
+    return (-(-layer["width_out"] // unit.pixels) * fields["groups"] * max(steps, drain)
+            + OVERHEAD)

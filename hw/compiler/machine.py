@@ -1,23 +1,42 @@
 """Everything that lives while one program is emitted: memories, units, the off-chip image."""
 
+from dataclasses import dataclass
+
 from hw.compiler.emit import Emitter
 from hw.compiler.errors import CompileError
-from hw.compiler.maps import STORE_OF, Map, Ring
+from hw.compiler.maps import Map, Ring
 from hw.compiler.memory import Heap, OffchipImage
+from hw.compiler.pack import padded_channels
 from hw.compiler.unit import Unit
 from hw.isa import LoadTarget, Opcode, Traffic
 
 FRAME_BYTES_PER_PIXEL = 4
 FRAME_SLOTS           = 8
-MASK_SLOTS            = 8
+SPILL_COPIES          = 3       # frames whose spilled maps lie off chip at once
+MIN_BLOCK             = 4
+KEPT_SHARE            = 32      # of on-chip memory, at most, for a ring that stays
+
+
+@dataclass(frozen=True)
+class OutputArea:
+    """Where the host finds a tensor: ``bytes`` per frame from ``base`` on, in rows of
+    ``row_bytes``; pixels are ``vectors`` vectors or, ``packed``, one byte."""
+    name:      str
+    base:      int
+    bytes:     int
+    row_bytes: int
+    layout:    tuple[int, ...]
+    packed:    bool
+    height:    int
+    width:     int
 
 
 class Machine:
-    """What stages share.
+    """What passes share.
 
     Parameters
     ----------
-    network : hw.compiler.lower.Network
+    network : hw.compiler.ops.Network
     config : hw.config.Config
     frames : int
     spill : frozenset[str]
@@ -41,30 +60,57 @@ class Machine:
         for unit in self.units.values():
             memories |= unit.memories()
         self.emitter  = Emitter(memories)
+        for heap in (self.onchip, self.feedback):
+            self.emitter.watch(heap)
         self.beats    = {}      # layer id -> off-chip vectors moved
         self._areas   = {}
         self._blobs   = {}
         self._alpha_copies = {}
+        self._vectors = {}
+        self._kept    = {}      # spilled tensor -> where its ring lies in every frame
+        self._top     = False
+        self.readers  = {}      # tensor -> units that read it from shared memory, or "gate"
+        for item in network.passes:
+            for operand in item.operands:
+                for leaf in network.leaves(operand):
+                    found = network.stored(leaf)
+                    for name in found:
+                        reader = "gate" if len(found) > 1 else item.unit
+                        self.readers.setdefault(name, set()).add(reader)
 
-        frame, mask = self.graph.tensors[self.graph.input], network.head.tensor
-        self.frame_row  = frame.width * FRAME_BYTES_PER_PIXEL
-        self.mask_words = -(-mask.width // config.vector)
-        if self.frame_row % config.vector:
-            raise CompileError(f"A frame row of {frame.width} pixels is not a whole number of "
-                               f"{config.vector}-byte vectors; use a width that is a multiple of "
-                               f"{config.vector // FRAME_BYTES_PER_PIXEL}")
-        self.mask_slots  = min(mask.height, MASK_SLOTS)
+        frame = self.graph.tensors[self.graph.input]
+        if frame.channels > FRAME_BYTES_PER_PIXEL:
+            raise CompileError(f"Frames have {frame.channels} channels; the loader expands at "
+                               f"most {FRAME_BYTES_PER_PIXEL}; begin with fewer")
+        beats = -(-frame.width * FRAME_BYTES_PER_PIXEL // config.vector)
+        self.frame_row   = beats * config.vector
         self.frame_bytes = frame.height * self.frame_row
-        self.mask_bytes  = mask.height * self.mask_words * config.vector
         self.frames_at   = self.image.reserve(frames * self.frame_bytes, f"{frames} frames")
-        self.masks_at    = self.image.reserve(frames * self.mask_bytes, f"{frames} masks")
-        self._frame_rows()
-        for stage in network.stages:
-            self.alpha_copy(stage.learn.tensor)
-        self.mask_at = self.onchip.take(self.mask_slots * self.mask_words, "mask rows")
+        self.outputs     = tuple(self._output(name) for name in network.outputs)
+        self._frame_rows(beats)
+        for item in network.passes:
+            if item.alpha:
+                self.alpha_copy(item.tensor)
 
-    def vectors(self, channels):
-        return -(-channels // self.config.vector)
+    def vectors(self, name):
+        """Vectors per pixel of a tensor."""
+        if name not in self._vectors:
+            self._vectors[name] = padded_channels(self.network.layouts[name],
+                                                  self.config.vector)[1] // self.config.vector
+        return self._vectors[name]
+
+    def least(self, item, operand):
+        """Rows of an operand under one output row."""
+        return max(max(offset for index, offset in part.rows if index == operand)
+                   - min(offset for index, offset in part.rows if index == operand) + 1
+                   for part in item.parts)
+
+    def least_rows(self, items):
+        """Words of row memory, per bank, that passes of one unit need together at least."""
+        unit = self.units[items[0].unit]
+        return sum(min(self.network.tensors[operand].height, self.least(item, index))
+                   * unit.row_words(self.network.tensors[operand].width, self.vectors(operand))
+                   for item in items for index, operand in enumerate(item.operands))
 
     def area(self, what, size, slot):
         """Byte address of off-chip space number ``slot`` for ``what``."""
@@ -82,46 +128,90 @@ class Machine:
     def charge(self, layer_id, beats):
         self.beats[layer_id] = self.beats.get(layer_id, 0) + beats
 
-    def map(self, tensor, *, unit, frame, layer, block=Map.WRITE_SLOTS, feedback=None):
-        """A new map for what ``unit`` writes: in feedback memory if there is room (at the ``top``
-        or ``bottom``, as ``feedback`` says), else on chip, all of it; or spilled if the plan says
-        so, ``block`` rows at a time."""
-        spilled = tensor.name in self.spill
-        slots   = min(tensor.height, max(block, Map.WRITE_SLOTS)) if spilled else tensor.height
-        return self.ring_map(tensor, slots, unit=unit, frame=frame, layer=layer, spilled=spilled,
-                             feedback=feedback)
+    def map_words(self, tensor, *, packed=False):
+        """Words of one row in shared memory."""
+        if packed:
+            return -(-tensor.width // self.config.vector)
+        return self.vectors(tensor.name) * tensor.width
 
-    def ring_map(self, tensor, slots, *, unit, layer, frame=0, spilled=False, feedback=None):
-        """As :meth:`map`, with ``slots`` rows."""
-        heap, top = self.onchip, None
-        if feedback and not spilled and slots * self.row_words(tensor) <= self.feedback.largest():
-            heap, top = self.feedback, feedback == "top"
-        return Map(self, tensor, heap=heap, slots=slots, spilled=spilled, frame=frame,
-                   layer=layer, engine=STORE_OF[unit.name], top=top)
+    def block_rows(self, item):
+        """Rows of a map that goes off chip computed at a time, weights streaming: as many as leave
+        half of on-chip memory free."""
+        height = item.tensor.height
+        if item.tensor.name not in self.spill and not self._is_output(item.tensor.name):
+            return height
+        block, words = height, self.map_words(item.tensor)
+        while block > MIN_BLOCK and block * words > self.onchip.largest() // 2:
+            block = -(-block // 2)
+        return block
 
-    def row_words(self, tensor):
-        return self.vectors(tensor.channels) * tensor.width
+    def _is_output(self, name):
+        return name in self.network.outputs
 
-    def _frame_rows(self):
+    def map(self, item, *, frame, block, ends_frame):
+        """A new map for what a pass makes: in feedback memory if its readers can reach it there
+        and there is room, else on chip; or off chip, ``block`` rows at a time, if the plan says so
+        or the host reads it."""
+        tensor = item.tensor
+        name   = tensor.name
+        slots  = min(tensor.height, max(block, Map.WRITE_SLOTS))
+        if self._is_output(name):
+            area = self.outputs[self.network.outputs.index(name)]
+            return Map(self, item, heap=self.onchip, slots=slots, traffic=Traffic.MASK,
+                       offchip=area.base + frame * area.bytes, packed=area.packed,
+                       ends_frame=ends_frame)
+        if name in self.spill:
+            size = tensor.height * self.map_words(tensor) * self.config.vector
+            return Map(self, item, heap=self.onchip, slots=slots,
+                       offchip=self.area(f"{name} (spilled)", size, frame % SPILL_COPIES),
+                       base=self._kept_ring(name, slots * self.map_words(tensor)))
+        words = tensor.height * self.map_words(tensor)
+        if (item.unit == "decoder" and not self.readers.get(name, set()) & {"gate", "encoder"}
+                and words <= self.feedback.largest()):
+            # A pass's input and output live side by side: successive ones at opposite ends.
+            self._top = not self._top
+            return Map(self, item, heap=self.feedback, slots=tensor.height, top=self._top)
+        return Map(self, item, heap=self.onchip, slots=tensor.height)
+
+    def _kept_ring(self, name, words):
+        """A place for the ring through which a spilled map is written, the same in every frame:
+        the next frame is then not held up by whatever else lay there. None where it would take
+        too much, or there is one frame only."""
+        if self.frames == 1 or words > self.onchip.words // KEPT_SHARE:
+            return None
+        if name not in self._kept:
+            self._kept[name] = self.onchip.take(words, f"{name} (rows in the making)")
+        return self._kept[name]
+
+    def _output(self, name):
+        """Off-chip space for one output of every frame."""
+        item   = self.network.made[name]
+        tensor = item.tensor
+        packed = (tensor.channels == 1 and not item.depthwise and not self.readers.get(name)
+                  and not any(part.spread for part in item.parts))
+        row    = self.map_words(tensor, packed=packed) * self.config.vector
+        base   = self.image.reserve(self.frames * tensor.height * row, f"{name} of every frame")
+        return OutputArea(name, base, tensor.height * row, row, self.network.layouts[name], packed,
+                          tensor.height, tensor.width)
+
+    def _frame_rows(self, beats):
         """The ring through which frames enter; row y of frame n is row n * height + y of it."""
         tensor = self.graph.tensors[self.graph.input]
-        words  = tensor.width * self.vectors(tensor.channels)
-        if tensor.channels > FRAME_BYTES_PER_PIXEL:
-            raise CompileError(f"Frames have {tensor.channels} channels; the loader expands at "
-                               f"most {FRAME_BYTES_PER_PIXEL}")
+        words  = beats * self.config.vector // FRAME_BYTES_PER_PIXEL
         slots  = min(tensor.height, FRAME_SLOTS)
-        unit   = self.units["encoder"]
+        layer  = self.network.passes[0].id
+        load   = self.units["encoder"].load
+        begun  = set()
 
         def produce(y, address, span):
-            layer = self.network.levels[0].a.id
             self.emitter.emit(
-                unit.load, Opcode.LOAD,
+                load, Opcode.LOAD,
                 {"traffic": Traffic.FRAME, "target": LoadTarget.ONCHIP,
-                 "offchip": self.frames_at + y * self.frame_row,
-                 "beats": self.frame_row // self.config.vector, "base": address, "expand": 1,
-                 "frame_start": y % tensor.height == 0},
+                 "offchip": self.frames_at + y * self.frame_row, "beats": beats, "base": address,
+                 "expand": 1, "frame_start": y % tensor.height == 0 and y not in begun},
                 layer=layer, row=y % tensor.height, writes=[span])
-            self.charge(layer, self.frame_row // self.config.vector)
+            begun.add(y)
+            self.charge(layer, beats)
 
         self.frame_ring = Ring("onchip", self.onchip.take(slots * words, "frame rows"), words,
                                slots, produce)
@@ -133,20 +223,24 @@ class Machine:
             self._alpha_copies[tensor.name] = self.onchip.take(words, tensor.name)
         return self._alpha_copies[tensor.name]
 
-    def release_gate(self):
-        """The gate's parameters have been used for the last time."""
-        for base in list(self.gates.blocks):
-            self.gates.give(base)
-
 
 class FrameRows:
     """The incoming frame, in the shape of a :class:`hw.compiler.maps.Map`."""
 
+    complete = True
+    spilled  = True
+
     def __init__(self, machine, frame):
         self.machine = machine
         self.tensor  = machine.graph.tensors[machine.graph.input]
-        self.vectors = machine.vectors(self.tensor.channels)
+        self.vectors = machine.vectors(self.tensor.name)
         self.first   = frame * self.tensor.height
 
     def get(self, y, _load):
         return 0, *self.machine.frame_ring.get(self.first + y)
+
+    def evict(self):
+        pass
+
+    def free(self):
+        pass

@@ -3,6 +3,9 @@
 from hw.compiler.emit import Span
 from hw.isa import Engine, Opcode, Source, Traffic
 
+STORE_OF = {"encoder": Engine.STORE, "attention": Engine.STORE,
+            "decoder": Engine.STORE_DECODER}
+
 
 class Ring:
     """Rows of a map in a ring of ``slots`` places; ``produce(y, address, span)`` emits what brings
@@ -38,57 +41,72 @@ class Ring:
 
 
 class Map:
-    """A tensor in shared memory: whole on chip or in feedback memory, or spilled.
+    """A tensor in shared memory: whole on chip or in feedback memory, or off chip.
 
-    It is written through a ring of ``slots`` rows: all of them for a map that stays; of a spilled
-    map as many as are in the making at once. A spilled map is stored off chip row by row, and
-    loaded again, by the load engine of whichever unit asks, into a ring of that unit's own.
+    It is written through a ring of ``slots`` rows: all of them for a map that stays; of one that
+    goes off chip as many as are in the making at once. Such a map is stored row by row from
+    ``offchip`` on, and loaded again, by the load engine of whichever unit asks, into a ring of that
+    unit's own. A ``packed`` map has one channel, a byte a pixel, and is only for the host.
 
-    ``producer(y)`` emits what makes row ``y``; rows are made in order, each once, on demand.
+    ``producer(y)`` emits what makes row ``y``; rows are made in order, each once, on demand. The
+    ring lies at ``base``, or where there is room.
     """
 
-    COPIES      = 3         # frames whose spilled maps lie off chip at once
     WRITE_SLOTS = 8
     READ_SLOTS  = 12
     LEAST_READ_SLOTS = 5        # a gate's two skip rows, and the three that its next row reads
 
-    def __init__(self, machine, tensor, *, heap, slots, spilled, frame, engine, layer,
-                 top=None):
-        self.machine, self.tensor, self.heap = machine, tensor, heap
-        self.vectors   = machine.vectors(tensor.channels)
-        self.row_words = tensor.width * self.vectors
-        self.spilled   = spilled
-        self.engine    = engine         # which store channel spills
-        self.layer     = layer          # what the spilled bytes are charged to
-        self.made      = 0
-        self.producer  = None
-        self.source    = Source.FEEDBACK if heap is machine.feedback else Source.ONCHIP
-        self.ring = Ring(heap.name, heap.take(slots * self.row_words, tensor.name, top=top),
-                         self.row_words, slots)
+    def __init__(self, machine, item, *, heap, slots, top=None, offchip=None,
+                 traffic=Traffic.SPILL, packed=False, ends_frame=False, base=None):
+        self.machine, self.tensor, self.heap = machine, item.tensor, heap
+        self.layer   = item.id          # what bytes off chip are charged to
+        self.engine  = STORE_OF[item.unit]
+        self.offchip = offchip
+        self.traffic = traffic
+        self.packed  = packed
+        self.ends_frame = ends_frame
+        self.vectors    = 1 if packed else machine.vectors(item.tensor.name)
+        self.row_words  = machine.map_words(item.tensor, packed=packed)
+        self.made     = 0
+        self.producer = None
+        self.source   = Source.FEEDBACK if heap is machine.feedback else Source.ONCHIP
+        self._lent = base is None
+        if self._lent:
+            base = heap.take(slots * self.row_words, item.tensor.name, top=top)
+        self.ring = Ring(heap.name, base, self.row_words, slots)
         self._readers = {}
-        if spilled:
-            size = tensor.height * self.row_words * machine.config.vector
-            self.offchip = machine.area(f"{tensor.name} (spilled)", size,
-                                        slot=frame % self.COPIES)
+
+    @property
+    def spilled(self):
+        return self.offchip is not None
+
+    @property
+    def complete(self):
+        return self.made == self.tensor.height
 
     def evict(self):
-        """Give back the ring that a spilled map was written through; later readers reload."""
-        if self.spilled and self.ring is not None:
-            self.heap.give(self.ring.base)
-            self.ring = None
+        """Give back the rings of a map that lies off chip; later readers load again."""
+        if self.spilled:
+            self._give_ring()
+        if self.spilled:
             for load in list(self._readers):
                 self.heap.give(self._readers.pop(load).base)
 
     def free(self):
         """Nobody reads this map any more."""
-        if self.ring is not None:
-            self.heap.give(self.ring.base)
+        self._give_ring()
         for ring in self._readers.values():
             self.heap.give(ring.base)
 
+    def _give_ring(self):
+        if self.ring is not None and self._lent:
+            self.heap.give(self.ring.base)
+        self.ring = None
+
     def claim(self, y):
-        """Where the producer writes row ``y``."""
-        return self.ring.claim(y)
+        """Where the producer writes row ``y``: address, spans, and no place in the alpha store."""
+        address, span = self.ring.claim(y)
+        return address, [span], 0
 
     def stored(self, y):
         """To be called once what writes row ``y`` to its place has been emitted."""
@@ -96,8 +114,9 @@ class Map:
             _, span = self.ring.place(y)
             self.machine.emitter.emit(
                 self.engine, Opcode.STORE,
-                {"traffic": Traffic.SPILL, "offchip": self._offchip(y), "beats": self.row_words,
-                 "base": span.start},
+                {"traffic": self.traffic, "offchip": self._offchip(y), "beats": self.row_words,
+                 "base": span.start,
+                 "frame_end": self.ends_frame and y == self.tensor.height - 1},
                 layer=self.layer, row=y, reads=[span], writes=[self._offchip_span(y)])
             self.machine.charge(self.layer, self.row_words)
 
@@ -137,6 +156,3 @@ class Map:
     def _offchip_span(self, y):
         start = self._offchip(y) // self.machine.config.vector
         return Span("offchip", start, start + self.row_words)
-
-
-STORE_OF = {"encoder": Engine.STORE, "decoder": Engine.STORE_DECODER}

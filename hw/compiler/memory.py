@@ -1,8 +1,21 @@
 """Where things lie: allocators for every memory of the machine, used while emitting."""
 
+from dataclasses import dataclass, field
+
 import numpy as np
 
-from hw.compiler.errors import CompileError
+from hw.compiler.errors import CompileError, NoRoom
+
+
+@dataclass
+class Block:
+    """``words`` words of ``memory`` from ``base``, for ``what``. ``uses`` has, per engine, the
+    first and the last instruction of its stream that touches them."""
+    memory: str
+    what:   str
+    base:   int
+    words:  int
+    uses:   dict = field(default_factory=dict)
 
 
 class Heap:
@@ -15,7 +28,9 @@ class Heap:
 
     def __init__(self, name, words):
         self.name, self.words = name, words
-        self.blocks = {}        # base -> (words, what)
+        self.blocks  = {}       # base -> (words, what)
+        self.history = []       # every :class:`Block` that ever was
+        self._owner = np.full(words, -1, np.int32)  # per word: its last block, by number
         self._used  = np.zeros(words, bool)         # per word: whether it ever belonged to a block
         self._ended = np.zeros(words, np.int32)     # per word: when its last block ended
         self._time  = 0
@@ -38,11 +53,20 @@ class Heap:
     def _place(self, base, words, what):
         if base is None:
             live = ", ".join(f"{name} {size}" for size, name in self.blocks.values())
-            raise CompileError(f"{what} needs {words} words of {self.name}; of its {self.words} "
-                               f"these are in use: {live or 'none'}")
+            raise NoRoom(f"{what} needs {words} words of {self.name}; of its {self.words} these "
+                         f"are in use: {live or 'none'}", wanted=what,
+                         live=[name for _, name in self.blocks.values()],
+                         alone=4 * words > 3 * self.words)
         self.blocks[base] = (words, what)
         self._used[base:base + words] = True
+        self._owner[base:base + words] = len(self.history)
+        self.history.append(Block(self.name, what, base, words))
         return base
+
+    def touch(self, word, engine, index):
+        """Instruction ``index`` of ``engine`` reads or writes the block that ``word`` is in."""
+        uses = self.history[self._owner[word]].uses
+        uses[engine] = uses.get(engine, (index, index))[0], index
 
     def give(self, base):
         words, _ = self.blocks.pop(base)

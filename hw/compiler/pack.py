@@ -13,62 +13,74 @@ INT32 = np.iinfo(np.int32)
 
 @dataclass(frozen=True)
 class Packed:
-    """One layer's parameters. Groups of output channels follow each other in both blobs, so a run
-    of groups is a slice: ``group_words`` weight words, and one parameter word, each."""
-    weights:     bytes
-    params:      bytes
-    vectors:     int        # input vectors per pixel
-    groups:      int
-    group_words: int
+    """The parameters of one part. Groups follow each other in both blobs, so a run of groups is a
+    slice: ``group_words`` weight words and ``group_params`` parameter words each. A group is
+    ``outputs`` output channels or, depthwise, one vector of channels."""
+    weights:      bytes
+    params:       bytes
+    vectors:      int        # input vectors per pixel
+    groups:       int
+    group_words:  int
+    group_params: int
 
 
-def padded_channels(operands, vector):
-    """Position of every channel when each operand starts at a fresh vector; and the total."""
+def padded_channels(layout, vector):
+    """Position of every channel when each run of them starts at a fresh vector; and the total."""
     positions, base = [], 0
-    for channels in operands:
+    for channels in layout:
         positions += range(base, base + channels)
         base += -(-channels // vector) * vector
     return np.array(positions), base
 
 
-def pack_layer(layer, *, vector, outputs):
-    """Pack a :class:`hw.compiler.lower.Layer` for a unit of ``outputs`` output channels a step.
-
-    The weights of input zero points are folded into the bias: padding inserts the zero point, so
-    ``sum w * (x - zero) + bias == sum w * x + (bias - zero * sum w)`` at the borders as well.
-    """
-    conv      = layer.conv
-    weight    = conv.weight.numpy()
-    out_channels, _, _, kernel_w = weight.shape
-    groups    = -(-out_channels // outputs)
-    positions, channels = padded_channels(layer.operands, vector)
+def pack_dense(name, part, *, layout, vector, outputs):
+    """Pack a :class:`hw.compiler.ops.Part` for a unit of ``outputs`` output channels a step; the
+    channels of its input lie as ``layout`` says."""
+    weight       = part.weight
+    out_channels = weight.shape[0]
+    groups       = -(-out_channels // outputs)
+    positions, channels = padded_channels(layout, vector)
 
     padded = np.zeros((groups * outputs, channels, *weight.shape[2:]), np.int8)
     padded[:out_channels, positions] = weight
-    padded = np.concatenate([padded] * layer.summed, axis=2)
-    vectors, kernel_h = channels // vector, padded.shape[2]
+    vectors, (kernel_h, kernel_w) = channels // vector, weight.shape[2:]
     # group, output, vector, lane, ky, kx  ->  group, ky, kx, vector, output, lane
     words = padded.reshape(groups, outputs, vectors, vector, kernel_h, kernel_w)
     words = np.ascontiguousarray(words.transpose(0, 4, 5, 2, 1, 3))
-
-    bias = (conv.bias.numpy().astype(np.int64)
-            - layer.source.zero_point * weight.astype(np.int64).sum(axis=(1, 2, 3)))
-    return Packed(words.tobytes(), pack_requant(conv.name, bias, conv.multiplier, conv.shift,
-                                                channels=groups * outputs, vector=vector),
-                  vectors, groups, kernel_h * kernel_w * vectors)
+    params = pack_requant(name, part.bias, part.multiplier, part.shift,
+                          positions=range(out_channels), channels=groups * outputs, vector=vector)
+    return Packed(words.tobytes(), params, vectors, groups, kernel_h * kernel_w * vectors, 1)
 
 
-def pack_requant(name, bias, multiplier, shift, *, channels, vector):
-    """One vector per channel, its low 64 bits a :class:`hw.isa.Requant`; padding channels give
-    their zero point."""
+def pack_depthwise(name, part, *, layout, vector, outputs, taps):
+    """The same for a depthwise part: ``taps`` kernel columns lie in the lanes of a word."""
+    positions, channels = padded_channels(layout, vector)
+    vectors = channels // vector
+    kernel_h, kernel_w = part.weight.shape[2:]
+    chunks  = -(-kernel_w // taps)
+
+    columns = np.zeros((channels, kernel_h, chunks * taps), np.int8)
+    columns[positions, :, :kernel_w] = part.weight[:, 0]
+    # vector, lane, ky, chunk, tap  ->  vector, ky, chunk, tap, lane
+    lanes = columns.reshape(vectors, vector, kernel_h, chunks, taps).transpose(0, 2, 3, 4, 1)
+    words = np.zeros((vectors, kernel_h, chunks, outputs, vector), np.int8)
+    words[:, :, :, :taps] = lanes
+    params = pack_requant(name, part.bias, part.multiplier, part.shift, positions=positions,
+                          channels=channels, vector=vector)
+    return Packed(words.tobytes(), params, vectors, vectors, kernel_h * chunks, vector // outputs)
+
+
+def pack_requant(name, bias, multiplier, shift, *, positions, channels, vector):
+    """One vector per channel, its low 64 bits a :class:`hw.isa.Requant`; channels without a
+    position give their zero point."""
+    bias = np.asarray(bias, np.int64)
     if bias.min() < INT32.min or bias.max() > INT32.max:
         raise CompileError(f"Layer {name!r} has a folded bias of {int(abs(bias).max())}, beyond "
                            "32 bits; quantise it with a larger input scale")
-    blob = b""
-    for index in range(channels):
-        fields = {"bias": 0, "multiplier": 0, "shift": 1}
-        if index < len(bias):
-            fields = {"bias": int(bias[index]) & 0xFFFFFFFF,
-                      "multiplier": int(multiplier[index]) & 0xFFFF, "shift": int(shift[index])}
-        blob += encode_layout(Requant, fields).to_bytes(vector, "little")
-    return blob
+    blank = encode_layout(Requant, {"bias": 0, "multiplier": 0, "shift": 1})
+    blobs = [blank.to_bytes(vector, "little")] * channels
+    for index, position in enumerate(positions):
+        blobs[position] = encode_layout(Requant, {
+            "bias": int(bias[index]) & 0xFFFFFFFF, "multiplier": int(multiplier[index]) & 0xFFFF,
+            "shift": int(shift[index])}).to_bytes(vector, "little")
+    return b"".join(blobs)

@@ -5,6 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from hw.compiler.memory import Block
+from hw.compiler.pack import padded_channels
+from hw.isa import Engine, Traffic
+
 
 @dataclass(frozen=True)
 class TapLayer:
@@ -17,6 +21,7 @@ class TapLayer:
     channels: int
     height:   int
     width:    int
+    layout:   tuple[int, ...] = ()      # runs of channels that begin at whole vectors
 
 
 @dataclass(frozen=True)
@@ -24,8 +29,8 @@ class Program:
     """A compiled network: the off-chip image and how to use it.
 
     ``image`` starts at address 0; ``program_base`` goes to the register of that name. Frames are
-    to be written over the image at :meth:`frame_address` before the run, masks are found at
-    :meth:`mask_address` after it: rows of ``mask_row_bytes``, of which the first ``width`` count.
+    to be written over the image at :meth:`frame_address` before the run; outputs are found at
+    :meth:`output_address` after it.
     """
     image:            bytes
     program_base:     int
@@ -33,35 +38,54 @@ class Program:
     frames:           int
     layers:           tuple[TapLayer, ...]
     layer_bytes:      dict[int, int]        # layer id -> off-chip bytes, all frames
+    layer_traffic:    dict[int, dict[Traffic, int]]     # the same by class
     compulsory_bytes: int
     estimated_cycles: int
+    timetable:        dict[Engine, list[int]]   # estimated cycle of 0, 1, 2 .. retirements
+    layer_spans:      dict[int, tuple[int, int]]    # layer id -> the same of its first, last row
+    blocks:           tuple[Block, ...]     # of on-chip and feedback memory
     occupancy:        dict[str, int]
     spilled:          tuple[str, ...]
     frames_at:        int
     frame_bytes:      int
-    masks_at:         int
-    mask_bytes:       int
-    mask_row_bytes:   int
-    mask_height:      int
-    mask_width:       int
+    frame_row_bytes:  int
+    outputs:          tuple     # of hw.compiler.machine.OutputArea; the first is the mask
+    vector:           int
 
     def frame_address(self, frame):
         return self.frames_at + frame * self.frame_bytes
 
+    @property
+    def mask_bytes(self):
+        return self.outputs[0].bytes
+
     def mask_address(self, frame):
-        return self.masks_at + frame * self.mask_bytes
+        return self.output_address(self.outputs[0], frame)
+
+    def output_address(self, output, frame):
+        return output.base + frame * output.bytes
 
     def pack_frame(self, image_CHW):
-        """A uint8 frame as the loader expects it: 4 bytes a pixel, absent channels zero."""
+        """A uint8 frame as the loader expects it: 4 bytes a pixel, absent channels zero, rows
+        filled up to whole vectors."""
         channels, height, width = image_CHW.shape
-        packed_HWC = np.zeros((height, width, 4), np.uint8)
-        packed_HWC[:, :, :channels] = image_CHW.numpy().transpose(1, 2, 0)
-        blob = packed_HWC.tobytes()
-        if len(blob) != self.frame_bytes:
-            raise ValueError(f"Frame of {len(blob)} bytes given where {self.frame_bytes} belong")
-        return blob
+        packed_HWC = np.zeros((height, self.frame_row_bytes // 4, 4), np.uint8)
+        if packed_HWC.nbytes != self.frame_bytes or width > packed_HWC.shape[1]:
+            raise ValueError(f"Frame of {height}x{width} given where {self.frame_bytes} bytes "
+                             "belong")
+        packed_HWC[:, :width, :channels] = image_CHW.numpy().transpose(1, 2, 0)
+        return packed_HWC.tobytes()
 
     def unpack_mask(self, blob):
-        """The mask, uint8 H x W, from the bytes at :meth:`mask_address`."""
-        rows_HB = np.frombuffer(blob, np.uint8).reshape(self.mask_height, self.mask_row_bytes)
-        return torch.from_numpy(rows_HB[:, :self.mask_width].copy())
+        """The first output, uint8 H x W if it has one channel, from its bytes."""
+        values_CHW = self.unpack(self.outputs[0], blob)
+        return values_CHW[0] if len(values_CHW) == 1 else values_CHW
+
+    def unpack(self, output, blob):
+        """An output, uint8 C x H x W, from the bytes at :meth:`output_address`."""
+        rows_HB = np.frombuffer(blob, np.uint8).reshape(output.height, output.row_bytes)
+        if output.packed:
+            return torch.from_numpy(rows_HB[None, :, :output.width].copy())
+        positions, channels = padded_channels(output.layout, self.vector)
+        values_HWC = rows_HB.reshape(output.height, output.width, channels)[:, :, positions]
+        return torch.from_numpy(values_HWC.transpose(2, 0, 1).copy())

@@ -4,13 +4,14 @@ from amaranth import *
 from amaranth.lib import stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.utils import exact_log2
 
 from hw.compute.drain import LATENCY as DRAIN_LATENCY
 from hw.compute.drain import Drain
 from hw.compute.layer import LAYER, TARGETS, descriptor, impossible
 from hw.compute.mac_array import MacArray
 from hw.compute.row_memory import RowRead
-from hw.compute.sequence import StepSequencer
+from hw.compute.sequence import MORE_ROWS, StepSequencer
 from hw.compute.weight_memory import WeightMemory
 from hw.compute.write import Writer
 from hw.interfaces import EngineSignature, load_layout
@@ -21,17 +22,24 @@ class ConvEngine(wiring.Component):
     """Runs ``LAYER`` and ``CONV``, bit-exact with :func:`golden.arithmetic.convolve` followed by
     :func:`golden.arithmetic.requantise` and, with ``table``, :func:`golden.arithmetic.lookup`.
 
-    ``LAYER`` takes one cycle. ``CONV`` takes one cycle per MAC step, of which there are
-    ``ceil(width_out / pixels) * groups * kernel_h * kernel_w * vectors``, plus ``overhead``. The
-    array waits for the drain if a sum has fewer steps than there are ``pixels``, and for a memory
-    that refuses writes long enough. Every cycle is ``ISSUE`` (one step), or else ``CONFLICT`` (a
-    memory refused a write), ``BACKPRESSURE`` (steps remain, but the array waits for the drain) or
-    ``FILL_DRAIN``.
+    ``LAYER`` and ``ROWS`` take one cycle. ``CONV`` takes one cycle per MAC step, of which there are
+    ``ceil(width_out / pixels) * groups * kernel_h * kernel_w * vectors``, plus ``overhead``.
+    Depthwise there are ``ceil(width_out / pixels) * groups * kernel_h * ceil(kernel_w / taps)``
+    steps, with ``taps = unit.depthwise_taps(stride)``, plus ``depthwise_overhead``; weight lane
+    ``o`` of a step holds the channels of its kernel column ``o``, and zeros where the kernel, or a
+    step of this stride, has no such column. Kernel rows from the fourth on are those of the last
+    ``ROWS``; before the first one they lie outside the map.
+
+    The array waits for the drain if a sum has fewer steps than there are ``pixels`` (depthwise:
+    ``pixels * vector / drain``), and for a memory that refuses writes long enough. Every cycle is
+    ``ISSUE`` (one step), or else ``CONFLICT`` (a memory refused a write), ``BACKPRESSURE`` (steps
+    remain, but the array waits for the drain) or ``FILL_DRAIN``.
 
     ``BAD_ADDRESS`` stops the engine until reset: a ``LAYER`` that :func:`hw.compute.layer
     .impossible` rejects; a ``CONV`` without groups, of a slot that was never written, of several
-    groups of a packed layer, or with parameters outside their memory, all before its first step;
-    and a step or a write outside its memory, before it happens.
+    groups of a packed layer, with parameters outside their memory, or depthwise ones that begin
+    within a vector, all before its first step; and a step or a write outside its memory, before it
+    happens.
 
     Parameters
     ----------
@@ -41,7 +49,7 @@ class ConvEngine(wiring.Component):
 
     Attributes
     ----------
-    overhead : int
+    overhead, depthwise_overhead : int
         Cycles of a ``CONV`` beyond its steps, if no memory refuses a write. It is one less if the
         last group of ``pixels`` is not full, as its last one then needs no write.
 
@@ -61,19 +69,21 @@ class ConvEngine(wiring.Component):
         self.config = config
         self.name   = name
         self.unit   = unit = config.units[name]
-        self.array   = MacArray(pixels=unit.pixels, vector=config.vector, outputs=unit.outputs)
-        self.weights = WeightMemory(vector=config.vector, outputs=unit.outputs,
-                                    weight_words=unit.weight_words, param_words=unit.param_words)
+        self.array   = MacArray(pixels=unit.pixels, vector=config.vector, outputs=unit.outputs,
+                                taps=unit.taps)
+        self.weights = WeightMemory(vector=config.vector, outputs=unit.outputs, drain=unit.drain,
+                                    weight_words=unit.weight_words, params=unit.params)
         # From a sum's last step: sequencer's register, memories, array.
-        self.drain = Drain(pixels=unit.pixels, outputs=unit.outputs,
-                           param_words=unit.param_words, delay=2 + self.array.latency)
+        self.drain = Drain(unit=unit, vector=config.vector, delay=2 + self.array.latency)
         # Fetch the slot and start, fetch operands, add up, drain the last sum, write it, retire.
-        self.overhead = 2 + 2 + self.array.latency + DRAIN_LATENCY + unit.pixels - 1 + 2
+        around = 2 + 2 + DRAIN_LATENCY - 1 + 2
+        self.overhead = around + self.array.latency + unit.pixels
+        self.depthwise_overhead = around + self.array.depthwise_latency + self.drain.pieces
 
         members = {
             "engine":       Out(EngineSignature()),
             "load":         In(stream.Signature(load_layout(vector=config.vector))),
-            "read_row":     Out(RowRead(pixels=unit.pixels, depth=unit.row_words,
+            "read_row":     Out(RowRead(banks=unit.banks, depth=unit.row_words,
                                         vector=config.vector)),
         }
         for port in ("row", "onchip", "feedback", "alpha"):
@@ -91,8 +101,7 @@ class ConvEngine(wiring.Component):
         conv         = engine.i.p.conv
 
         m.submodules.weights = weights = self.weights
-        m.submodules.sequencer = sequencer = StepSequencer(
-            pixels=unit.pixels, row_words=unit.row_words, weight_words=unit.weight_words)
+        m.submodules.sequencer = sequencer = StepSequencer(unit=unit)
         m.submodules.array  = array  = self.array
         m.submodules.drain  = drain  = self.drain
         m.submodules.writer = writer = self.writer
@@ -112,6 +121,7 @@ class ConvEngine(wiring.Component):
         # Layer slots. The instruction holds, so the slot stays on the read port.
         slot_write, slot_read = slots.write_port(), slots.read_port()
         layer = Signal(LAYER)
+        more_rows = Signal(MORE_ROWS)
         m.d.comb += [
             slot_write.addr.eq(engine.i.p.layer.slot),
             slot_write.data.eq(descriptor(engine.i.p.layer)),
@@ -122,15 +132,18 @@ class ConvEngine(wiring.Component):
         start, failed = Signal(), Signal()
         m.d.comb += [
             sequencer.start.eq(start), sequencer.room.eq(drain.room & ~failed),
-            sequencer.layer.eq(layer), sequencer.conv.eq(conv),
+            sequencer.layer.eq(layer), sequencer.conv.eq(conv), sequencer.more_rows.eq(more_rows),
+            array.depthwise.eq(layer.depthwise),
             drain.start.eq(start), drain.reserve.eq(sequencer.completes),
             drain.layer.eq(layer), drain.conv.eq(conv),
             drain.done.eq(array.done),
             writer.start.eq(start), writer.halt.eq(failed),
             writer.layer.eq(layer), writer.conv.eq(conv),
         ]
-        m.d.comb += [target.eq(source) for row, sources in zip(drain.acc, array.acc)
-                     for target, source in zip(row, sources)]
+        for targets, sources in ((drain.acc, array.acc),
+                                 (drain.depthwise_acc, array.depthwise_acc)):
+            m.d.comb += [target.eq(source) for row, row_sources in zip(targets, sources)
+                         for target, source in zip(row, row_sources)]
         connect(m, drain.o, writer.i)
 
         # Operand fetch: both memories answer one cycle after the sequencer's registers.
@@ -142,44 +155,80 @@ class ConvEngine(wiring.Component):
         m.d.comb += [target.eq(source) for target, source
                      in zip(self.read_row.addresses, sequencer.row_address)]
         rotation = Signal.like(sequencer.rotation)
-        inside   = Signal(unit.pixels)
+        clamped  = Signal()
+        inside   = Signal(unit.banks)
+        left     = Signal(unit.banks)
         m.d.sync += [
             array.valid.eq(sequencer.valid),
             array.first.eq(sequencer.first),
             array.last.eq(sequencer.last),
             rotation.eq(sequencer.rotation),
+            clamped.eq(layer.clamp & sequencer.exists),
             inside.eq(sequencer.inside),
+            left.eq(sequencer.left),
         ]
 
         # Padding replaces whole vectors; then pixels go from their banks to their lanes.
-        banks = [Signal(vector * 8, name=f"bank_{number}") for number in range(unit.pixels)]
-        for number, bank in enumerate(banks):
+        bits      = exact_log2(unit.banks)
+        last_bank = Signal(bits)
+        last_one  = Signal(vector * 8)       # the row's last pixel, where it is needed
+        m.d.comb += last_bank.eq(layer.width_in - 1)
+        with m.Switch(last_bank):
+            for number in range(unit.banks):
+                with m.Case(number):
+                    m.d.comb += last_one.eq(self.read_row.data[number])
+        before, after = Signal(vector * 8), Signal(vector * 8)     # what lies outside the row
+        m.d.comb += [
+            before.eq(Mux(clamped, self.read_row.data[0], layer.zero_in.replicate(vector))),
+            after.eq(Mux(clamped, last_one, layer.zero_in.replicate(vector))),
+        ]
+        window = []                          # the step's pixels, at first bank by bank
+        for number in range(unit.banks):
+            bank = Signal(vector * 8, name=f"bank_{number}")
             m.d.comb += bank.eq(Mux(inside[number], self.read_row.data[number],
-                                    layer.zero_in.replicate(vector)))
+                                    Mux(left[number], before, after)))
+            window.append(bank)
+        # Two-way muxes: compiled simulators take them without a branch.
+        for level in range(bits):
+            turned = [Signal(vector * 8, name=f"turned_{level}_{number}")
+                      for number in range(unit.banks)]
+            for number, pixel in enumerate(turned):
+                m.d.comb += pixel.eq(Mux(rotation[level], window[(number + 2**level) % unit.banks],
+                                         window[number]))
+            window = turned
+
+        def at_stride(p, o):
+            """The pixel ``o`` after the one of lane ``p``; beyond the window, any."""
+            return Mux(layer.stride2, window[(2 * p + o) % unit.banks], window[p + o])
+
         for p in range(unit.pixels):
-            pixel = Signal(vector * 8, name=f"pixel_{p}")
-            with m.Switch(rotation):
-                for turn in range(unit.pixels):
-                    with m.Case(turn):
-                        m.d.comb += pixel.eq(banks[(p + turn) % unit.pixels])
-            m.d.comb += [x.eq(pixel.word_select(c, 8)) for c, x in enumerate(array.x[p])]
+            for o in range(unit.taps):
+                pixel = Signal(vector * 8, name=f"pixel_{p}_{o}")
+                m.d.comb += pixel.eq(Mux(layer.depthwise, at_stride(p, o), at_stride(p, 0)))
+                m.d.comb += [x.eq(pixel.word_select(c, 8)) for c, x in enumerate(array.x[p][o])]
         for o in range(unit.outputs):
             m.d.comb += [w.eq(weights.weights.data[o].word_select(c, 8).as_signed())
                          for c, w in enumerate(array.w[o])]
 
-        self._control(m, start=start, failed=failed, layer=layer, conv=conv,
+        self._control(m, start=start, failed=failed, layer=layer, conv=conv, more_rows=more_rows,
                       header=header, sequencer=sequencer, writer=writer, slot_write=slot_write)
         return m
 
-    def _control(self, m, *, start, failed, layer, conv, header, sequencer, writer,
-                 slot_write):
+    def _control(self, m, *, start, failed, layer, conv, more_rows, header, sequencer,
+                 writer, slot_write):
         """Instruction life cycle, cycle ledger and errors."""
         unit, engine = self.unit, self.engine
 
-        wrong = Signal()           # the CONV on offer cannot run
-        m.d.comb += wrong.eq(
-            (layer.kernel_h == 0) | (conv.groups == 0) | (layer.packed & (conv.groups != 1))
-            | (conv.param_base + conv.groups > unit.param_words))
+        wrong  = Signal()          # the CONV on offer cannot run
+        params = Signal(16)        # that it needs, in units of ``outputs`` channels
+        vector_bits = exact_log2(self.config.vector // unit.outputs)
+        m.d.comb += [
+            params.eq(Mux(layer.depthwise, conv.groups << vector_bits, conv.groups)),
+            wrong.eq((layer.kernel_h == 0) | (conv.groups == 0)
+                     | (layer.packed & (conv.groups != 1))
+                     | (layer.depthwise & (conv.param_base[:vector_bits] != 0))
+                     | (conv.param_base + params > unit.params)),
+        ]
 
         with m.If(sequencer.issues):
             m.d.comb += engine.cause.eq(Cause.ISSUE)
@@ -199,7 +248,10 @@ class ConvEngine(wiring.Component):
                 with m.If(engine.i.valid & ~failed):
                     with m.If(header.opcode == Opcode.CONV):
                         m.next = "Start"
-                    with m.Elif(impossible(engine.i.p.layer, pixels=unit.pixels,
+                    with m.Elif(header.opcode == Opcode.ROWS):
+                        m.d.sync += more_rows.eq(engine.i.p.rows.rows)
+                        m.d.comb += engine.i.ready.eq(1)
+                    with m.Elif(impossible(engine.i.p.layer, banks=unit.banks,
                                            targets=TARGETS[self.name])):
                         m.d.sync += failed.eq(1)
                     with m.Else():

@@ -18,7 +18,7 @@ class FillEngine(wiring.Component):
     """Runs ``FILL``: copies a row, halves two rows by 2x2 maximum, or doubles a row horizontally.
 
     Source rows are read in order. Vector ``v`` of output pixel ``x`` is written to bank
-    ``x % pixels``, address ``dst_base + x // pixels * dst_stride + dst_vector + v``; ``POOL`` has
+    ``x % banks``, address ``dst_base + x // banks * dst_stride + dst_vector + v``; ``POOL`` has
     ``width // 2`` output pixels (unsigned maximum of the four bytes), ``UP`` has ``2 * width``.
     ``row`` and ``layer`` only matter to the tap, which shows ``POOL`` and ``UP`` rows of layers
     other than 0, one vector per record.
@@ -63,7 +63,7 @@ class FillEngine(wiring.Component):
             "engine":      Out(EngineSignature()),
             "read_onchip": Out(MemoryRead(depth=config.onchip_words, vector=vector)),
             "write":       Out(stream.Signature(row_write_layout(
-                               pixels=unit.pixels, depth=unit.row_words, vector=vector,
+                               banks=unit.banks, depth=unit.row_words, vector=vector,
                                lanes=vector // unit.outputs))),
             "tap":         Out(TapSignature(vector=vector)),
         }
@@ -75,7 +75,7 @@ class FillEngine(wiring.Component):
         m = Module()
 
         config, unit, vector = self.config, self.unit, self.config.vector
-        pixel_bits = exact_log2(unit.pixels)
+        bank_bits  = exact_log2(unit.banks)
         fill       = self.engine.i.p.fill
         write      = self.write
         pool, up   = Signal(), Signal()
@@ -87,7 +87,7 @@ class FillEngine(wiring.Component):
         ]
 
         m.submodules.queue  = queue  = fifo.SyncFIFO(width=vector * 8, depth=QUEUE)
-        m.submodules.writer = writer = RowWriter(pixels=unit.pixels, depth=unit.row_words,
+        m.submodules.writer = writer = RowWriter(banks=unit.banks, depth=unit.row_words,
                                                  vector=vector, lanes=vector // unit.outputs)
         m.submodules.source = source = SerialProduct(a_bits=len(fill.width),
                                                          b_bits=len(fill.vectors))
@@ -105,7 +105,7 @@ class FillEngine(wiring.Component):
                 m.d.comb += columns.eq(fill.width)
         m.d.comb += [
             source.a.eq(fill.width), source.b.eq(fill.vectors),
-            dest.a.eq((columns - 1).as_unsigned() >> pixel_bits), dest.b.eq(fill.dst_stride),
+            dest.a.eq((columns - 1).as_unsigned() >> bank_bits), dest.b.eq(fill.dst_stride),
         ]
 
         words = Signal(range(max(config.onchip_words, config.feedback_words) + 1))

@@ -24,10 +24,15 @@ def descriptor(instruction):
     return Cat(Value.cast(instruction[name]) for name in LAYER.members)
 
 
-def impossible(layer, *, pixels, targets):
-    """Whether no engine could run ``layer``: an empty kernel or map, a stride that the banks
-    cannot follow, or a destination that the unit lacks. Only whole vectors that lie in on-chip,
-    feedback or alpha memory can be packed, and alpha maps always are."""
+def impossible(layer, *, banks, targets):
+    """Whether no engine could run ``layer``: an empty kernel or map, a destination that the unit
+    lacks, or modes that exclude each other.
+
+    Only whole vectors that lie in on-chip, feedback or alpha memory can be packed, and alpha maps
+    always are. A packed layer has one channel, so it is neither depthwise nor spread. The table
+    serves ``outputs`` channels, so no depthwise layer has one. Clamped padding reaches at most
+    ``banks - 1`` pixels to the left.
+    """
     checks = [
         layer.vectors   == 0,
         layer.kernel_h  == 0,
@@ -37,7 +42,8 @@ def impossible(layer, *, pixels, targets):
         ~Cat(layer.target == target for target in targets).any(),
         layer.packed & (layer.target == Target.ROW),
         ~layer.packed & (layer.target == Target.ALPHA),
+        layer.packed & (layer.depthwise | layer.spread),
+        layer.depthwise & layer.table,
+        layer.clamp & (layer.pad_left >= banks),
     ]
-    if pixels > 1:
-        checks.append(layer.stride2)
     return Cat(checks).any()

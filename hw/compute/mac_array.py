@@ -21,51 +21,66 @@ def tree_stages(vector):
 
 
 class MacArray(wiring.Component):
-    """``pixels`` x ``outputs`` dot products of ``vector`` bytes, accumulated over steps.
+    """``pixels`` x ``outputs`` dot products of ``vector`` bytes, accumulated over steps; or, with
+    ``depthwise``, ``pixels`` x ``vector`` sums of ``taps`` products.
 
-    Every step adds ``sum(x[p][c] * w[o][c] for c)`` to ``acc[p][o]``, which the step marked
-    ``first`` clears before. Sums are exact in 32 bits and wrap around; the golden function is
-    :func:`golden.arithmetic.convolve` before its bias.
+    Every step adds ``sum(x[p][o][c] * w[o][c] for c)`` to ``acc[p][o]``, where columns from
+    ``taps`` on share the pixels of column 0. Every step with ``depthwise`` adds
+    ``sum(x[p][o][c] * w[o][c] for o < taps)`` to ``depthwise_acc[p][c]``, out of the same products.
+    The step marked ``first`` clears the sums before. They are exact in 32 bits and wrap around; the
+    golden function is :func:`golden.arithmetic.convolve` before its bias.
 
     Takes a step in every cycle with ``valid``, and never stalls. Operands, products, partial sums
     and accumulators are registers that run freely, so no enable spans the array, and an operand
     drives at most ``max(pixels, outputs)`` multipliers. ``latency`` cycles after a step marked
-    ``last``, ``done`` is high and ``acc`` complete, for one cycle.
+    ``last`` (depthwise: ``depthwise_latency``), ``done`` is high and the sums complete, for one
+    cycle. ``depthwise`` is a setting: it must hold while steps are inside.
 
     Parameters
     ----------
-    pixels, vector, outputs : int
+    pixels, vector, outputs, taps : int
 
     Attributes
     ----------
-    latency : int
+    latency, depthwise_latency : int
 
     Members
     -------
+    depthwise : In(1)
     valid, first, last : In(1)
-    x : In(8).array(pixels, vector)
+    x : In(8).array(pixels, taps, vector)
     w : In(signed(8)).array(outputs, vector)
     done : Out(1)
     acc : Out(signed(32)).array(pixels, outputs)
+        Not depthwise only; nothing useful else.
+    depthwise_acc : Out(signed(32)).array(pixels, vector)
+        Depthwise only.
     """
 
-    def __init__(self, *, pixels, vector, outputs):
+    def __init__(self, *, pixels, vector, outputs, taps):
         for name, value in (("pixels", pixels), ("vector", vector), ("outputs", outputs)):
             if value < 1:
                 raise ValueError(f"MAC array {name} must be positive, not {value!r}")
+        if not 1 <= taps <= min(outputs, FAN_IN - 1):
+            raise ValueError(f"MAC array taps must be 1 to {min(outputs, FAN_IN - 1)}, "
+                             f"not {taps!r}")
         self.pixels  = pixels
         self.vector  = vector
         self.outputs = outputs
+        self.taps    = taps
         self.latency = 3 + tree_stages(vector)
+        self.depthwise_latency = 3
 
         super().__init__({
-            "valid": In(1),
-            "first": In(1),
-            "last":  In(1),
-            "x":     In(8).array(pixels, vector),
-            "w":     In(signed(8)).array(outputs, vector),
-            "done":  Out(1),
-            "acc":   Out(signed(32)).array(pixels, outputs),
+            "depthwise":     In(1),
+            "valid":         In(1),
+            "first":         In(1),
+            "last":          In(1),
+            "x":             In(8).array(pixels, taps, vector),
+            "w":             In(signed(8)).array(outputs, vector),
+            "done":          Out(1),
+            "acc":           Out(signed(32)).array(pixels, outputs),
+            "depthwise_acc": Out(signed(32)).array(pixels, vector),
         })
 
     def elaborate(self, platform):
@@ -76,15 +91,16 @@ class MacArray(wiring.Component):
             m.d.sync += result.eq(value)
             return result
 
-        x = [[register(value, 8, f"x_{p}_{c}") for c, value in enumerate(row)]
-             for p, row in enumerate(self.x)]
+        x = [[[register(value, 8, f"x_{p}_{o}_{c}") for c, value in enumerate(column)]
+              for o, column in enumerate(pixel)] for p, pixel in enumerate(self.x)]
         w = [[register(value, signed(8), f"w_{o}_{c}") for c, value in enumerate(row)]
              for o, row in enumerate(self.w)]
 
-        sums = {(p, o): [register(x[p][c] * w[o][c], signed(16), f"product_{p}_{o}_{c}")
-                         for c in range(self.vector)]
-                for p in range(self.pixels) for o in range(self.outputs)}
+        products = {(p, o): [register(x[p][o if o < self.taps else 0][c] * w[o][c], signed(16),
+                                      f"product_{p}_{o}_{c}") for c in range(self.vector)]
+                    for p in range(self.pixels) for o in range(self.outputs)}
 
+        sums = dict(products)
         for level in range(tree_stages(self.vector)):
             shape = signed(16 + 2 * (level + 1))
             for (p, o), values in sums.items():
@@ -93,18 +109,34 @@ class MacArray(wiring.Component):
                               for index, chunk in enumerate(chunks)]
 
         # Markers reach the accumulators together with the sums of their step.
-        markers = Cat(self.valid, self.valid & self.first, self.valid & self.last)
+        stages = [Cat(self.valid, self.valid & self.first, self.valid & self.last)]
         for stage in range(self.latency - 1):
             following = Signal(3, name=f"markers_{stage}")
-            m.d.sync += following.eq(markers)
-            markers = following
-        valid, first, last = markers
+            m.d.sync += following.eq(stages[-1])
+            stages.append(following)
+        valid, first, last = stages[-1]
+        early_valid, early_first, early_last = stages[self.depthwise_latency - 1]
+
+        def added(accumulate, first, acc, sums):
+            """``acc`` after a cycle; 32 bits wide before the mux, so that compiled simulators make
+            one branch of all accumulators."""
+            total = Mux(first, 0, acc) + reduce(add, sums)
+            return Mux(accumulate, total[:32].as_signed(), acc)
 
         # Muxes instead of conditions: compiled simulators run them without copying the register.
-        m.d.sync += self.done.eq(last)
+        m.d.sync += self.done.eq(Mux(self.depthwise, early_last, last))
         for (p, o), values in sums.items():
             acc = Signal(signed(32), name=f"acc_{p}_{o}", reset_less=True)
-            m.d.sync += acc.eq(Mux(valid, Mux(first, 0, acc) + reduce(add, values), acc))
+            m.d.sync += acc.eq(added(valid, first, acc, values))
             m.d.comb += self.acc[p][o].eq(acc)
+
+        adds = Signal()
+        m.d.comb += adds.eq(early_valid & self.depthwise)
+        for p in range(self.pixels):
+            for c in range(self.vector):
+                acc  = Signal(signed(32), name=f"depthwise_acc_{p}_{c}", reset_less=True)
+                taps = [products[p, o][c] for o in range(self.taps)]
+                m.d.sync += acc.eq(added(adds, early_first, acc, taps))
+                m.d.comb += self.depthwise_acc[p][c].eq(acc)
 
         return m

@@ -12,16 +12,16 @@ class RowRead(wiring.Signature):
     """Read side, seen from the reader: one address per bank. While ``enable`` is high, ``data``
     follows one cycle after ``addresses``; while it is low, ``data`` holds."""
 
-    def __init__(self, *, pixels, depth, vector):
+    def __init__(self, *, banks, depth, vector):
         super().__init__({
             "enable":    Out(1),
-            "addresses": Out(range(depth)).array(pixels),
-            "data":      In(vector * 8).array(pixels),
+            "addresses": Out(range(depth)).array(banks),
+            "data":      In(vector * 8).array(banks),
         })
 
 
 class RowMemory(wiring.Component):
-    """``pixels`` banks of ``depth`` vectors: a vector of pixel x lies in bank ``x % pixels``.
+    """``banks`` banks of ``depth`` vectors: a vector of pixel x lies in bank ``x % banks``.
 
     Reads every bank in every cycle. Writes at most one masked vector per bank and cycle; of
     several writers of one bank the lowest numbered wins, and the others wait. Writers of
@@ -30,7 +30,7 @@ class RowMemory(wiring.Component):
 
     Parameters
     ----------
-    pixels, depth, vector : int
+    banks, depth, vector : int
     lanes : int
         Separately writable parts of a vector.
     writers : int
@@ -42,24 +42,23 @@ class RowMemory(wiring.Component):
         In order of priority; ``writes[0]`` never waits.
     """
 
-    def __init__(self, *, pixels, depth, vector, lanes, writers):
-        for name, value in (("pixels", pixels), ("depth", depth), ("writers", writers)):
+    def __init__(self, *, banks, depth, vector, lanes, writers):
+        for name, value in (("banks", banks), ("depth", depth), ("writers", writers)):
             if value < 1:
                 raise ValueError(f"Row memory {name} must be positive, not {value!r}")
         if lanes < 1 or vector % lanes:
             raise ValueError(f"Row memory lanes ({lanes!r}) must divide the vector ({vector!r})")
-        self.pixels  = pixels
         self.depth   = depth
         self.vector  = vector
         self.lanes   = lanes
         self.writers = writers
 
-        layout = row_write_layout(pixels=pixels, depth=depth, vector=vector, lanes=lanes)
+        layout = row_write_layout(banks=banks, depth=depth, vector=vector, lanes=lanes)
         super().__init__({
-            "read":   In(RowRead(pixels=pixels, depth=depth, vector=vector)),
+            "read":   In(RowRead(banks=banks, depth=depth, vector=vector)),
             "writes": In(stream.Signature(layout)).array(writers),
         })
-        self.banks = [Memory(shape=vector * 8, depth=depth, init=[]) for _ in range(pixels)]
+        self.banks = [Memory(shape=vector * 8, depth=depth, init=[]) for _ in range(banks)]
 
     def elaborate(self, platform):
         m = Module()

@@ -11,8 +11,8 @@ from hw.interfaces import row_write_layout
 class RowWriter(wiring.Component):
     """Writes vectors, pixel by pixel, into the banks of a row memory.
 
-    Vector ``v`` of pixel ``x`` goes to bank ``x % pixels``, address
-    ``base + x // pixels * stride + v``. With ``twice``, every vector taken is written to two
+    Vector ``v`` of pixel ``x`` goes to bank ``x % banks``, address
+    ``base + x // banks * stride + v``. With ``twice``, every vector taken is written to two
     neighbouring pixels.
 
     ``start`` begins a row of ``columns`` pixels; ``finished`` is high in the cycle in which its
@@ -21,8 +21,8 @@ class RowWriter(wiring.Component):
 
     Parameters
     ----------
-    pixels, depth, vector, lanes : int
-        The row memory, as in :func:`hw.interfaces.row_write_layout`.
+    banks, depth, vector, lanes : int
+        The row memory, as in :func:`hw.interfaces.row_write_layout`; at least two banks.
 
     Members
     -------
@@ -38,8 +38,11 @@ class RowWriter(wiring.Component):
     finished : Out(1)
     """
 
-    def __init__(self, *, pixels, depth, vector, lanes):
-        self.pixels = pixels
+    def __init__(self, *, banks, depth, vector, lanes):
+        if banks < 2 or banks & (banks - 1):
+            raise ValueError("Row writer banks must be a power of two of at least 2, "
+                             f"not {banks!r}")
+        self.banks  = banks
         self.vector = vector
         super().__init__({
             "start":    In(1),
@@ -49,7 +52,7 @@ class RowWriter(wiring.Component):
             "columns":  In(12),
             "twice":    In(1),
             "i":        In(stream.Signature(vector * 8)),
-            "o":        Out(stream.Signature(row_write_layout(pixels=pixels, depth=depth,
+            "o":        Out(stream.Signature(row_write_layout(banks=banks, depth=depth,
                                                               vector=vector, lanes=lanes))),
             "column":   Out(12),
             "channel":  Out(12),
@@ -59,7 +62,7 @@ class RowWriter(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
-        bank_bits = exact_log2(self.pixels)
+        bank_bits = exact_log2(self.banks)
         bank   = Signal(bank_bits)
         block  = Signal.like(self.base)     # address of the pixel's vector 0
         column = Signal(12)
@@ -75,16 +78,15 @@ class RowWriter(wiring.Component):
             self.finished.eq(last & self.o.valid & self.o.ready),
         ]
 
-        # With a single bank, the second copy lies one block further.
-        offset = Mux(copy, self.stride, 0) if bank_bits == 0 else 0
+        # Pairs begin at an even pixel, so both of a pair lie in the same block.
         with m.If(self.o.ready):
             m.d.sync += self.o.valid.eq(0)
         with m.If(load):
             m.d.sync += [
                 self.o.valid.eq(1),
                 self.o.p.data.eq(self.i.p),
-                self.o.p.bank.eq(bank + copy if bank_bits else 0),
-                self.o.p.address.eq(block + vec + offset),
+                self.o.p.bank.eq(bank + copy),
+                self.o.p.address.eq(block + vec),
                 self.o.p.mask.eq(-1),
                 self.column.eq(column + copy),
                 self.channel.eq(vec * self.vector),
@@ -92,7 +94,7 @@ class RowWriter(wiring.Component):
             ]
 
         step        = Mux(self.twice, 2, 1)
-        next_bank   = Signal(bank_bits + 2)     # above its low bits: blocks to go forward
+        next_bank   = Signal(bank_bits + 1)     # its highest bit: on to the next block
         next_column = Signal(12)
         m.d.comb += [next_bank.eq(bank + step), next_column.eq(column + step)]
         with m.If(done):
@@ -100,14 +102,12 @@ class RowWriter(wiring.Component):
             with m.If(vec == self.vectors - 1):
                 m.d.sync += [
                     vec.eq(0),
-                    bank.eq(next_bank),
+                    bank.eq(next_bank[:bank_bits]),
                     column.eq(next_column),
                     last.eq(next_column == self.columns),
                 ]
-                with m.If(next_bank[bank_bits:] == 1):
+                with m.If(next_bank[bank_bits]):
                     m.d.sync += block.eq(block + self.stride)
-                with m.Elif(next_bank[bank_bits:] == 2):
-                    m.d.sync += block.eq(block + (self.stride << 1))
 
         with m.If(self.start):
             m.d.sync += [block.eq(self.base), bank.eq(0), column.eq(0), vec.eq(0), last.eq(0)]

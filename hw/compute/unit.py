@@ -50,7 +50,7 @@ class ComputeUnit(wiring.Component):
         self.unit   = unit = config.units[name]
         self.lanes  = config.vector // unit.outputs
         self.fill_engine = FillEngine(config, unit, name in FEEDBACK_READERS)
-        self.rows   = RowMemory(pixels=unit.pixels, depth=unit.row_words, vector=config.vector,
+        self.rows   = RowMemory(banks=unit.banks, depth=unit.row_words, vector=config.vector,
                                 lanes=self.lanes, writers=3 if name == "decoder" else 2)
 
         conv, fill = self.conv_engine.signature.members, self.fill_engine.signature.members
@@ -69,7 +69,7 @@ class ComputeUnit(wiring.Component):
                 members[port] = conv[port]
         if name == "decoder":
             members["gated"] = In(stream.Signature(row_write_layout(
-                pixels=unit.pixels, depth=unit.row_words, vector=config.vector,
+                banks=unit.banks, depth=unit.row_words, vector=config.vector,
                 lanes=self.lanes)))
         super().__init__(members)
 

@@ -14,18 +14,20 @@ ALPHA_LANES = 1
 
 
 class Writer(wiring.Component):
-    """Places the ``outputs`` bytes of each pixel where the instruction wants them.
+    """Places the bytes of each pixel where the instruction wants them.
 
-    Pixels come in the order of :class:`hw.compute.drain.Drain`. Those past ``layer.width_out`` are
+    Pieces come in the order of :class:`hw.compute.drain.Drain`: ``outputs`` channels of a pixel, or
+    with ``layer.depthwise`` ``drain`` of them. Those of pixels past ``layer.width_out`` are
     dropped; so are bytes of packed pixels until their word is complete, or the row ends (then the
-    rest of the word is zero). A word is on offer to its memory in the cycle after its last pixel,
-    and holds until taken; meanwhile pixels wait. A memory that never waits takes one per cycle.
+    rest of the word is zero). Pixel ``x`` goes to column ``x``, or with ``layer.spread`` to column
+    ``2 * x + layer.odd``. A word is on offer to its memory in the cycle after its last piece, and
+    holds until taken; meanwhile pieces wait. A memory that never waits takes one per cycle.
 
-    ``start`` begins a row. ``finished`` rises when all its pixels were taken and no word is left.
+    ``start`` begins a row. ``finished`` rises when all its pieces were taken and no word is left.
     ``blocked`` says that a memory refused a word in this cycle. ``bad`` rises, and stays until
     reset, instead of a write outside its memory; ``halt`` drops all words from now on. The tap
-    shows pixels of layers other than 0 as they are taken, before packing: ``outputs`` bytes in the
-    low bytes of the record.
+    shows pieces of layers other than 0 as they are taken, before packing, in the low bytes of the
+    record.
 
     Parameters
     ----------
@@ -38,7 +40,7 @@ class Writer(wiring.Component):
     start, halt : In(1)
     layer : In(LAYER)
     conv : In(FORMS[Opcode.CONV])
-    i : In(stream.Signature(data.ArrayLayout(8, outputs)))
+    i : In(stream.Signature(data.ArrayLayout(8, drain)))
     finished, blocked, bad : Out(1)
     row : Out(stream.Signature(row_write_layout(...)))
         ``vector // outputs`` lanes.
@@ -64,12 +66,12 @@ class Writer(wiring.Component):
             "halt":     In(1),
             "layer":    In(LAYER),
             "conv":     In(FORMS[Opcode.CONV]),
-            "i":        In(stream.Signature(data.ArrayLayout(8, outputs))),
+            "i":        In(stream.Signature(data.ArrayLayout(8, self.unit.drain))),
             "finished": Out(1),
             "blocked":  Out(1),
             "bad":      Out(1),
             "row":      Out(stream.Signature(row_write_layout(
-                            pixels=self.unit.pixels, depth=self.unit.row_words, vector=vector,
+                            banks=self.unit.banks, depth=self.unit.row_words, vector=vector,
                             lanes=vector // outputs))),
             "onchip":   Out(MemoryWrite(depth=config.onchip_words, vector=vector,
                                         lanes=config.onchip_lanes)),
@@ -88,12 +90,16 @@ class Writer(wiring.Component):
 
         layer, conv     = self.layer, self.conv
         vector, outputs = self.config.vector, self.unit.outputs
-        pixels          = self.unit.pixels
+        pixels, banks   = self.unit.pixels, self.unit.banks
+        drain           = self.unit.drain
         pixel_bits      = exact_log2(pixels)
+        bank_bits       = exact_log2(banks)
         lanes           = vector // outputs
         lane_bits       = exact_log2(lanes)
+        parts           = vector // drain       # pieces of a depthwise pixel
 
-        # The pixel on offer: column ``x``, channel group ``group`` and its word address.
+        # The piece on offer: pixel ``x``, its column, channel group ``group``, word address.
+        part    = Signal(range(max(parts, 2)))
         pixel   = Signal(range(max(pixels, 2)))
         block   = Signal(11)
         group   = Signal(8)
@@ -102,15 +108,20 @@ class Writer(wiring.Component):
         alpha   = Signal(13)
         busy    = Signal()
         x       = Signal(12)
-        channel = Signal(11)       # in units of ``outputs``
-        inside, last_x, moves = Signal(), Signal(), Signal()
+        column  = Signal(13)
+        channel = Signal(11)       # in units of ``outputs``; depthwise, of ``vector``
+        crosses = Signal()         # the next pixel's column is in the next word of the row memory
+        inside, last_x, takes, moves = Signal(), Signal(), Signal(), Signal()
         pixel_ends, group_ends = Signal(), Signal()
         m.d.comb += [
             x.eq(Cat(pixel[:pixel_bits], block)),
+            column.eq(Mux(layer.spread, Cat(layer.odd, x), x)),
+            crosses.eq((column[:bank_bits] | layer.spread) == banks - 1),
             channel.eq(conv.first + group),
             inside.eq(x < layer.width_out),
             last_x.eq(x + 1 == layer.width_out),
-            moves.eq(self.i.valid & self.i.ready),
+            takes.eq(self.i.valid & self.i.ready),
+            moves.eq(takes & (~layer.depthwise | (part == parts - 1))),
             pixel_ends.eq(pixel == pixels - 1),
             group_ends.eq(pixel_ends & (group + 1 == conv.groups)),
         ]
@@ -118,24 +129,30 @@ class Writer(wiring.Component):
         emits    = Signal()
         m.d.comb += [
             complete.eq((x[:exact_log2(vector)] == vector - 1) | last_x),
-            emits.eq(moves & inside & (~layer.packed | complete)),
+            emits.eq(takes & inside & (~layer.packed | complete)),
         ]
 
         onward = Signal(21)        # the next pixel's address
         with m.If(layer.packed):
             m.d.comb += onward.eq(address + (inside & complete))
-        with m.Elif((layer.target == Target.ROW) & ~pixel_ends):
+        with m.Elif((layer.target == Target.ROW) & ~crosses):
             m.d.comb += onward.eq(address)
+        with m.Elif((layer.target != Target.ROW) & layer.spread):
+            m.d.comb += onward.eq(address + (layer.out_stride << 1))
         with m.Else():
             m.d.comb += onward.eq(address + layer.out_stride)
 
+        begin = Signal(21)         # the first pixel's address
+        m.d.comb += begin.eq(conv.out_base + Mux(
+            (layer.target != Target.ROW) & layer.spread & layer.odd, layer.out_stride, 0))
+
         with m.If(self.start):
             m.d.sync += [
-                pixel.eq(0), block.eq(0), group.eq(0), busy.eq(1),
-                address.eq(conv.out_base), base.eq(conv.out_base), alpha.eq(conv.alpha_base),
+                part.eq(0), pixel.eq(0), block.eq(0), group.eq(0), busy.eq(1),
+                address.eq(begin), base.eq(begin), alpha.eq(conv.alpha_base),
             ]
         with m.Elif(moves):
-            m.d.sync += [pixel.eq(pixel + 1), address.eq(onward)]
+            m.d.sync += [part.eq(0), pixel.eq(pixel + 1), address.eq(onward)]
             m.d.sync += alpha.eq(alpha + (inside & complete))
             with m.If(pixel_ends):
                 m.d.sync += [pixel.eq(0), group.eq(group + 1)]
@@ -144,23 +161,23 @@ class Writer(wiring.Component):
                     m.d.sync += busy.eq((block + 1) << pixel_bits < layer.width_out)
                 with m.Elif(~layer.packed):
                     m.d.sync += address.eq(base)
+        with m.Elif(takes):
+            m.d.sync += part.eq(part + 1)
 
         # The word: copies of the bytes with a mask, or the packed bytes so far and this one.
         word = data.StructLayout({
             "target":  Target,
-            "bank":    range(max(pixels, 2)),
+            "bank":    range(banks),
             "address": 21,
             "alpha":   13,
-            "lane":    range(max(lanes, 2)),
+            "mask":    lanes,
             "data":    vector * 8,
         })
         made = Signal(word)
         m.d.comb += [
             made.target.eq(layer.target),
-            made.bank.eq(pixel),
-            made.address.eq(address + Mux(layer.packed, 0, channel >> lane_bits)),
+            made.bank.eq(column[:bank_bits]),
             made.alpha.eq(alpha),
-            made.lane.eq(channel[:lane_bits]),
         ]
         place  = x[:exact_log2(vector)]
         packed = []
@@ -169,10 +186,25 @@ class Writer(wiring.Component):
             with m.If(moves & (place == number)):
                 m.d.sync += kept.eq(self.i.p[0])
             packed.append(Mux(place == number, self.i.p[0], Mux(place > number, kept, 0)))
+        piece = Value.cast(self.i.p)
         with m.If(layer.packed):
-            m.d.comb += made.data.eq(Cat(packed))
+            m.d.comb += [
+                made.address.eq(address),
+                made.mask.eq(-1),
+                made.data.eq(Cat(packed)),
+            ]
+        with m.Elif(layer.depthwise):
+            m.d.comb += [
+                made.address.eq(address + channel),
+                made.mask.eq(Cat((part == number // (lanes // parts)) for number in range(lanes))),
+                made.data.eq(piece.replicate(parts)),
+            ]
         with m.Else():
-            m.d.comb += made.data.eq(Value.cast(self.i.p).replicate(lanes))
+            m.d.comb += [
+                made.address.eq(address + (channel >> lane_bits)),
+                made.mask.eq(Cat(channel[:lane_bits] == number for number in range(lanes))),
+                made.data.eq(piece[:outputs * 8].replicate(lanes)),
+            ]
 
         depths = {Target.ROW: self.unit.row_words, Target.ONCHIP: self.config.onchip_words,
                   Target.FEEDBACK: self.config.feedback_words,
@@ -199,23 +231,20 @@ class Writer(wiring.Component):
         # Destinations. An alpha word has two, which may take it in different cycles.
         alpha_taken, onchip_taken = Signal(), Signal()
 
-        def offer(port, selected, *, lanes, whole):
-            mask = Cat((front.lane == number // (lanes * outputs // vector))
-                       for number in range(lanes))
+        def offer(port, selected, *, lanes):
             m.d.comb += [
                 port.valid.eq(front_valid & selected),
                 port.p.address.eq(front.address),
                 port.p.data.eq(front.data),
-                port.p.mask.eq(mask | whole.replicate(lanes)),
+                port.p.mask.eq(Cat(bit.replicate(lanes // len(front.mask))
+                                   for bit in front.mask)),
             ]
-            return port.ready
 
         is_alpha = front.target == Target.ALPHA
-        whole    = layer.packed
-        offer(self.row, front.target == Target.ROW, lanes=lanes, whole=whole)
+        offer(self.row, front.target == Target.ROW, lanes=lanes)
         m.d.comb += self.row.p.bank.eq(front.bank)
         offer(self.onchip.w, ((front.target == Target.ONCHIP) | is_alpha) & ~onchip_taken,
-              lanes=self.config.onchip_lanes, whole=whole)
+              lanes=self.config.onchip_lanes)
         with m.Switch(front.target):
             with m.Case(Target.ROW):
                 m.d.comb += leaves.eq(self.row.ready)
@@ -230,7 +259,7 @@ class Writer(wiring.Component):
                                           & (alpha_taken | self.alpha.w.ready))
         if self.name == "decoder":
             offer(self.feedback.w, front.target == Target.FEEDBACK,
-                  lanes=self.config.feedback_lanes, whole=whole)
+                  lanes=self.config.feedback_lanes)
         if self.name == "attention":
             m.d.comb += [
                 self.alpha.w.valid.eq(front_valid & is_alpha & ~alpha_taken),
@@ -248,12 +277,15 @@ class Writer(wiring.Component):
             self.finished.eq(~busy & ~front_valid),
             self.blocked.eq(front_valid & ~leaves),
 
-            self.tap.valid.eq(moves & inside & (conv.layer != 0)),
+            self.tap.valid.eq(takes & inside & (conv.layer != 0)),
             self.tap.p.layer.eq(conv.layer),
             self.tap.p.row.eq(conv.row),
-            self.tap.p.column.eq(x),
-            self.tap.p.channel.eq(channel * outputs),
-            self.tap.p.count.eq(outputs),
+            self.tap.p.column.eq(column),
+            self.tap.p.channel.eq(Mux(layer.depthwise,
+                                      Cat(Const(0, exact_log2(drain)), part[:exact_log2(parts)],
+                                          channel),
+                                      channel << exact_log2(outputs))),
+            self.tap.p.count.eq(Mux(layer.depthwise, drain, outputs)),
             self.tap.p.data.eq(Value.cast(self.i.p)),
         ]
 

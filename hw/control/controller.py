@@ -11,6 +11,7 @@ from hw.control.frontend import FrontEnd
 from hw.control.ledger import TRAFFIC, Ledger
 from hw.control.registers import ControlRegisters, monitor_layout
 from hw.control.regmap import ADDRESS_BITS, DEFAULT_STALL_LIMIT
+from hw.control.trace import EventTrace, TraceSignature
 from hw.interfaces import EngineSignature
 from hw.isa import Cause, Engine, Error
 from hw.memory.axi import AxiLite
@@ -41,6 +42,8 @@ class CentralController(wiring.Component):
     config : Config
     onchip_readers, onchip_writers : int
         Ports of the on-chip memory whose accesses are counted.
+    trace : bool
+        Show every event, for a simulation.
 
     Members
     -------
@@ -65,14 +68,17 @@ class CentralController(wiring.Component):
         For the counters; as in :class:`hw.control.ledger.Ledger`.
     monitor : Out(monitor_layout())
     monitor_sent, monitor_dropped : In(32)
+    trace : Out(TraceSignature())
+        Only with ``trace``.
     """
 
-    def __init__(self, config, *, onchip_readers=6, onchip_writers=4):
+    def __init__(self, config, *, onchip_readers=6, onchip_writers=4, trace=False):
         if not isinstance(config, Config):
             raise ValueError(f"Controller config must be a Config, not {config!r}")
         self.config     = config
         self._fetcher   = ProgramFetcher(offchip_bytes=config.offchip_bytes)
         self._ledger    = Ledger(onchip_readers=onchip_readers, onchip_writers=onchip_writers)
+        self._trace     = EventTrace(ports=onchip_readers + onchip_writers) if trace else None
 
         super().__init__({
             "bus":             In(AxiLite(address_width=ADDRESS_BITS)),
@@ -94,6 +100,7 @@ class CentralController(wiring.Component):
             "monitor":         Out(monitor_layout()),
             "monitor_sent":    In(32),
             "monitor_dropped": In(32),
+            **({"trace": Out(TraceSignature())} if trace else {}),
         })
 
     def elaborate(self, platform):
@@ -149,6 +156,9 @@ class CentralController(wiring.Component):
         for name in ("onchip_reads", "onchip_writes", "read_bytes", "written_bytes"):
             for port, source in zip(getattr(ledger, name), getattr(self, name)):
                 m.d.comb += port.eq(source)
+
+        if self._trace is not None:
+            self._connect_trace(m, fronts, running)
 
         # Reasons to stop; the last assignment wins.
         error, culprit = Signal(Error), Signal(Engine)
@@ -220,3 +230,26 @@ class CentralController(wiring.Component):
                 m.next = "Ready"
 
         return m
+
+    def _connect_trace(self, m, fronts, running):
+        m.submodules.trace = trace = self._trace
+        connect(m, trace.o, flipped(self.trace))
+        m.d.comb += [trace.clear.eq(self.clear), trace.running.eq(running)]
+        for front, activity in zip(fronts, trace.activity):
+            offered = front.port.i.p.sync
+            m.d.comb += [
+                activity.offered.eq(front.port.i.valid),
+                activity.retiring.eq(front.retiring),
+                activity.cause.eq(front.cause),
+                activity.number.eq(front.retired),
+                activity.opcode.eq(offered.opcode),
+                activity.layer.eq(offered.layer),
+                activity.row.eq(offered.row),
+            ]
+        for port, source in zip(trace.moves, (*self.onchip_reads, *self.onchip_writes)):
+            m.d.comb += port.eq(source)
+        for name in ("frame_started", "frame_ended"):
+            m.d.comb += getattr(trace, name).eq(getattr(self, name))
+        for name in ("read_bytes", "written_bytes"):
+            for port, source in zip(getattr(trace, name), getattr(self, name)):
+                m.d.comb += port.eq(source)

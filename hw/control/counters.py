@@ -8,7 +8,7 @@ COUNTER_BITS   = 16         # of a selector
 INDEX_BITS     = 12         # of it: which counter of the group
 TIME_BITS      = 40         # of most counters: an hour at 300 MHz
 LEDGER_ENGINES = (*CONVS, Engine.GATE)
-LEDGER_LAYERS  = 64         # instructions of higher layers are counted under layer 0
+LEDGER_LAYERS  = 128        # instructions of higher layers are counted under layer 0
 FRAME_STAMPS   = 64         # the first frames leave a time stamp each
 
 

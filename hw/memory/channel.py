@@ -83,7 +83,7 @@ class LoadChannel(wiring.Component):
         unit    = self.config.units[self.unit]
         targets = {
             LoadTarget.WEIGHTS: (unit.weight_words, unit.outputs),
-            LoadTarget.PARAMS:  (unit.param_words, unit.outputs),
+            LoadTarget.PARAMS:  (unit.params, unit.outputs),
         }
         if self.unit == "attention":
             targets[LoadTarget.GATE_PARAMS] = (self.config.gate_param_words,

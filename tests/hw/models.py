@@ -69,14 +69,14 @@ def watch(signals, accept):
 class RowModel:
     """A row memory as bytes; unwritten ones are None, and writing one twice is an error."""
 
-    def __init__(self, *, pixels, depth, vector, lanes):
-        self.pixels, self.vector, self.lanes = pixels, vector, lanes
+    def __init__(self, *, banks, depth, vector, lanes):
+        self.banks, self.vector, self.lanes = banks, vector, lanes
         self.depth = depth
         self.words = {}
 
     def write(self, payload):
         part = self.vector // self.lanes
-        assert payload.bank < self.pixels and payload.address < self.depth
+        assert payload.bank < self.banks and payload.address < self.depth
         data = payload.data.to_bytes(self.vector, "little")
         for lane in range(self.lanes):
             if payload.mask >> lane & 1:

@@ -13,11 +13,11 @@ KIB = 1024
 
 
 def machine():
-    unit = UnitConfig(pixels=2, outputs=4, row_words=64, weight_words=16, param_words=4)
+    unit = UnitConfig(pixels=2, outputs=4, drain=8, row_words=64, weight_words=16, params=4)
     return replace(TINY, vector=V, encoder=unit, decoder=unit, onchip_bytes=4 * KIB,
                    feedback_bytes=1 * KIB,
-                   attention=UnitConfig(pixels=1, outputs=2, row_words=64, weight_words=4,
-                                        param_words=4))
+                   attention=UnitConfig(pixels=1, outputs=2, drain=2, row_words=64, weight_words=4,
+                                        params=4))
 
 
 async def run(ctx, port, opcode, **fields):

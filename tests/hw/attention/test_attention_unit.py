@@ -17,8 +17,8 @@ KIB    = 1024
 
 
 def test_attention_step():
-    unit   = UnitConfig(pixels=1, outputs=2, row_words=64, weight_words=16, param_words=4)
-    decode = UnitConfig(pixels=2, outputs=4, row_words=64, weight_words=4, param_words=4)
+    unit   = UnitConfig(pixels=1, outputs=2, drain=4, row_words=64, weight_words=16, params=4)
+    decode = UnitConfig(pixels=2, outputs=4, drain=4, row_words=64, weight_words=4, params=4)
     config = replace(TINY, vector=VECTOR, attention=unit, decoder=decode, encoder=decode,
                      gate_lanes=2, gate_param_words=8, alpha_words=8, onchip_bytes=4 * KIB,
                      feedback_bytes=2 * KIB)
@@ -32,7 +32,7 @@ def test_attention_step():
     gates    = [{"bias": int(rng.integers(-999, 999)), "multiplier": 1 << 14, "shift": 22}
                 for _ in range(VECTOR)]
     written, events = {}, []
-    row = RowModel(pixels=2, depth=64, vector=VECTOR, lanes=2)
+    row = RowModel(banks=decode.banks, depth=64, vector=VECTOR, lanes=2)
     gate_taps, fill_taps = [], []
 
     # alpha[x] = clamp((w @ feedback[x] + w2 @ pooled[x]) / 512 + 128): a kernel of two rows, whose
@@ -119,7 +119,7 @@ def test_attention_step():
     alpha, gated = expected()
     assert 10 < alpha.std(), "the map must not be flat"
     assert written == {300: alpha.astype(np.uint8).tobytes().ljust(VECTOR, b"\0")}
-    assert row.words == {(x % 2, 10 + x // 2 * 2 + 1, c): gated[x, c]
+    assert row.words == {(x % 4, 10 + x // 4 * 2 + 1, c): gated[x, c]
                          for x in range(WIDTH) for c in range(VECTOR)}
     assert events == [(3, 4, 300, WIDTH // 2)]
     assert fill_taps == [(2, x) for x in range(WIDTH // 2)]

@@ -18,8 +18,8 @@ KIB = 1024
 
 
 def machine(*, vector=8, lanes=2, pixels=2, outputs=4):
-    decoder = UnitConfig(pixels=pixels, outputs=outputs, row_words=256, weight_words=4,
-                         param_words=4)
+    decoder = UnitConfig(pixels=pixels, outputs=outputs, drain=outputs, row_words=256,
+                         weight_words=4, params=4)
     return replace(TINY, vector=vector, gate_lanes=lanes, gate_param_words=64, alpha_words=16,
                    onchip_bytes=4 * KIB, decoder=decoder)
 
@@ -45,7 +45,7 @@ class Bench:
                           "multiplier": int(rng.integers(-2**15, 2**15)),
                           "shift": int(rng.integers(15, 24))}
                          for _ in range(config.gate_param_words * config.gate_lanes)]
-        self.row    = RowModel(pixels=config.decoder.pixels, depth=config.decoder.row_words,
+        self.row    = RowModel(banks=config.decoder.banks, depth=config.decoder.row_words,
                                vector=config.vector,
                                lanes=config.vector // config.decoder.outputs)
         self.causes = Counter()
@@ -122,20 +122,25 @@ class Bench:
 
     def check(self, fields):
         """The row memory holds exactly this row, and the tap showed it."""
-        vector, pixels = self.config.vector, self.config.decoder.pixels
-        channels = fields["vectors"] * vector
+        vector, banks = self.config.vector, self.config.decoder.banks
+        vectors  = fields["vectors"]
+        channels = vectors * vector
         wanted, shown = {}, {}
         for x in range(fields["width"]):
-            alpha = self.alpha[fields["alpha_base"] * vector + x // 2]
+            k = x if fields["same"] else x // 2
             for c in range(channels):
+                if fields["wide"]:
+                    alpha = self.skip[fields["alpha_base"] + k * vectors + c // vector][c % vector]
+                else:
+                    alpha = self.alpha[fields["alpha_base"] * vector + k]
                 word  = self.skip[fields["skip_base"] + x * fields["vectors"] + c // vector]
                 value = requantise(
-                    alpha * word[c % vector],
+                    (alpha - fields["zero_alpha"]) * (word[c % vector] - fields["zero_skip"]),
                     self.requants[fields["param_base"] * self.config.gate_lanes + c],
                     fields["zero_out"], fields["low"], fields["high"])
-                address = (fields["dst_base"] + x // pixels * fields["dst_stride"]
+                address = (fields["dst_base"] + x // banks * fields["dst_stride"]
                            + fields["dst_vector"] + c // vector)
-                wanted[x % pixels, address, c % vector] = value
+                wanted[x % banks, address, c % vector] = value
                 shown[x, c] = value
         assert self.row.words == wanted
 
@@ -152,7 +157,7 @@ class Bench:
 def instruction(**fields):
     return {"skip_base": 20, "alpha_base": 1, "width": 6, "vectors": 2, "param_base": 0,
             "dst_base": 3, "dst_stride": 4, "dst_vector": 2, "zero_out": 5, "low": 2, "high": 251,
-            **fields}
+            "zero_alpha": 0, "zero_skip": 0, "same": 0, "wide": 0, **fields}
 
 
 def test_one_vector_by_hand():
@@ -167,6 +172,18 @@ def test_one_vector_by_hand():
     assert values == [5, 6, 13, 82, 204, 7, 8, 9]
 
 
+def test_extreme_zero_points_are_exact():
+    bench = Bench(machine())
+    bench.alpha[8:10] = [0, 255]
+    bench.skip[20], bench.skip[21] = bytes([0, 255] * 4), bytes([0, 255] * 4)
+    bench.requants[:8] = [{"bias": 0, "multiplier": 1 << 14, "shift": 24}] * 8   # / 1024
+    fields = instruction(width=2, vectors=1, same=1, zero_alpha=255, zero_skip=255, zero_out=100)
+    assert bench.run([fields]) == Error.NONE
+    # (0 - 255) * (0 - 255) / 1024 = 63.5, a half, rounds up; all others are 0.
+    assert [bench.row.words[0, 5, k] for k in range(8)] == [164, 100] * 4
+    assert [bench.row.words[1, 5, k] for k in range(8)] == [100] * 8
+
+
 @pytest.mark.parametrize("vector, lanes", [(8, 1), (8, 2), (8, 4), (8, 8), (16, 4), (16, 2)])
 def test_one_vector_takes_vector_by_lanes_cycles(vector, lanes):
     bench  = Bench(machine(vector=vector, lanes=lanes))
@@ -177,7 +194,18 @@ def test_one_vector_takes_vector_by_lanes_cycles(vector, lanes):
     assert bench.causes[Cause.FILL_DRAIN] == 17
 
 
-@pytest.mark.parametrize("seed", range(16))
+@pytest.mark.parametrize("vector, lanes, cycles", [(8, 1, 8), (8, 4, 2), (8, 8, 2), (16, 2, 8)])
+def test_wide_alpha_shares_the_port(vector, lanes, cycles):
+    bench  = Bench(machine(vector=vector, lanes=lanes))
+    fields = instruction(width=20, vectors=2, wide=1, alpha_base=100)
+    assert bench.run([fields]) == Error.NONE
+    bench.check(fields)
+    assert bench.requests[:8] == [100, 20, 101, 21, 100, 22, 101, 23]
+    assert len(bench.requests) == 2 * 20 * 2
+    assert bench.causes.total() == 40 * cycles + 18 - (lanes == vector)
+
+
+@pytest.mark.parametrize("seed", range(32))
 def test_random_rows_with_stalls(seed):
     rng    = np.random.default_rng(seed)
     vector = int(rng.choice([8, 16]))
@@ -188,8 +216,10 @@ def test_random_rows_with_stalls(seed):
     dst_vector, vectors, spare = (int(n) for n in rng.integers([0, 1, 0], [3, 4, 3]))
     low, high = sorted(int(n) for n in rng.integers(0, 256, 2))
     fields = instruction(
-        skip_base=int(rng.integers(90)), alpha_base=int(rng.integers(14)),
-        width=int(rng.integers(1, 35)), vectors=vectors, dst_base=int(rng.integers(30)),
+        skip_base=int(rng.integers(90)), alpha_base=int(rng.integers(14 if seed % 2 else 90)),
+        wide=1 - seed % 2, same=int(rng.integers(2)), zero_alpha=int(rng.integers(256)),
+        zero_skip=int(rng.integers(256)),
+        width=int(rng.integers(1, 17)), vectors=vectors, dst_base=int(rng.integers(30)),
         param_base=int(rng.integers(65 - vectors * vector // lanes)), dst_vector=dst_vector,
         dst_stride=dst_vector + vectors + spare, zero_out=int(rng.integers(256)), low=low,
         high=high) if vectors * vector // lanes <= 64 else instruction()
@@ -201,7 +231,8 @@ def test_random_rows_with_stalls(seed):
 
 def test_instructions_back_to_back():
     fields = [instruction(width=3 + k, vectors=1 + k % 2, skip_base=11 * k, dst_base=40 * k,
-                          param_base=4 * k, zero_out=k, layer=0) for k in range(5)]
+                          param_base=4 * k, zero_out=k, layer=0, wide=k // 2 % 2, same=k % 2)
+              for k in range(5)]
     bench = Bench(machine(), stall=0.5)
     assert bench.run(fields) == Error.NONE
     assert not bench.taps, "layer 0 must not be tapped"
@@ -213,11 +244,17 @@ def test_instructions_back_to_back():
 
 EDGES = {                                      # what just fits, and what does not
     "skip":       (dict(skip_base=512 - 12), dict(skip_base=512 - 11)),
-    "alpha":      (dict(alpha_base=14, width=32, dst_base=9), dict(alpha_base=14, width=33)),
+    "alpha":      (dict(alpha_base=14, width=32), dict(alpha_base=14, width=33)),
     "alpha base": (dict(alpha_base=15), dict(alpha_base=16)),
+    "alpha same": (dict(alpha_base=14, width=16, same=1), dict(alpha_base=14, width=17, same=1)),
+    "wide":       (dict(alpha_base=512 - 6, wide=1), dict(alpha_base=512 - 5, wide=1)),
+    "wide odd":   (dict(alpha_base=512 - 8, wide=1, width=7),
+                   dict(alpha_base=512 - 7, wide=1, width=7)),
+    "wide same":  (dict(alpha_base=512 - 12, wide=1, same=1),
+                   dict(alpha_base=512 - 11, wide=1, same=1)),
     "parameters": (dict(param_base=64 - 8), dict(param_base=64 - 7)),
-    "row memory": (dict(dst_base=256 - 12), dict(dst_base=256 - 11)),
-    "dst vector": (dict(dst_base=256 - 15, dst_vector=5), dict(dst_base=256 - 15, dst_vector=6)),
+    "row memory": (dict(dst_base=256 - 8), dict(dst_base=256 - 7)),
+    "dst vector": (dict(dst_base=256 - 11, dst_vector=5), dict(dst_base=256 - 11, dst_vector=6)),
     "no pixels":  (dict(width=1), dict(width=0)),
     "no vectors": (dict(vectors=1), dict(vectors=0)),
 }

@@ -4,6 +4,7 @@ import pytest
 
 from hw.compiler.emit import Emitter, Span, encode
 from hw.compiler.errors import CompileError
+from hw.compiler.memory import Heap
 from hw.isa import FORMS, INSTRUCTION_BYTES, Engine, FillMode, Opcode, Source, StreamHeader
 
 
@@ -95,3 +96,14 @@ def test_a_field_that_overflows_is_refused():
     with pytest.raises(CompileError, match="^Instruction field 'width' has 11 bits and would be "
                                            "4096; use a smaller network or fewer frames$"):
         encode(Opcode.FILL, {"width": 4096})
+
+
+def test_a_watched_memory_learns_which_instructions_use_its_blocks():
+    emitter = Emitter({"m": 64, "other": 64})
+    heap    = Heap("m", 64)
+    emitter.watch(heap)
+    base = heap.take(8, "map")
+    copy(emitter, Engine.STORE, source=Span("other", 0, 8))
+    copy(emitter, Engine.STORE, source=Span("m", base, base + 4))
+    copy(emitter, Engine.ENCODER_FILL, target=Span("m", base + 4, base + 8))
+    assert heap.history[0].uses == {Engine.STORE: (1, 1), Engine.ENCODER_FILL: (0, 0)}

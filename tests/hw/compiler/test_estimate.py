@@ -23,7 +23,8 @@ def test_a_store_waits_for_the_fill_and_the_fill_for_the_load():
 
 def test_the_array_needs_a_cycle_per_step():
     emitter = Emitter({"onchip": 64})
-    layer   = {"slot": 3, "kernel_h": 3, "kernel_w": 3, "vectors": 2, "width_out": 5}
+    layer   = {"slot": 3, "kernel_h": 3, "kernel_w": 3, "vectors": 2, "width_out": 5,
+               "depthwise": 0, "stride2": 0}
     emitter.emit(Engine.ENCODER_CONV, Opcode.LAYER, layer)
     emitter.emit(Engine.ENCODER_CONV, Opcode.CONV, {"slot": 3, "groups": 4},
                  writes=[Span("onchip", 0, 8)])

@@ -57,3 +57,16 @@ def test_image_places_blobs_behind_each_other():
                                            "preset has 256; use fewer frames, a smaller network "
                                            "or a larger preset$"):
         image.reserve(200, "masks")
+
+
+def test_history_has_the_first_and_the_last_use_of_every_block():
+    heap = Heap("m", 8)
+    base = heap.take(4, "old")
+    for engine, index in (("a", 3), ("b", 5), ("a", 9)):
+        heap.touch(base + 3, engine, index)
+    heap.give(base)
+    heap.touch(heap.take(8, "new"), "a", 11)
+    old, new = heap.history
+    assert (old.memory, old.what, old.base, old.words) == ("m", "old", base, 4)
+    assert old.uses == {"a": (3, 9), "b": (5, 5)}
+    assert new.uses == {"a": (11, 11)}

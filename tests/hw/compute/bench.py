@@ -15,11 +15,11 @@ from hw.config import TINY, UnitConfig
 from hw.isa import Error, Target
 
 
-def small_config(name, *, pixels=2, vector=8, outputs=2, row_words=512, weight_words=256,
-                 param_words=16):
+def small_config(name, *, pixels=2, vector=8, outputs=2, drain=None, row_words=512,
+                 weight_words=256, params=64):
     """A config whose unit ``name`` has the given sizes, with small memories around it."""
-    unit  = UnitConfig(pixels=pixels, outputs=outputs, row_words=row_words,
-                       weight_words=weight_words, param_words=param_words)
+    unit  = UnitConfig(pixels=pixels, outputs=outputs, drain=drain or outputs, row_words=row_words,
+                       weight_words=weight_words, params=params)
     other = replace(unit, pixels=1)
     units = {**dict.fromkeys(("encoder", "attention", "decoder"), other), name: unit}
     return replace(TINY, vector=vector, onchip_bytes=1024 * vector, feedback_bytes=1024 * vector,
@@ -36,7 +36,7 @@ class Bench(Elaboratable):
         self.bytes  = np.random.default_rng(seed)
         self.stall  = stall
         self.engine = ConvEngine(config=config, name=name)
-        self.rows   = RowMemory(pixels=unit.pixels, depth=unit.row_words, vector=config.vector,
+        self.rows   = RowMemory(banks=unit.banks, depth=unit.row_words, vector=config.vector,
                                 lanes=config.vector // unit.outputs, writers=1)
         ports = {"onchip": (config.onchip_words, config.onchip_lanes),
                  "feedback": (config.feedback_words, config.feedback_lanes),
@@ -45,12 +45,12 @@ class Bench(Elaboratable):
                       for port, (_, lanes) in ports.items()
                       if hasattr(self.engine, f"write_{port}")}
         self.memory = {port: self.draw(ports[port][0], config.vector) for port in self.ports}
-        self.memory["row"] = self.draw(unit.pixels, unit.row_words, config.vector)
+        self.memory["row"] = self.draw(unit.banks, unit.row_words, config.vector)
         self.weights = self.draw(unit.weight_words, unit.outputs, config.vector).view(np.int8)
         self.table   = self.draw(256)
         self.params  = [[self.draw_params() for _ in range(unit.outputs)]
-                        for _ in range(unit.param_words)]
-        self.layers  = {}
+                        for _ in range(unit.params)]
+        self.more_rows = [{"valid": 0, "base": 0}] * 4
         self.taps    = []
 
     def draw(self, *shape):
@@ -80,10 +80,10 @@ class Bench(Elaboratable):
                 for number, word in enumerate(self.weights[:, lane]):
                     ctx.set(weights.weight_lanes[lane].data[number],
                             int.from_bytes(word.tobytes(), "little"))
-                for number, word in enumerate(self.params):
-                    bias, multiplier, shift = word[lane]
-                    ctx.set(weights.param_lanes[lane].data[number],
-                            {"bias": bias, "multiplier": multiplier, "shift": shift})
+            for channel, (bias, multiplier, shift) in enumerate(sum(self.params, [])):
+                word, lane = divmod(channel, self.unit.drain)
+                ctx.set(weights.param_lanes[lane].data[word],
+                        {"bias": bias, "multiplier": multiplier, "shift": shift})
             for number, word in enumerate(self.table.reshape(-1, self.config.vector)):
                 ctx.set(weights.table_words.data[number], int.from_bytes(word.tobytes(), "little"))
             for testbench in testbenches:
@@ -143,39 +143,96 @@ class Bench(Elaboratable):
 
     def pixel(self, base, vectors, x):
         """Channels of pixel ``x`` of the row at ``base``."""
-        at = base + x // self.unit.pixels * vectors
-        return self.memory["row"][x % self.unit.pixels, at:at + vectors].reshape(-1).astype(int)
+        bank, word = x % self.unit.banks, base + x // self.unit.banks * vectors
+        return self.memory["row"][bank, word:word + vectors].reshape(-1).astype(int)
+
+    def tap(self, layer, conv, x, ky, kx):
+        """What kernel tap ``ky``, ``kx`` of output pixel ``x`` sees, all channels."""
+        row = [*conv["rows"], *self.more_rows][ky]
+        ix  = x * (1 + layer["stride2"]) + kx - layer["pad_left"]
+        if row["valid"] and layer["clamp"]:
+            ix = min(max(ix, 0), layer["width_in"] - 1)
+        if row["valid"] and 0 <= ix < layer["width_in"]:
+            return self.pixel(row["base"], layer["vectors"], ix)
+        return np.full(layer["vectors"] * self.config.vector, layer["zero_in"])
+
+    def chunks(self, layer):
+        """Steps per kernel row of a depthwise layer, and kernel columns in each."""
+        width = self.unit.depthwise_taps(1 + layer["stride2"])
+        return -(-layer["kernel_w"] // width), width
+
+    def per_sum(self, layer):
+        """Steps of one sum."""
+        if layer["depthwise"]:
+            return layer["kernel_h"] * self.chunks(layer)[0]
+        return layer["kernel_h"] * layer["kernel_w"] * layer["vectors"]
+
+    def sums(self, layer, conv):
+        return -(-layer["width_out"] // self.unit.pixels) * conv["groups"]
+
+    def steps(self, layer, conv):
+        return self.sums(layer, conv) * self.per_sum(layer)
+
+    def cycles(self, layer, conv):
+        """Of a CONV whose writes are never refused."""
+        depthwise = layer["depthwise"]
+        drains    = self.engine.drain.pieces if depthwise else self.unit.pixels
+        overhead  = self.engine.depthwise_overhead if depthwise else self.engine.overhead
+        ragged    = layer["width_out"] % self.unit.pixels != 0
+        apart     = max(self.per_sum(layer), drains)
+        return self.per_sum(layer) + (self.sums(layer, conv) - 1) * apart + overhead - ragged
 
     def expect(self, layer, conv):
         """What memories must hold after ``conv``, and the taps it shows."""
-        unit, vector = self.unit, self.config.vector
         memory = {name: words.copy() for name, words in self.memory.items()}
-        weights = self.weights[conv["weight_base"]:].astype(int)
-        taps = []
+        taps   = []
         for x in range(layer["width_out"]):
-            columns = []
+            column = 2 * x + layer["odd"] if layer["spread"] else x
+            pieces = (self.depthwise_pieces if layer["depthwise"] else self.dense_pieces)(
+                layer, conv, x)
+            for channel, y in pieces:
+                taps.append((conv["layer"], conv["row"], column, channel, len(y), y))
+                self.place(memory, layer, conv, column, channel, y)
+        return memory, taps
+
+    def dense_pieces(self, layer, conv, x):
+        """First channel and bytes of each group of ``outputs`` channels of pixel ``x``."""
+        outputs = self.unit.outputs
+        column  = np.concatenate([self.tap(layer, conv, x, ky, kx)
+                                  for ky in range(layer["kernel_h"])
+                                  for kx in range(layer["kernel_w"])])
+        steps   = self.per_sum(layer)
+        weights = self.weights[conv["weight_base"]:].astype(int)
+        for k in range(conv["groups"]):
+            tile = weights[k * steps:(k + 1) * steps].transpose(1, 0, 2)
+            y = self.requantise(layer, tile.reshape(outputs, -1) @ column,
+                                (conv["param_base"] + k) * outputs)
+            if layer["table"]:
+                y = [int(self.table[byte]) for byte in y]
+            yield (conv["first"] + k) * outputs, y
+
+    def depthwise_pieces(self, layer, conv, x):
+        """First channel and bytes of each group of ``drain`` channels of pixel ``x``."""
+        vector, drain = self.config.vector, self.unit.drain
+        chunks, width = self.chunks(layer)
+        for g in range(conv["groups"]):
+            base = conv["weight_base"] + g * self.per_sum(layer)
+            sums = np.zeros(vector, int)
             for ky in range(layer["kernel_h"]):
                 for kx in range(layer["kernel_w"]):
-                    row = conv["rows"][ky]
-                    ix = x * (1 + layer["stride2"]) + kx - layer["pad_left"]
-                    inside = row["valid"] and 0 <= ix < layer["width_in"]
-                    columns.append(self.pixel(row["base"], layer["vectors"], ix) if inside else
-                                   np.full(layer["vectors"] * vector, layer["zero_in"]))
-            column = np.concatenate(columns)
-            steps = len(column) // vector
-            for k in range(conv["groups"]):
-                tile = weights[k * steps:(k + 1) * steps].transpose(1, 0, 2)
-                sums = tile.reshape(unit.outputs, -1) @ column
-                y = [min(max((((int(total) + bias) * scale + 2**(shift - 1)) >> shift)
-                             + layer["zero_out"], layer["low"]), layer["high"])
-                     for total, (bias, scale, shift)
-                     in zip(sums, self.params[conv["param_base"] + k], strict=True)]
-                if layer["table"]:
-                    y[0] = int(self.table[y[0]])
-                channel = (conv["first"] + k) * unit.outputs
-                taps.append((conv["layer"], conv["row"], x, channel, unit.outputs, y))
-                self.place(memory, layer, conv, x, channel, y)
-        return memory, taps
+                    chunk, lane = divmod(kx, width)
+                    weight = self.weights[base + ky * chunks + chunk, lane].astype(int)
+                    sums  += weight * self.tap(layer, conv, x, ky, kx)[g * vector:][:vector]
+            y = self.requantise(layer, sums, conv["param_base"] * self.unit.outputs + g * vector)
+            for part in range(0, vector, drain):
+                yield (conv["first"] + g) * vector + part, y[part:part + drain]
+
+    def requantise(self, layer, sums, channel):
+        """Bytes of ``sums``, with the parameters from ``channel`` on."""
+        params = sum(self.params, [])[channel:channel + len(sums)]
+        return [min(max((((int(total) + bias) * scale + 2**(shift - 1)) >> shift)
+                        + layer["zero_out"], layer["low"]), layer["high"])
+                for total, (bias, scale, shift) in zip(sums, params, strict=True)]
 
     def place(self, memory, layer, conv, x, channel, y):
         vector, target = self.config.vector, layer["target"]
@@ -192,50 +249,73 @@ class Bench(Elaboratable):
             return
         index, byte = divmod(channel, vector)
         if target == Target.ROW:
-            at = conv["out_base"] + x // self.unit.pixels * layer["out_stride"] + index
-            word = memory["row"][x % self.unit.pixels, at]
+            at = conv["out_base"] + x // self.unit.banks * layer["out_stride"] + index
+            word = memory["row"][x % self.unit.banks, at]
         else:
             name = "onchip" if target == Target.ONCHIP else "feedback"
             word = memory[name][conv["out_base"] + x * layer["out_stride"] + index]
         word[byte:byte + len(y)] = y
 
-    def steps(self, layer, conv):
-        blocks = -(-layer["width_out"] // self.unit.pixels)
-        return (blocks * conv["groups"] * layer["kernel_h"] * layer["kernel_w"]
-                * layer["vectors"])
+    def may_clamp(self, layer):
+        """Whether ``layer`` stays within what clamping can reach."""
+        unit, stride = self.unit, 1 + layer["stride2"]
+        width  = self.chunks(layer)[1] if layer["depthwise"] else 1
+        column = (layer["kernel_w"] - 1) // width * width
+        first  = (layer["width_out"] - 1) // unit.pixels * unit.pixels * stride
+        return (layer["pad_left"] < unit.banks and
+                first - layer["pad_left"] + column < layer["width_in"] + unit.banks)
 
-    def draw_layer(self, *, target, packed=0):
+    def draw_layer(self, *, target, packed=0, depthwise=0):
         """A random layer descriptor, and a random row of it that fits everywhere."""
         unit, vector, draw = self.unit, self.config.vector, self.random.randint
         low, high = sorted((draw(0, 60), draw(180, 255)))
         layer = {
-            "slot": draw(0, 15), "vectors": draw(1, 3), "kernel_h": draw(1, 3),
-            "kernel_w": draw(1, 3), "stride2": draw(0, 1) if unit.pixels == 1 else 0,
-            "pad_left": draw(0, 2), "width_in": draw(1, 13), "width_out": draw(1, 13),
+            "slot": draw(0, 15), "vectors": draw(1, 3), "stride2": draw(0, 1),
+            "pad_left": draw(0, 6), "width_in": draw(1, 19), "width_out": draw(1, 13),
             "zero_in": draw(0, 255), "zero_out": draw(0, 255), "low": low, "high": high,
-            "target": target, "packed": packed, "table": draw(0, 1),
+            "target": target, "packed": packed, "table": 0 if depthwise else draw(0, 1),
+            "depthwise": depthwise, "spread": 0 if packed else draw(0, 1), "odd": draw(0, 1),
         }
-        groups   = 1 if packed else draw(1, 3)
+        groups = 1 if packed else draw(1, layer["vectors"] if depthwise else 3)
+        while True:
+            layer["kernel_h"], layer["kernel_w"] = draw(1, 7), draw(1, 7)
+            if groups * self.per_sum(layer) <= 120:
+                break
+        layer["clamp"] = draw(0, 1) if self.may_clamp(layer) else 0
         first    = draw(0, 5)
-        vectors  = -(-(first + groups) * unit.outputs // vector)
+        vectors  = first + groups if depthwise else -(-(first + groups) * unit.outputs // vector)
         layer["out_stride"] = draw(vectors, vectors + 2)
         # Row memory: the kernel's rows in the lower half, the result in the upper one.
         half = unit.row_words // 2
-        span = -(-layer["width_in"] // unit.pixels) * layer["vectors"]
+        span = -(-layer["width_in"] // unit.banks) * layer["vectors"]
+        rows = [{"valid": int(draw(0, 4) > 0), "base": draw(0, half - span)} for _ in range(7)]
+        each = vector // unit.outputs if depthwise else 1       # parameters per group
         conv = {
             "slot": layer["slot"], "layer": draw(0, 1) * draw(1, 255), "row": draw(0, 4095),
-            "rows": [{"valid": int(draw(0, 4) > 0), "base": draw(0, half - span)}
-                     for _ in range(3)],
-            "weight_base": draw(0, unit.weight_words - groups * layer["kernel_h"]
-                                * layer["kernel_w"] * layer["vectors"]),
-            "param_base": draw(0, unit.param_words - groups), "groups": groups, "first": first,
-            "alpha_base": draw(0, self.config.alpha_words - 2),
+            "rows": rows[:3],
+            "weight_base": draw(0, unit.weight_words - groups * self.per_sum(layer)),
+            "param_base": draw(0, unit.params // each - groups) * each, "groups": groups,
+            "first": first, "alpha_base": draw(0, self.config.alpha_words - 2),
         }
         depth = {Target.ROW: unit.row_words, Target.FEEDBACK: self.config.feedback_words
                  }.get(target, self.config.onchip_words)
         conv["out_base"] = draw(half if target == Target.ROW else 0,
-                                depth - 14 * layer["out_stride"])
-        return layer, conv
+                                depth - 26 * layer["out_stride"] // (
+                                    unit.banks if target == Target.ROW else 1))
+        return layer, conv, rows[3:]
+
+    def zero_unused(self, ctx, layer, conv):
+        """Clear the weights of columns that a depthwise ``layer`` does not have."""
+        chunks, width = self.chunks(layer)
+        base = conv["weight_base"]
+        for number in range(base, base + conv["groups"] * self.per_sum(layer)):
+            chunk = (number - base) % chunks
+            for lane in range(self.unit.outputs):
+                if lane >= width or chunk * width + lane >= layer["kernel_w"]:
+                    # Lanes that no column of the array takes keep what they hold.
+                    if lane < self.unit.taps:
+                        self.weights[number, lane] = 0
+                        ctx.set(self.engine.weights.weight_lanes[lane].data[number], 0)
 
     async def load(self, ctx, target, base, beats):
         for index, beat in enumerate(beats):

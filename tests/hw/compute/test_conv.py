@@ -10,10 +10,10 @@ from hw.config import TINY
 from hw.isa import Cause, Error, LoadTarget, Opcode, Requant, Target
 from tests.hw.compute.bench import Bench
 
-SHAPES = {
-    "encoder":   [(1, 8, 2), (2, 8, 2), (4, 16, 4), (2, 8, 8), (4, 8, 1)],
-    "attention": [(1, 8, 2), (1, 16, 8)],
-    "decoder":   [(2, 8, 4), (4, 16, 8)],
+SHAPES = {                 # pixels, vector, outputs, drain
+    "encoder":   [(1, 8, 2, 2), (2, 8, 2, 8), (4, 16, 4, 16), (2, 8, 8, 8), (4, 8, 1, 1)],
+    "attention": [(1, 8, 2, 4), (1, 16, 8, 8), (2, 8, 2, 2)],
+    "decoder":   [(2, 8, 4, 8), (4, 16, 8, 16)],
 }
 CASES = [(name, *shape) for name, shapes in SHAPES.items() for shape in shapes]
 
@@ -27,9 +27,15 @@ def destinations(name):
     return choices
 
 
-async def run_and_check(bench, ctx, layer, conv):
+async def run_and_check(bench, ctx, layer, conv, more_rows=None):
     causes, error = await bench.run(ctx, Opcode.LAYER, layer)
     assert (causes, error) == ({Cause.FILL_DRAIN: 1}, Error.NONE)
+    if more_rows is not None:
+        bench.more_rows = more_rows
+        causes, error = await bench.run(ctx, Opcode.ROWS, {"rows": more_rows})
+        assert (causes, error) == ({Cause.FILL_DRAIN: 1}, Error.NONE)
+    if layer["depthwise"]:
+        bench.zero_unused(ctx, layer, conv)
     memory, taps = bench.expect(layer, conv)
     bench.taps.clear()
     causes, error = await bench.run(ctx, Opcode.CONV, conv)
@@ -44,22 +50,22 @@ async def run_and_check(bench, ctx, layer, conv):
 
 
 @pytest.mark.parametrize("stall", [0.0, 0.5])
-@pytest.mark.parametrize("name, pixels, vector, outputs", CASES)
-def test_random_rows_match_numpy(name, pixels, vector, outputs, stall):
-    bench = Bench(name, pixels=pixels, vector=vector, outputs=outputs, stall=stall, seed=pixels)
+@pytest.mark.parametrize("name, pixels, vector, outputs, drain", CASES)
+def test_random_rows_match_numpy(name, pixels, vector, outputs, drain, stall):
+    bench = Bench(name, pixels=pixels, vector=vector, outputs=outputs, drain=drain, stall=stall,
+                  seed=pixels)
 
     async def rows(ctx):
         for target, packed in destinations(name) * 2:
-            layer, conv = bench.draw_layer(target=target, packed=packed)
-            causes = await run_and_check(bench, ctx, layer, conv)
-            assert set(causes) <= {Cause.ISSUE, Cause.CONFLICT, Cause.BACKPRESSURE,
-                                   Cause.FILL_DRAIN}
-            per_sum = layer["kernel_h"] * layer["kernel_w"] * layer["vectors"]
-            if per_sum >= pixels and (stall == 0 or target == Target.ROW):
-                ragged = layer["width_out"] % pixels != 0
-                assert (causes.total()
-                        == bench.steps(layer, conv) + bench.engine.overhead - ragged)
-                assert set(causes) == {Cause.ISSUE, Cause.FILL_DRAIN}
+            for depthwise in (0,) if packed else (0, 1, 1):
+                layer, conv, more_rows = bench.draw_layer(target=target, packed=packed,
+                                                          depthwise=depthwise)
+                causes = await run_and_check(bench, ctx, layer, conv, more_rows)
+                assert set(causes) <= {Cause.ISSUE, Cause.CONFLICT, Cause.BACKPRESSURE,
+                                       Cause.FILL_DRAIN}
+                if stall == 0 or target == Target.ROW:
+                    assert causes.total() == bench.cycles(layer, conv), f"{layer} {conv}"
+                    assert Cause.CONFLICT not in causes
 
     bench.simulate(rows)
 
@@ -69,7 +75,7 @@ def layer_of(**fields):
     return {"slot": 5, "vectors": 1, "kernel_h": 2, "kernel_w": 3, "pad_left": 1, "width_in": 5,
             "width_out": 5, "zero_in": 9, "zero_out": 3, "low": 0, "high": 255,
             "target": Target.ONCHIP, "out_stride": 1, "stride2": 0, "packed": 0, "table": 0,
-            **fields}
+            "depthwise": 0, "spread": 0, "odd": 0, "clamp": 0, **fields}
 
 
 def conv_of(**fields):
@@ -123,7 +129,7 @@ def test_add_is_a_convolution_of_two_rows():
     layer = layer_of(kernel_w=1, pad_left=0)
 
     async def row(ctx):
-        a, b = bench.memory["row"][0, 0:5, 3].astype(int), bench.memory["row"][0, 8:13, 3]
+        a, b = (np.array([bench.pixel(base, 1, x)[3] for x in range(5)]) for base in (0, 8))
         await run_and_check(bench, ctx, layer, conv_of())
         assert (bench.memory["onchip"][:5, 0] == np.minimum((a + b + 1) // 2 + 3, 255)).all()
 
@@ -151,7 +157,7 @@ def test_loads_reach_weights_parameters_and_table():
         # For somebody else, or past the end: nothing changes.
         await bench.load(ctx, LoadTarget.GATE_PARAMS, 3, [0, 0, 0, 0])
         await bench.load(ctx, LoadTarget.WEIGHTS, 256, [0] * 4)
-        await bench.load(ctx, LoadTarget.PARAMS, 16, [0] * 4)
+        await bench.load(ctx, LoadTarget.PARAMS, 64, [0] * 4)
         await run_and_check(bench, ctx, layer, conv)
 
     bench.simulate(rows)
@@ -163,11 +169,14 @@ IMPOSSIBLE = {
     "no_kernel_column": ("encoder", {"kernel_w": 0}),
     "no_input":         ("encoder", {"width_in": 0}),
     "no_output":        ("encoder", {"width_out": 0}),
-    "stride":           ("encoder", {"stride2": 1}),
     "no_feedback":      ("encoder", {"target": Target.FEEDBACK}),
     "no_alpha":         ("decoder", {"target": Target.ALPHA, "packed": 1}),
     "packed_row":       ("encoder", {"target": Target.ROW, "packed": 1}),
     "unpacked_alpha":   ("attention", {"target": Target.ALPHA}),
+    "packed_depthwise": ("encoder", {"packed": 1, "depthwise": 1}),
+    "packed_spread":    ("encoder", {"packed": 1, "spread": 1}),
+    "depthwise_table":  ("encoder", {"depthwise": 1, "table": 1}),
+    "clamp_too_far":    ("encoder", {"clamp": 1, "pad_left": 4}),
 }
 
 
@@ -186,11 +195,12 @@ def test_impossible_layers_are_refused(name, fields):
 
 
 STRAYS = {     # unit, layer, a first field that leads astray, and its last value that does not
-    "row":      ("encoder", {}, {"rows": [{"valid": 1, "base": 62}] * 3}, 61),
+    "row":      ("encoder", {}, {"rows": [{"valid": 1, "base": 63}] * 3}, 62),
     "weights":  ("encoder", {}, {"weight_base": 11, "groups": 1}, 10),
-    "params":   ("encoder", {}, {"param_base": 3, "groups": 2}, 2),
+    "params":   ("encoder", {}, {"param_base": 15, "groups": 2}, 14),
+    "vectors":  ("encoder", {"depthwise": 1}, {"param_base": 16}, 12),
     "onchip":   ("encoder", {}, {"out_base": 1020}, 1019),
-    "write":    ("encoder", {"target": Target.ROW}, {"out_base": 62}, 61),
+    "write":    ("encoder", {"target": Target.ROW}, {"out_base": 63}, 62),
     "feedback": ("decoder", {"target": Target.FEEDBACK}, {"out_base": 1020}, 1019),
     "alpha":    ("attention", {"target": Target.ALPHA, "packed": 1}, {"alpha_base": 40}, 39),
     "copy":     ("attention", {"target": Target.ALPHA, "packed": 1}, {"out_base": 1024}, 1023),
@@ -200,7 +210,7 @@ STRAYS = {     # unit, layer, a first field that leads astray, and its last valu
 @pytest.mark.parametrize("name, layer, conv, last", STRAYS.values(), ids=STRAYS)
 def test_addresses_outside_their_memory_stop_the_engine(name, layer, conv, last):
     sizes = {"pixels": 1 if name == "attention" else 2, "row_words": 64, "weight_words": 16,
-             "param_words": 4}
+             "params": 16}
     layer, good = layer_of(**layer), dict(conv)
     key = next(iter(conv))
     good[key] = [{"valid": 1, "base": last}] * 3 if key == "rows" else last
@@ -234,6 +244,7 @@ REFUSED = {
     "no_groups":      ({}, {"groups": 0}),
     "unknown_slot":   ({}, {"slot": 6}),
     "groups_of_bits": ({"packed": 1}, {"groups": 2}),
+    "broken_vector":  ({"depthwise": 1}, {"param_base": 2}),
 }
 
 

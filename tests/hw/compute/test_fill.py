@@ -41,13 +41,14 @@ class Bench:
 
     def __init__(self, *, vector=8, pixels=2, outputs=2, has_feedback=True, stall=0.0, seed=0):
         self.config = machine(vector)
-        self.unit   = UnitConfig(pixels=pixels, outputs=outputs, row_words=256, weight_words=4,
-                                 param_words=4)
+        self.unit   = UnitConfig(pixels=pixels, outputs=outputs, drain=outputs, row_words=256,
+                                 weight_words=4, params=4)
         self.dut    = FillEngine(self.config, self.unit, has_feedback)
         self.rng    = np.random.default_rng(seed)
         self.onchip   = [self.rng.bytes(vector) for _ in range(self.config.onchip_words)]
         self.feedback = [self.rng.bytes(vector) for _ in range(self.config.feedback_words)]
-        self.row      = RowModel(pixels=pixels, depth=256, vector=vector, lanes=vector // outputs)
+        self.row      = RowModel(banks=self.unit.banks, depth=256, vector=vector,
+                                 lanes=vector // outputs)
         self.causes   = Counter()
         self.taps     = []
         self.requests = []
@@ -105,8 +106,8 @@ class Bench:
         for x, pixel in enumerate(row):
             for byte, value in enumerate(pixel):
                 address = (instruction["dst_base"] + instruction["dst_vector"] + byte // vector
-                           + x // self.unit.pixels * instruction["dst_stride"])
-                wanted[x % self.unit.pixels, address, byte % vector] = value
+                           + x // self.unit.banks * instruction["dst_stride"])
+                wanted[x % self.unit.banks, address, byte % vector] = value
         assert self.row.words == wanted
         assert self.causes[Cause.ISSUE] == row.size // vector
 
@@ -179,17 +180,17 @@ def test_instructions_back_to_back():
     assert not bench.taps, "layer 0 must not be tapped"
 
 
-EDGES = {                                      # the last one that fits
+EDGES = {                                      # the last one that fits, four banks
     "source":      (dict(src_base=512 - 15), dict(src_base=512 - 14)),
     "feedback":    (dict(source=Source.FEEDBACK, src_base=256 - 15),
                     dict(source=Source.FEEDBACK, src_base=256 - 14)),
     "second row":  (dict(mode=FillMode.POOL, width=4, src_base2=512 - 12),
                     dict(mode=FillMode.POOL, width=4, src_base2=512 - 11)),
-    "row memory":  (dict(dst_base=256 - 9), dict(dst_base=256 - 8)),
-    "dst vector":  (dict(dst_base=256 - 12, dst_vector=3), dict(dst_base=256 - 12, dst_vector=4)),
-    "doubled row": (dict(mode=FillMode.UP, dst_base=256 - 15),
-                    dict(mode=FillMode.UP, dst_base=256 - 14)),
-    "stride":      (dict(dst_stride=100, dst_base=53), dict(dst_stride=100, dst_base=54)),
+    "row memory":  (dict(dst_base=256 - 6), dict(dst_base=256 - 5)),
+    "dst vector":  (dict(dst_base=256 - 9, dst_vector=3), dict(dst_base=256 - 9, dst_vector=4)),
+    "doubled row": (dict(mode=FillMode.UP, dst_base=256 - 9),
+                    dict(mode=FillMode.UP, dst_base=256 - 8)),
+    "stride":      (dict(dst_stride=100, dst_base=153), dict(dst_stride=100, dst_base=154)),
     "no pixels":   (dict(width=1), dict(width=0)),
     "no vectors":  (dict(vectors=1), dict(vectors=0)),
     "odd pool":    (dict(mode=FillMode.POOL, width=6), dict(mode=FillMode.POOL, width=7)),

@@ -9,7 +9,7 @@ from tests.support import simulate, stream_put
 
 
 def small(**sizes):
-    return RowMemory(**{"pixels": 2, "depth": 16, "vector": 8, "lanes": 4, "writers": 3, **sizes})
+    return RowMemory(**{"banks": 2, "depth": 16, "vector": 8, "lanes": 4, "writers": 3, **sizes})
 
 
 def word(bank, address, data, mask=0b1111):
@@ -98,7 +98,7 @@ def test_random_writers_lose_nothing():
     assert left == [0]
 
 
-@pytest.mark.parametrize("name", ["pixels", "depth", "writers"])
+@pytest.mark.parametrize("name", ["banks", "depth", "writers"])
 def test_sizes_must_be_positive(name):
     with pytest.raises(ValueError, match=f"^Row memory {name} must be positive, not 0$"):
         small(**{name: 0})

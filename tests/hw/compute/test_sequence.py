@@ -1,45 +1,78 @@
 # amaranth: UnusedElaboratable=no
 import random
-import re
 
 import pytest
 
 from hw.compute.sequence import StepSequencer
+from hw.config import UnitConfig
 from tests.support import simulate
 
-LAYER = {"vectors": 2, "kernel_h": 2, "kernel_w": 3, "pad_left": 1, "width_in": 5, "width_out": 5}
+LAYER = {"vectors": 2, "kernel_h": 2, "kernel_w": 3, "pad_left": 1, "width_in": 5, "width_out": 5,
+         "stride2": 0, "depthwise": 0, "clamp": 0}
 CONV  = {"groups": 2, "weight_base": 7,
-         "rows": [{"valid": 1, "base": 20}, {"valid": 0, "base": 0}, {}]}
+         "rows": [{"valid": 1, "base": 20}, {"valid": 0, "base": 0}, {"valid": 1, "base": 4}]}
+NONE  = [{"valid": 0, "base": 0}] * 4
 
 
-def expected(pixels, layer, conv):
-    """Per step: first, last, weight address, and each lane's row address or None for padding."""
-    for block in range(-(-layer["width_out"] // pixels)):
+def make(*, pixels=2, outputs=2, row_words=64, weight_words=64):
+    return StepSequencer(unit=UnitConfig(pixels=pixels, outputs=outputs, drain=outputs, params=4,
+                                         row_words=row_words, weight_words=weight_words))
+
+
+def place(unit, layer, row, x, vec):
+    """Bank and address of a pixel's vector."""
+    return x % unit.banks, row["base"] + x // unit.banks * layer["vectors"] + vec
+
+
+def expected(unit, layer, conv, more_rows):
+    """Per step: first, last, weight address, and for each pixel of the window that a lane takes,
+    where it is read, or None for padding."""
+    stride = 1 + layer["stride2"]
+    taps   = unit.depthwise_taps(stride) if layer["depthwise"] else 1
+    for block in range(-(-layer["width_out"] // unit.pixels)):
         weight = conv["weight_base"]
-        for _ in range(conv["groups"]):
+        for group in range(conv["groups"]):
+            vectors = [group] if layer["depthwise"] else range(layer["vectors"])
             turns = [(ky, kx, vec) for ky in range(layer["kernel_h"])
-                     for kx in range(layer["kernel_w"]) for vec in range(layer["vectors"])]
+                     for kx in range(0, layer["kernel_w"], taps) for vec in vectors]
             for turn in turns:
                 ky, kx, vec = turn
-                lanes = []
-                for lane in range(pixels):
-                    x = (block * pixels + lane) * (1 + layer.get("stride2", 0)) + kx \
-                        - layer["pad_left"]
-                    row = conv["rows"][ky]
-                    lanes.append((x % pixels, row["base"] + x // pixels * layer["vectors"] + vec)
-                                 if row["valid"] and 0 <= x < layer["width_in"] else None)
-                yield turn == turns[0], turn == turns[-1], weight, lanes
+                row   = [*conv["rows"], *more_rows][ky]
+                reads = {}
+                for pixel in {lane * stride + tap for lane in range(unit.pixels)
+                              for tap in range(taps)}:
+                    x = block * unit.pixels * stride + kx - layer["pad_left"] + pixel
+                    if row["valid"] and layer["clamp"]:
+                        x = min(max(x, 0), layer["width_in"] - 1)
+                    exists = row["valid"] and 0 <= x < layer["width_in"]
+                    reads[pixel] = place(unit, layer, row, x, vec) if exists else None
+                yield turn == turns[0], turn == turns[-1], weight, reads
                 weight += 1
 
 
-def run(dut, layer, conv, *, stall=0.0, seed=0):
-    """Steps as ``expected`` gives them, and the number of cycles with ``busy``."""
+def run(dut, layer, conv, more_rows=NONE, *, stall=0.0, seed=0):
+    """Steps as ``expected`` gives them, the number of cycles with ``busy``, and whether one was
+    bad."""
     steps, cycles, bad = [], [0], [False]
     chance = random.Random(seed)
+    unit   = dut.unit
+    stride = 1 + layer["stride2"]
+    taps   = unit.depthwise_taps(stride) if layer["depthwise"] else 1
+    last   = (layer["width_in"] - 1) % unit.banks
+
+    def source(ctx, pixel):
+        """Bank and address that give pixel ``pixel`` of the window, as the engine selects them."""
+        bank = (ctx.get(dut.rotation) + pixel) % unit.banks
+        if not ctx.get(dut.inside) >> bank & 1:
+            if not (ctx.get(dut.exists) and layer["clamp"]):
+                return None
+            bank = 0 if ctx.get(dut.left) >> bank & 1 else last
+        return bank, ctx.get(dut.row_address[bank])
 
     async def bench(ctx):
         ctx.set(dut.layer, layer)
         ctx.set(dut.conv, conv)
+        ctx.set(dut.more_rows, more_rows)
         ctx.set(dut.start, 1)
         await ctx.tick()
         ctx.set(dut.start, 0)
@@ -50,11 +83,10 @@ def run(dut, layer, conv, *, stall=0.0, seed=0):
             await ctx.tick()
             bad[0] |= bool(ctx.get(dut.bad))
             if ctx.get(dut.valid):
-                banks = [(ctx.get(dut.rotation) + lane) % dut.pixels for lane in range(dut.pixels)]
                 steps.append((bool(ctx.get(dut.first)), bool(ctx.get(dut.last)),
                               ctx.get(dut.weight_address),
-                              [(bank, ctx.get(dut.row_address[bank]))
-                               if ctx.get(dut.inside) >> bank & 1 else None for bank in banks]))
+                              {lane * stride + tap: source(ctx, lane * stride + tap)
+                               for lane in range(unit.pixels) for tap in range(taps)}))
         await ctx.tick()
         bad[0] |= bool(ctx.get(dut.bad))
 
@@ -63,38 +95,51 @@ def run(dut, layer, conv, *, stall=0.0, seed=0):
 
 
 @pytest.mark.parametrize("stall", [0.0, 0.6])
-@pytest.mark.parametrize("pad_left", [0, 1, 2, 3])
+@pytest.mark.parametrize("pad_left", range(7))
 @pytest.mark.parametrize("pixels", [1, 2, 4])
 def test_steps_follow_the_loop_nest(pixels, pad_left, stall):
-    dut = StepSequencer(pixels=pixels, row_words=64, weight_words=64)
-    layer = {**LAYER, "pad_left": pad_left, "stride2": int(pixels == 1)}
-    wanted = list(expected(pixels, layer, CONV))
-    steps, cycles, bad = run(dut, layer, CONV, stall=stall, seed=pad_left)
+    for stride2 in (0, 1):
+        layer  = {**LAYER, "pad_left": pad_left, "stride2": stride2}
+        dut    = make(pixels=pixels)
+        wanted = list(expected(dut.unit, layer, CONV, NONE))
+        steps, cycles, bad = run(dut, layer, CONV, stall=stall, seed=pad_left)
+        assert steps == wanted
+        assert cycles == len(wanted) if stall == 0 else cycles > len(wanted)
+        assert not bad
+
+
+@pytest.mark.parametrize("kernel", [(1, 1), (3, 3), (2, 4), (7, 7), (5, 2)])
+@pytest.mark.parametrize("stride2", [0, 1])
+@pytest.mark.parametrize("pixels, outputs", [(1, 1), (1, 8), (2, 2), (2, 4), (4, 4), (4, 1)])
+def test_depthwise_steps_take_several_kernel_columns(pixels, outputs, stride2, kernel):
+    layer = {**LAYER, "depthwise": 1, "stride2": stride2, "kernel_h": kernel[0],
+             "kernel_w": kernel[1], "pad_left": kernel[1] // 2, "vectors": 3}
+    more_rows = [{"valid": number != 1, "base": 3 * number} for number in range(4)]
+    dut    = make(pixels=pixels, outputs=outputs, weight_words=256)
+    wanted = list(expected(dut.unit, layer, CONV, more_rows))
+    steps, cycles, bad = run(dut, layer, CONV, more_rows)
     assert steps == wanted
-    assert cycles == len(wanted) if stall == 0 else cycles > len(wanted)
+    assert cycles == len(wanted)
     assert not bad
+
+
+@pytest.mark.parametrize("width", range(1, 10))
+@pytest.mark.parametrize("pixels, outputs", [(1, 1), (1, 4), (2, 2), (4, 4)])
+def test_clamped_windows_see_the_first_and_last_pixel(pixels, outputs, width):
+    layer = {**LAYER, "clamp": 1, "width_in": width, "width_out": width}
+    dut   = make(pixels=pixels, outputs=outputs)
+    for depthwise, columns, pad_left in ((0, 3, 1), (1, 2, 0), (1, 2, 1)):
+        fields = {**layer, "depthwise": depthwise, "kernel_w": columns, "pad_left": pad_left}
+        assert run(dut, fields, CONV)[0] == list(expected(dut.unit, fields, CONV, NONE))
+        dut = make(pixels=pixels, outputs=outputs)
 
 
 @pytest.mark.parametrize("fields, bad", [
     ({"weight_base": 40}, False),
     ({"weight_base": 41}, True),
-    ({"rows": [{"valid": 1, "base": 58}, {}, {}]}, False),
-    ({"rows": [{"valid": 1, "base": 59}, {}, {}]}, True),
+    ({"rows": [{"valid": 1, "base": 60}, {}, {}]}, False),
+    ({"rows": [{"valid": 1, "base": 61}, {}, {}]}, True),
     ({"rows": [{"valid": 0, "base": 1000}, {}, {}]}, False),
 ])
 def test_bad_only_past_the_end(fields, bad):
-    dut = StepSequencer(pixels=2, row_words=64, weight_words=64)
-    assert run(dut, LAYER, {**CONV, **fields})[2] == bad
-
-
-@pytest.mark.parametrize("pixels", [0, 3])
-def test_pixels_must_be_a_power_of_two(pixels):
-    with pytest.raises(ValueError, match="^" + re.escape(
-            f"Sequencer pixels must be a power of two, not {pixels}") + "$"):
-        StepSequencer(pixels=pixels, row_words=64, weight_words=64)
-
-
-@pytest.mark.parametrize("name", ["row_words", "weight_words"])
-def test_depths_must_be_positive(name):
-    with pytest.raises(ValueError, match=f"^Sequencer {name} must be positive, not 0$"):
-        StepSequencer(**{"pixels": 1, "row_words": 64, "weight_words": 64, name: 0})
+    assert run(make(), LAYER, {**CONV, **fields})[2] == bad

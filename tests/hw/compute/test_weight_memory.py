@@ -9,8 +9,8 @@ from tests.support import simulate, stream_put
 
 
 def small(**sizes):
-    return WeightMemory(**{"vector": 8, "outputs": 4, "weight_words": 16, "param_words": 8,
-                           **sizes})
+    return WeightMemory(**{"vector": 8, "outputs": 4, "drain": 4, "weight_words": 16,
+                           "params": 8, **sizes})
 
 
 async def load(ctx, dut, target, base, beats):
@@ -57,6 +57,26 @@ def test_parameters_are_the_low_64_bits():
     simulate(dut, bench)
 
 
+def test_parameters_go_round_the_drain_lanes():
+    dut = small(drain=16)
+
+    async def bench(ctx):
+        await load(ctx, dut, LoadTarget.PARAMS, 3, range(100, 108))
+        await ctx.tick()
+        ctx.set(dut.params.enable, 1)
+        for word, wanted in ((0, [0] * 12 + [100, 101, 102, 103]),
+                             (1, [104, 105, 106, 107] + [0] * 12)):
+            ctx.set(dut.params.address, word)
+            await ctx.tick()
+            assert [ctx.get(lane).bias for lane in dut.params.data] == wanted
+        ctx.set(dut.params.enable, 0)
+        ctx.set(dut.params.address, 0)
+        await ctx.tick()
+        assert ctx.get(dut.params.data[0]).bias == 104
+
+    simulate(dut, bench)
+
+
 @pytest.mark.parametrize("vector", [8, 16])
 def test_table_is_bytes_lowest_address_first(vector):
     dut = small(vector=vector)
@@ -69,9 +89,11 @@ def test_table_is_bytes_lowest_address_first(vector):
         await ctx.tick()
         ctx.set(dut.table.enable, 1)
         for number in range(256):
-            ctx.set(dut.table.address, number)
+            wanted = [(number + 77 * lane) % 256 for lane in range(4)]
+            for port, address in zip(dut.table.address, wanted, strict=True):
+                ctx.set(port, address)
             await ctx.tick()
-            assert ctx.get(dut.table.data) == table[number]
+            assert [ctx.get(byte) for byte in dut.table.data] == [table[at] for at in wanted]
 
     simulate(dut, bench)
 
@@ -95,7 +117,7 @@ def test_beats_for_others_or_past_the_end_are_dropped():
     simulate(dut, bench)
 
 
-@pytest.mark.parametrize("name", ["outputs", "weight_words", "param_words"])
+@pytest.mark.parametrize("name", ["outputs", "weight_words", "params"])
 def test_sizes_must_be_positive(name):
     with pytest.raises(ValueError, match=f"^Weight memory {name} must be positive, not 0$"):
         small(**{name: 0})
@@ -106,3 +128,11 @@ def test_vector_must_fit_the_table(vector):
     with pytest.raises(ValueError, match="^" + re.escape(
             f"Weight memory vector must divide 256 and be at least 8, not {vector}") + "$"):
         small(vector=vector)
+
+
+@pytest.mark.parametrize("drain", [2, 12])
+def test_drain_must_be_a_power_of_two_of_at_least_the_outputs(drain):
+    with pytest.raises(ValueError, match="^" + re.escape(
+            "Weight memory drain must be a power of two of at least its outputs (4), "
+            f"not {drain}") + "$"):
+        small(drain=drain)

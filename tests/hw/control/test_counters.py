@@ -1,6 +1,12 @@
 import pytest
 
-from hw.control.counters import LEDGER_ENGINES, Counter, LayerField, counter_index
+from hw.control.counters import (
+    LEDGER_ENGINES,
+    LEDGER_LAYERS,
+    Counter,
+    LayerField,
+    counter_index,
+)
 from hw.isa import Cause, Engine, Traffic
 
 
@@ -9,7 +15,7 @@ def test_every_counter_has_its_own_number():
     numbers += [counter_index(Counter.CAUSE, engine, cause) for engine in Engine for cause in Cause]
     numbers += [counter_index(Counter.RETIRED, engine) for engine in Engine]
     numbers += [counter_index(Counter.LAYER, engine, layer, field) for engine in LEDGER_ENGINES
-                for layer in range(64) for field in LayerField]
+                for layer in range(LEDGER_LAYERS) for field in LayerField]
     for group in (Counter.FRAME_STARTED, Counter.FRAME_ENDED):
         numbers += [counter_index(group, frame) for frame in range(64)]
     for group in (Counter.READ_BYTES, Counter.WRITTEN_BYTES):
@@ -28,7 +34,7 @@ def test_errors():
     with pytest.raises(ValueError, match=f"^Counter RETIRED index 0 must be below {len(Engine)}, "
                                          "not 15$"):
         counter_index(Counter.RETIRED, 15)
-    with pytest.raises(ValueError, match="^Counter LAYER index 1 must be below 64, not 64$"):
-        counter_index(Counter.LAYER, Engine.GATE, 64, LayerField.BUSY)
+    with pytest.raises(ValueError, match="^Counter LAYER index 1 must be below 128, not 128$"):
+        counter_index(Counter.LAYER, Engine.GATE, 128, LayerField.BUSY)
     with pytest.raises(ValueError, match="^Engine STORE has no layer ledger$"):
         counter_index(Counter.LAYER, Engine.STORE, 1, LayerField.BUSY)

@@ -4,7 +4,13 @@ import random
 import pytest
 from amaranth.sim import Simulator
 
-from hw.control.counters import LEDGER_ENGINES, Counter, LayerField, counter_index
+from hw.control.counters import (
+    LEDGER_ENGINES,
+    LEDGER_LAYERS,
+    Counter,
+    LayerField,
+    counter_index,
+)
 from hw.control.layers import LayerLedger
 from hw.control.ledger import Ledger
 from hw.isa import Cause, Engine, Traffic
@@ -48,7 +54,7 @@ def records(activity, layer):
         spent += 1
         done  += issue
         if retiring:
-            if (which if which < 64 else 0) == layer:
+            if (which if which < LEDGER_LAYERS else 0) == layer:
                 busy, issued, last = busy + spent, issued + done, now
                 first = begun if first is None else first
             spent, done, begun = 0, 0, None
@@ -60,7 +66,7 @@ def test_layer_records(pace):
     rng      = random.Random(str(pace))
     activity = []
     while len(activity) < 300:
-        layer = rng.choice([1, 1, 2, 63, 64, 200])
+        layer = rng.choice([1, 1, 2, 127, 128, 200])
         for last in [False] * (rng.randrange(8) if rng.random() > pace else 0) + [True]:
             activity.append((1, rng.random() < 0.5, last, layer))
         if rng.random() > pace:
@@ -83,7 +89,7 @@ def test_layer_records(pace):
     async def bench(ctx):
         for run in range(2):
             await clear(ctx, dut)
-            for layer in (0, 1, 2, 63):
+            for layer in (0, 1, 2, 127):
                 assert await read(ctx, layer) == (0, 0, 0, 0)
             part = activity[:len(activity) // (run + 1)]
             for now, (offered, issued, retiring, layer) in enumerate(part):
@@ -94,7 +100,7 @@ def test_layer_records(pace):
                 ctx.set(dut.layer, layer)
                 await ctx.tick()
             ctx.set(dut.offered, 0)
-            for layer in (0, 1, 2, 3, 63):
+            for layer in (0, 1, 2, 3, 127):
                 assert await read(ctx, layer) == records(part, layer)
 
     simulate(dut, bench)

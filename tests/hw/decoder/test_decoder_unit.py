@@ -23,7 +23,7 @@ def test_gated_row_through_feedback():
         await load(ctx, dut, LoadTarget.PARAMS, PARAMS)
         ctx.set(dut.gated.valid, 1)
         for x, pixel in enumerate(gated):
-            ctx.set(dut.gated.p, {"bank": x % 2, "address": 8 + x // 2, "mask": 3,
+            ctx.set(dut.gated.p, {"bank": x % 4, "address": 8 + x // 4, "mask": 3,
                                   "data": int.from_bytes(pixel.tobytes(), "little")})
             await ctx.tick().until(dut.gated.ready)
         ctx.set(dut.gated.valid, 0)

@@ -1,0 +1,134 @@
+"""``make check-model``: whether a network runs, where, and at what cost, before anything is built.
+
+MODEL is an ONNX QDQ file or a name of ``make models``. Prints every layer with its unit, the
+estimated cycles at which its first and last row are done, and its off-chip bytes; or every reason
+why not, with the nearest rewrite that would run. Exit code 0: it runs; 2: it does not.
+"""
+
+import argparse
+import sys
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from golden.errors import InputError
+from golden.integer import Conv
+from hw.compiler import CompileError, compile_network
+from hw.compiler.importer import Refused, load_network
+from hw.config import preset
+
+__all__ = ["check", "main"]
+
+FILE_COLUMNS = 120      # of the table where it is not on a terminal
+
+
+def check(model, config, console, *, size=None, width=None):
+    """Print what compiling a network for a preset tells; returns the program.
+
+    Raises
+    ------
+    Refused, InputError, CompileError
+        If it does not run.
+    """
+    graph, imported = load_network(model, size, width)
+    program = compile_network(graph, config)
+    kinds   = {layer.name: _kind(layer) for layer in graph.layers}
+    frame   = graph.tensors[graph.input]
+    table   = Table(title=f"{graph.network} on {config.name}, frame "
+                          f"{frame.height}x{frame.width}x{frame.channels}", box=SIMPLE_HEAD,
+                    padding=(0, 1, 0, 0), title_justify="left")
+    for heading, side in (("", "right"), ("layer", "left"), ("kind", "left"), ("unit", "left"),
+                          ("output", "right"), ("MACs", "right"), ("from cycle", "right"),
+                          ("to cycle", "right"), ("off-chip B", "right")):
+        table.add_column(heading, justify=side, no_wrap=True)
+    for layer in program.layers:
+        first, last = (f"{cycle:,}" for cycle in program.layer_spans[layer.id]) \
+            if layer.id in program.layer_spans else ("", "")
+        table.add_row(str(layer.id), layer.name, kinds.get(layer.name, "copy"), layer.unit,
+                      f"{layer.height}x{layer.width}x{layer.channels}",
+                      f"{layer.macs:,}" if layer.macs else "", first, last,
+                      f"{program.layer_bytes.get(layer.id, 0):,}")
+    console.print(table)
+    for line in (*_figures(program, config), *(imported.notes if imported else ())):
+        console.print(line)
+    return program
+
+
+def main(arguments=None):
+    """The command line; returns the exit code."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = FILE_COLUMNS
+    try:
+        options = _parse(arguments)
+        config  = _preset(options.config)
+        check(options.model, config, console, size=options.size, width=options.width)
+    except Refused as refused:
+        print(f"error: {refused.path} does not run", file=sys.stderr)
+        for reason in refused.reasons:
+            print(f"  {reason}", file=sys.stderr)
+        return 2
+    except (InputError, CompileError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"error: {error.filename or 'system'}: {error.strerror or error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _figures(program, config):
+    """What the whole network costs, a line each."""
+    macs    = sum(layer.macs for layer in program.layers)
+    cycles  = program.estimated_cycles
+    traffic = sum(program.layer_bytes.values()) + program.program_bytes
+    yield (f"it runs: about {cycles:,} cycles a frame alone, {cycles / config.clock_mhz / 1e3:.2f} "
+           f"ms at {config.clock_mhz:g} MHz")
+    yield (f"{macs:,} MACs, {macs / cycles / config.mac_lanes:.1%} of {config.mac_lanes} lanes; "
+           f"in a stream, where frames overlap, it is more")
+    yield (f"off chip {traffic:,} bytes, {traffic / program.compulsory_bytes:.2f} times the "
+           "compulsory ones")
+    if program.spilled:
+        yield "maps that do not fit on chip: " + ", ".join(program.spilled)
+    for output in program.outputs:
+        yield f"output {output.name}: {output.height} x {output.width} x {sum(output.layout)}"
+
+
+def _kind(layer):
+    kind = type(layer).__name__
+    if isinstance(layer, Conv):
+        rows, columns = layer.weight.shape[2:]
+        kind = "depthwise" if layer.groups > 1 else kind
+        return f"{kind} {rows}x{columns}" + (f" /{layer.stride}" if layer.stride > 1 else "")
+    return kind
+
+
+def _preset(name):
+    try:
+        return preset(name)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+
+
+class _Parser(argparse.ArgumentParser):
+    """Complains in one line."""
+
+    def error(self, message):
+        raise InputError(f"{message}; see `make help`")
+
+
+def _parse(arguments):
+    parser = _Parser(prog="python -m hw.check", description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="elec4848")
+    parser.add_argument("--config", default="reference")
+    parser.add_argument("--size", type=int)
+    parser.add_argument("--width", type=int)
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,451 @@
+"""The order of work: groups of passes, frame by frame, each unit doing its own in turn.
+
+Rows are pulled: a pass asks the ring of each operand for the rows under its kernel, the ring asks
+the fills, the gate or the pass before, these ask the maps, and a map that is not there yet asks the
+pass that makes it. Attention maps so come into being as the decoder's gate asks for their rows.
+"""
+
+from golden import integer
+from hw.compiler.emit import Span
+from hw.compiler.errors import CompileError
+from hw.compiler.groups import group, sources
+from hw.compiler.machine import FrameRows
+from hw.compiler.maps import Ring
+from hw.compiler.pack import pack_requant, padded_channels
+from hw.compiler.unit import TARGETS, PartRun, Wanted
+from hw.isa import Engine, FillMode, LoadTarget, Opcode, Source, Target, Traffic
+
+
+def emit_frames(machine):
+    """Emit every frame. Frame n+1 goes through the groups before the first of the decoder ahead of
+    the last decoder group of frame n and its gate, in every stream that they share."""
+    groups = group(machine)
+    decoder = [index for index, found in enumerate(groups) if found.unit == "decoder"]
+    begin, last = (decoder[0], [0, *decoder][-2] + 1) if decoder else (len(groups), len(groups))
+    front, rest = groups[:begin], groups[begin:]
+    frames = [FrameRun(machine, groups, index) for index in range(machine.frames)]
+    frames[0].run_all(front)
+    for index, frame in enumerate(frames):
+        following = frames[index + 1] if index + 1 < len(frames) else None
+        for number, found in enumerate(rest, begin):
+            if number == last and following and machine.overlap:
+                following.run_all(front)
+            frame.run(found)
+        frame.finish()
+        if following and not (machine.overlap and decoder):
+            following.run_all(front)
+
+
+class FrameRun:
+    """One frame: its maps, and how many passes have still to read each."""
+
+    def __init__(self, machine, groups, index):
+        self.machine, self.index = machine, index
+        self.network = machine.network
+        self.maps    = {self.network.graph.input: FrameRows(machine, index)}
+        self.seen    = {}       # name -> rows that have been observed
+        self.lazy    = []       # groups whose rows are still being pulled
+        self.left    = {}
+        self.last    = [item.tensor.name for found in groups for item in found.passes
+                        if item.tensor.name in self.network.outputs][-1]
+        for found in groups:
+            for item in found.passes:
+                for name in sources(self.network, item):
+                    self.left[name] = self.left.get(name, 0) + 1
+
+    def run_all(self, groups):
+        for found in groups:
+            self.run(found)
+        self.finish()
+
+    def run(self, found):
+        """Emit one group: to its end, or if it makes an attention map, as far as others pull."""
+        unit = self.machine.units[found.unit]
+        if unit.open is not None:
+            unit.open.finish()
+        run = GroupRun(self, found)
+        if run.lazy:
+            unit.open = run
+            self.lazy.append(run)
+        else:
+            run.finish()
+            for waiting in list(self.lazy):
+                if all(self.left[name] == 0 for name in waiting.makes):
+                    waiting.finish()
+
+    def finish(self):
+        for run in list(self.lazy):
+            run.finish()
+
+    def ended(self, run):
+        """A group is done: what nobody reads any more goes, and what is spilled makes room."""
+        if run in self.lazy:
+            self.lazy.remove(run)
+        for item in run.group.passes:
+            for name in sources(self.network, item):
+                self.left[name] -= 1
+        making = {name for other in self.lazy for name in other.makes}
+        for name, found in list(self.maps.items()):
+            if name in making:
+                continue
+            if found.complete and not self.left.get(name):
+                found.free()
+                del self.maps[name]
+            elif found.complete:
+                found.evict()
+
+    def observed(self, name, y):
+        """Whether row ``y`` of tensor ``name`` has been seen before; now it has."""
+        rows = self.seen.setdefault(name, set())
+        if y in rows:
+            return True
+        rows.add(y)
+        return False
+
+
+class GroupRun:
+    """A group set up on its unit for one frame."""
+
+    def __init__(self, frame, found):
+        self.frame, self.group = frame, found
+        self.machine = machine = frame.machine
+        self.network = machine.network
+        self.unit    = machine.units[found.unit]
+        self.makes   = [item.tensor.name for item in found.passes
+                        if item.tensor.name not in found.inside]
+        self.lazy    = found.stays and all(machine.readers.get(name) == {"gate"}
+                                           for name in self.makes)
+        self.gates   = {}       # gate -> (parameter base, span), while this group runs
+        self.held    = []
+        self.passes  = {}
+        for item in found.passes:
+            if item.tensor.name not in found.inside:
+                frame.maps[item.tensor.name] = self._sink(item)
+        for item in found.passes:
+            self.passes[item.tensor.name] = PassRun(self, item)
+        wanted = [ring for run in self.passes.values() for ring in run.wanted()]
+        rings  = iter(self.unit.rings(wanted, f"Input of {found.name}"))
+        for run in self.passes.values():
+            run.rings = [next(rings) for _ in run.item.operands]
+        for run in self.passes.values():
+            for operand, ring in zip(run.item.operands, run.rings, strict=True):
+                if operand in found.inside:
+                    self.passes[operand].ring = ring
+        if found.stays:
+            self._load()
+            for name in self.makes:
+                frame.maps[name].producer = self.passes[name].make_row
+            self._early()
+
+    def _sink(self, item):
+        machine, frame = self.machine, self.frame
+        if item.alpha:
+            return AlphaRows(machine, item)
+        block = 1 if self.group.stays else machine.block_rows(item)
+        return machine.map(item, frame=frame.index, block=block,
+                           ends_frame=item.tensor.name == frame.last)
+
+    def _load(self):
+        """All weights and parameters of the group, side by side."""
+        unit = self.unit
+        words, params = unit.words(self.group.passes)
+        self.held = [(unit.weights, unit.weights.take(words, self.group.name)),
+                     (unit.params, unit.params.take(params, self.group.name))]
+        weight, param = (base for _, base in self.held)
+        for run in self.passes.values():
+            for part in run.parts:
+                packed = part.packed
+                param  = -(-param // packed.group_params) * packed.group_params
+                part.load(0, packed.groups, weight, param)
+                weight += packed.groups * packed.group_words
+                param  += packed.groups * packed.group_params
+
+    def early(self, name):
+        """Whether an inside tensor can be made before anything else of this group: all it needs
+        was made before the decoder's latest work, which others wait for."""
+        maps, made = self.frame.maps, self.network.made
+        return self.lazy and all(source in maps and maps[source].complete
+                                 and not maps[source].spilled
+                                 and not (source in made and made[source].unit == "decoder")
+                                 for source in sources(self.network, self.passes[name].item))
+
+    def _early(self):
+        for name in self.group.inside:
+            ring = self.passes[name].ring
+            if self.early(name) and ring.slots == self.passes[name].item.tensor.height:
+                for y in range(ring.slots):
+                    ring.get(y)
+
+    def finish(self):
+        """Make every row now, and give the unit's memories back."""
+        if self.group.stays:
+            for name in reversed(self.makes):       # the last one pulls the others
+                made = self.frame.maps[name]
+                made.ensure(made.tensor.height - 1)
+                made.producer = None
+        else:
+            self.passes[self.makes[0]].stream()
+        for heap, base in self.held:
+            heap.give(base)
+        for base, _ in self.gates.values():
+            self.machine.gates.give(base)
+        if self.unit.open is self:
+            self.unit.open = None
+        self.frame.ended(self)
+
+    def gate_params(self, move):
+        """Where the gate's parameters are, loaded when first asked for."""
+        if move.name not in self.gates:
+            machine, gate = self.machine, move.layer
+            vector, lanes = machine.config.vector, machine.config.gate_lanes
+            layout = self.network.layouts[gate.skip]
+            positions, channels = padded_channels(layout, vector)
+            blob = pack_requant(gate.name, gate.bias.numpy(), gate.multiplier, gate.shift,
+                                positions=positions, channels=channels, vector=vector)
+            address = machine.place_once(blob, f"parameters of {gate.name}")
+            base = machine.gates.take(channels // lanes, f"Gate {gate.name!r}")
+            span = Span(machine.gates.name, base, base + channels // lanes)
+            machine.emitter.emit(
+                Engine.LOAD_ATTENTION, Opcode.LOAD,
+                {"traffic": Traffic.WEIGHTS, "target": LoadTarget.GATE_PARAMS, "offchip": address,
+                 "beats": channels, "base": base}, layer=move.id, writes=[span])
+            machine.charge(move.id, channels)
+            self.gates[move.name] = base, span
+        return self.gates[move.name]
+
+
+class PassRun:
+    """A pass set up on its unit: its parts, and a ring of rows for each operand."""
+
+    def __init__(self, run, item):
+        self.run, self.item = run, item
+        self.frame   = run.frame
+        self.machine = machine = run.machine
+        self.unit    = run.unit
+        name = item.tensor.name
+        self.ring   = None      # the reader's, if it holds nothing else
+        if name in run.group.inside:
+            self.sink = None
+            reader  = next(found for found in run.group.passes
+                           if any(name in run.network.leaves(operand)
+                                  for operand in found.operands))
+            operand = next(operand for operand in reader.operands
+                           if name in run.network.leaves(operand))
+            target, vectors, packed = Target.ROW, machine.vectors(operand), False
+        else:
+            self.sink = sink = run.frame.maps[name]
+            target  = Target.ALPHA if item.alpha else TARGETS[sink.source]
+            vectors, packed = sink.vectors, sink.packed
+        self.parts   = [PartRun(run.unit, item, part, target, out_vectors=vectors, packed=packed)
+                        for part in item.parts]
+        self.rings   = []
+        self.heights = [run.network.tensors[operand].height for operand in item.operands]
+
+    def wanted(self):
+        """Height, words, least number and producer of the rows of each operand."""
+        for index, operand in enumerate(self.item.operands):
+            tensor = self.run.network.tensors[operand]
+            yield Wanted(tensor.height,
+                         self.unit.row_words(tensor.width, self.machine.vectors(operand)),
+                         self.machine.least(self.item, index), self._assembling(operand),
+                         operand in self.run.group.inside and self.run.early(operand))
+
+    def _assembling(self, operand):
+        """What brings row ``y`` of an operand to its place: every leaf beside the others."""
+        network, stride, offset = self.run.network, self.machine.vectors(operand), 0
+        steps = []
+        for leaf in network.leaves(operand):
+            steps.append((self._bringing(leaf, stride, offset), leaf, offset))
+            offset += self.machine.vectors(leaf)
+
+        def produce(y, address, span):
+            for bring, leaf, offset in steps:
+                if bring is None:
+                    self.run.passes[leaf].make(y, address + offset, [span])
+                else:
+                    bring(y, address, span)
+
+        return produce
+
+    def _bringing(self, leaf, stride, offset):
+        network = self.run.network
+        if leaf in self.run.group.inside:
+            return None
+        move = network.moves.get(leaf) if leaf not in network.made else None
+        if move is None:
+            return self._filling(leaf, FillMode.COPY, 0, leaf, stride, offset)
+        if isinstance(move.layer, integer.Gate):
+            return self._gating(move, stride, offset)
+        mode = FillMode.POOL if isinstance(move.layer, integer.MaxPool) else FillMode.UP
+        source = network.stored(leaf)[0]
+        return self._filling(source, mode, move.id, leaf, stride, offset)
+
+    def _filling(self, source, mode, tap, leaf, stride, offset):
+        frame, unit, emitter = self.frame, self.unit, self.machine.emitter
+
+        def produce(y, address, span):
+            rows  = {FillMode.COPY: (y,), FillMode.POOL: (2 * y, 2 * y + 1),
+                     FillMode.UP: (y // 2,)}[mode]
+            found = [frame.maps[source].get(row, unit.load) for row in rows]
+            width = frame.maps[source].tensor.width
+            emitter.emit(
+                unit.fill, Opcode.FILL,
+                {"source": found[0][0], "mode": mode, "src_base": found[0][1],
+                 "src_base2": found[-1][1] if mode == FillMode.POOL else 0,
+                 "width": width // 2 * 2 if mode == FillMode.POOL else width,
+                 "vectors": frame.maps[source].vectors, "dst_base": address,
+                 "dst_stride": stride, "dst_vector": offset},
+                layer=tap if tap and not frame.observed(leaf, y) else 0, row=y,
+                reads=[span_ for _, _, span_ in found], writes=[span])
+
+        return produce
+
+    def _gating(self, move, stride, offset):
+        gate, frame, machine = move.layer, self.frame, self.machine
+        tensors = self.run.network.tensors
+        skip    = tensors[gate.skip]
+        same    = tensors[gate.alpha].width == skip.width
+
+        def produce(y, address, span):
+            base, held = self.run.gate_params(move)
+            maps = frame.maps
+            _, alpha_address, alpha_span = maps[gate.alpha].get(y if same else y // 2,
+                                                                Engine.LOAD_ATTENTION)
+            _, skip_address, skip_span = maps[gate.skip].get(y, Engine.LOAD_ATTENTION)
+            machine.emitter.emit(
+                Engine.GATE, Opcode.GATE,
+                {"skip_base": skip_address, "alpha_base": alpha_address, "width": skip.width,
+                 "vectors": machine.vectors(gate.skip), "param_base": base, "dst_base": address,
+                 "dst_stride": stride, "dst_vector": offset, "zero_out": gate.zero_point,
+                 "low": gate.low, "high": gate.high,
+                 "zero_alpha": tensors[gate.alpha].zero_point, "zero_skip": skip.zero_point,
+                 "wide": tensors[gate.alpha].channels > 1, "same": same},
+                layer=0 if frame.observed(move.name, y) else move.id, row=y,
+                reads=[skip_span, alpha_span, held], writes=[span])
+
+        return produce
+
+    def make_row(self, y):
+        """Row ``y`` to where the map wants it."""
+        sources = self._sources(y)
+        address, spans, alpha = self.sink.claim(y)
+        self._emit(y, sources, address, spans, alpha)
+        self.sink.stored(y)
+
+    def make(self, y, address, spans):
+        """Row ``y`` to a place in the row memory of this unit."""
+        self._emit(y, self._sources(y), address, spans, 0)
+
+    def _sources(self, y):
+        """Per part that makes row ``y``, the places of the rows under its kernel."""
+        found = []
+        for run in self.parts:
+            if run.part.makes(y):
+                found.append((run, self.places(run.part, y)))
+        return found
+
+    def places(self, part, y):
+        return [place and self.rings[place[0]].get(place[1])
+                for place in part.sources(y, self.heights)]
+
+    def _emit(self, y, sources, address, spans, alpha):
+        tapped = self.frame.observed(self.item.tensor.name, y)
+        for run, places in sources:
+            run.row(y, places, address, spans, alpha_base=alpha, tapped=tapped)
+
+    def stream(self):
+        """Every row, block by block, the weights of each part passing through in tiles."""
+        sink, height = self.sink, self.item.tensor.height
+        block = min(self.machine.block_rows(self.item), height)
+        plans = [(run, self.unit.tiles(self.item, run.part)) for run in self.parts]
+        whole = len(plans) == 1 and len(plans[0][1]) == 1
+        held  = None
+        for start in range(0, height, block):
+            ys     = range(start, min(start + block, height))
+            placed = {y: sink.claim(y) for y in ys}
+            for run, tiles in plans:
+                for first, groups in tiles:
+                    if held is None:
+                        held = self._load_tile(run, first, groups)
+                    for y in ys:
+                        if run.part.makes(y):
+                            address, spans, alpha = placed[y]
+                            run.row(y, self.places(run.part, y), address, spans, alpha_base=alpha)
+                    if not whole:
+                        held = self._give(held)
+            for y in ys:
+                sink.stored(y)
+            sink.made = ys.stop
+        if held is not None:
+            self._give(held)
+
+    def _load_tile(self, run, first, groups):
+        unit, packed = self.unit, run.packed
+        what   = f"Layer {self.item.name!r}"
+        weight = unit.weights.take(groups * packed.group_words, what)
+        slack  = unit.alignment(packed)
+        param  = unit.params.take(groups * packed.group_params + slack, what)
+        run.load(first, groups, weight, -(-param // packed.group_params) * packed.group_params)
+        return (unit.weights, weight), (unit.params, param)
+
+    @staticmethod
+    def _give(held):
+        for heap, base in held:
+            heap.give(base)
+
+
+class AlphaRows:
+    """A one-channel attention map: rows in the attention unit's store, made on demand, and a copy
+    on chip for the monitor."""
+
+    packed  = True
+    vectors = 1
+    spilled = False
+
+    def __init__(self, machine, item):
+        self.machine, self.tensor = machine, item.tensor
+        self.words  = -(-item.tensor.width // machine.config.vector)
+        self.copy   = machine.alpha_copy(item.tensor)
+        height      = item.tensor.height
+        slots       = min(height, max(machine.alpha.largest() // 2 // self.words, 1))
+        if height * self.words <= machine.alpha.largest():
+            slots = height
+        self.ring   = Ring(machine.alpha.name, machine.alpha.take(slots * self.words,
+                                                                  item.tensor.name),
+                           self.words, slots)
+        self.made     = 0
+        self.producer = None
+
+    @property
+    def complete(self):
+        return self.made == self.tensor.height
+
+    def claim(self, y):
+        copy = self.copy + y * self.words
+        address, span = self.ring.claim(y)
+        return copy, [Span("onchip", copy, copy + self.words), span], address
+
+    def stored(self, y):
+        pass
+
+    def ensure(self, y):
+        while self.made <= y:
+            self.made += 1
+            self.producer(self.made - 1)
+
+    def get(self, y, _load):
+        self.ensure(y)
+        if not self.ring.holds(y):
+            if self.producer is None:
+                raise CompileError(
+                    f"Attention map {self.tensor.name!r} needs {self.tensor.height * self.words} "
+                    f"words of the alpha store at once, which has {self.machine.alpha.words}; use "
+                    "a larger preset or a smaller frame")
+            self.producer(y)
+        return Source.ONCHIP, *self.ring.place(y)
+
+    def evict(self):
+        pass
+
+    def free(self):
+        self.machine.alpha.give(self.ring.base)

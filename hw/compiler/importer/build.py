@@ -1,0 +1,319 @@
+"""Floats that wait for their grid become layers of the integer graph."""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from golden.integer import (
+    SUM_WEIGHT_LIMIT,
+    Add,
+    Concat,
+    Conv,
+    Gate,
+    Input,
+    Lookup,
+    MaxPool,
+    Sum,
+    Tensor,
+    TransposedConv,
+    Upsample,
+    output_shape,
+)
+from golden.quantize import BIAS_LIMIT, fixed_point, sigmoid_table, sum_weights
+from hw.compiler.importer.errors import Refusal
+from hw.compiler.importer.values import Real, Result
+
+UNPLACED = "encoder"        # until :mod:`hw.compiler.importer.place` knows the whole graph
+UNIT_WEIGHT = 64            # of a depthwise 1x1 convolution that only moves between grids
+STEADY = 2.0**-10           # factor of a channel that only has an offset
+CONTRACT = 0.98             # steps by which a fold may change a result before it is rounded
+SIGMOID = (1 / 256, 0)      # the grid of the contract's own tables
+SIXTEENTHS = 16             # of a step: what linear upsampling makes
+
+
+class Builder:
+    """The graph as far as it is made. ``sole`` tells whether a tensor has but one reader."""
+
+    def __init__(self, sole):
+        self.tensors, self.layers, self.settled = {}, {}, {}
+        self.sole = sole
+
+    def frame(self, name, shape, grid):
+        """The input layer."""
+        self._put(Input(name), grid, shape=shape)
+        return name
+
+    def table(self, layer, grid):
+        self._put(layer, grid)
+
+    def settle(self, value, grid, name):
+        """Name of the tensor that holds a float on a grid; a layer makes it, ``name`` if new."""
+        key = id(value), grid
+        if key not in self.settled:
+            if isinstance(value, Real):
+                value = Result("scaled", name, None, (value,))
+            # The value is kept so that no other object can get its id.
+            self.settled[key] = getattr(self, f"_{value.kind}")(value, grid, name), value
+        return self.settled[key][0]
+
+    def exact_sum(self, value):
+        """A sum that goes to a convolution as it is, without a grid of its own."""
+        a, b = value.sources
+        if value.affine or value.bounded or value.kind != "sum" or not (
+                a.grid == b.grid and a.zero_point == 0):
+            raise Refusal(f"its operand {value.name!r} has no QuantizeLinear",
+                          f"quantise the result of {value.node.op_type}")
+        if value.name not in self.layers:
+            self._put(Add(value.name, a.name, b.name, UNPLACED), a.grid)
+        return Real(value.name, *a.grid)
+
+    def fresh(self, name):
+        """``name``, or if it is taken with a number after it."""
+        candidates = (name, *(f"{name}_{count}" for count in range(2, 1 << 16)))
+        return next(x for x in candidates if x not in self.tensors)
+
+    # Kinds of results.
+
+    def _conv(self, value, grid, name):
+        source, facts = value.sources[0], value.facts
+        weight, *rest = self._convolution(value, grid, facts["weight"])
+        return self._put(Conv(name, source.name, weight, *rest[:3], facts["stride"],
+                              facts["padding"], *rest[3:], UNPLACED, facts["groups"]), grid)
+
+    def _transposed(self, value, grid, name):
+        source, facts = value.sources[0], value.facts
+        weight, *rest = self._convolution(value, grid, facts["weight"].swapaxes(0, 1))
+        return self._put(TransposedConv(name, source.name, weight.swapaxes(0, 1).contiguous(),
+                                        *rest[:3], facts["padding"], *rest[3:], UNPLACED), grid)
+
+    def _scaled(self, value, grid, name):
+        """The same values, perhaps with a gain and an offset per channel, on another grid."""
+        source = value.sources[0]
+        low, high = _bounds(value, grid)
+        if not value.affine:
+            if source.grid == grid and self._within(source.name, low, high):
+                return source.name
+            if source.grid == grid and self._tightened(source.name, low, high):
+                return source.name
+            if self._is_free(source.name):
+                real = _reals(source)
+                return self._put(Lookup(name, source.name, _table(real, value, grid), UNPLACED),
+                                 grid)
+        channels = self.tensors[source.name].channels
+        weight = np.full((channels, 1, 1, 1), UNIT_WEIGHT)
+        scaled = replace(value, facts={"scale": np.full(channels, 1 / UNIT_WEIGHT)})
+        weight, *rest = self._convolution(scaled, grid, weight)
+        return self._put(Conv(name, source.name, weight, *rest[:3], 1, (0, 0, 0, 0), *rest[3:],
+                              UNPLACED, channels), grid)
+
+    def _average(self, value, grid, name):
+        source = value.sources[0]
+        channels = self.tensors[source.name].channels
+        averaged = replace(value, facts={"scale": np.full(channels, 1 / 4)})
+        weight, *rest = self._convolution(averaged, grid, np.ones((channels, 1, 2, 2)))
+        return self._put(Conv(name, source.name, weight, *rest[:3], 2, (0, 0, 0, 0), *rest[3:],
+                              UNPLACED, channels), grid)
+
+    def _pool(self, value, grid, name):
+        return self._moved(value, grid, name, lambda source: MaxPool(name, source, UNPLACED))
+
+    def _nearest(self, value, grid, name):
+        return self._moved(value, grid, name, lambda source: Upsample(name, source, UNPLACED))
+
+    def _linear(self, value, grid, name):
+        """Rounded on the finer of both grids: then both roundings together are within a step.
+
+        Results are sixteenths of a step, and halves round up. Less than a sixteenth added before
+        says just that, as :mod:`golden.onnx_export` does, and is dropped.
+        """
+        source, = value.sources
+        if (value.bias is None and np.all(np.equal(value.gain, 1))
+                and np.all((0 <= np.asarray(value.offset))
+                           & (np.asarray(value.offset) < source.scale / SIXTEENTHS))):
+            value = replace(value, offset=0.0)
+        if source.grid == grid and not (value.affine or value.bounded):
+            return self._put(Upsample(name, source.name, UNPLACED, "linear"), grid)
+        if source.scale > grid[0] and not value.affine:
+            inner  = self.settle(replace(value, kind="scaled"), grid,
+                                 self.fresh(f"{name}_rescaled"))
+            return self._put(Upsample(name, inner, UNPLACED, "linear"), grid)
+        inner = self._put(Upsample(self.fresh(f"{name}_upsampled"), source.name, UNPLACED,
+                                   "linear"), source.grid)
+        return self.settle(replace(value, kind="scaled", sources=(Real(inner, *source.grid),)),
+                           grid, name)
+
+    def _concat(self, value, grid, name):
+        if value.affine:
+            raise Refusal(f"its operand {value.name!r} is a concatenation without QuantizeLinear",
+                          "quantise the concatenation, or scale its operands")
+        parts = []
+        for source in value.sources:
+            source = _bounded(source, value)
+            parts.append(self.settle(source, grid, self._part_name(source)))
+        return self._put(Concat(name, tuple(parts), UNPLACED), grid)
+
+    def _sum(self, value, grid, name):
+        a, b = value.sources
+        if value.bias is not None or np.any(value.offset != 0) or np.size(value.gain) != 1 or (
+                np.any(value.gain <= 0)):
+            raise Refusal(f"its operand {value.name!r} is a sum that is scaled or moved before it "
+                          "is quantised", "do that in a convolution before or after the sum")
+        gain = float(np.ravel(value.gain)[0])
+        scale_a, scale_b = (np.float64(x.scale) * gain for x in (a, b))
+        weights = sum_weights(scale_a, scale_b)
+        unit    = scale_a / weights[0] if scale_a > scale_b else scale_b / weights[1]
+        error   = 255 * max(abs(scale - weight * unit) for scale, weight
+                            in zip((scale_a, scale_b), weights, strict=True)) / grid[0]
+        if error > CONTRACT:
+            raise Refusal(f"the scales of its operands, {scale_a:.3g} and {scale_b:.3g}, have no "
+                          f"ratio of integers up to {SUM_WEIGHT_LIMIT} within one step",
+                          "bring both to similar scales by a QuantizeLinear before it")
+        m_1, s_1 = _fixed(np.array([unit / np.float64(grid[0])]))
+        return self._put(Sum(name, a.name, b.name, *weights, m_1, s_1, *_bounds(value, grid),
+                             UNPLACED), grid)
+
+    def _gate(self, value, grid, name):
+        alpha, skip = value.sources
+        channels = self.tensors[skip.name].channels
+        unit   = np.float64(alpha.scale) * np.float64(skip.scale)
+        gain_C = np.broadcast_to(np.asarray(value.gain, np.float64), channels)
+        factor_C = gain_C * unit / np.float64(grid[0])
+        steps_C  = np.broadcast_to(value.offset, channels) / np.float64(grid[0])
+        # A gain so small that the offset overflows its own steps is raised: less than 1/50 step.
+        floor_C  = np.abs(steps_C) / BIAS_LIMIT
+        factor_C = np.where(np.abs(factor_C) < floor_C, floor_C, factor_C)
+        m_C, s_C = _fixed(factor_C)
+        bias_C   = np.rint(steps_C / np.where(factor_C == 0, 1, factor_C))
+        bias_C   = bias_C + (0 if value.bias is None else value.bias)
+        _demand_bias(bias_C)
+        low, high = _bounds(value, grid)
+        return self._put(Gate(name, alpha.name, skip.name, _integers(bias_C, torch.int32), m_C,
+                              s_C, grid[1], low, high, UNPLACED), grid)
+
+    def _sigmoid(self, value, grid, name):
+        source = value.sources[0]
+        if value.affine:
+            raise Refusal(f"its operand {value.name!r} is a sigmoid that is scaled or moved before "
+                          "it is quantised", "quantise the sigmoid itself")
+        if (float(grid[0]), grid[1]) == SIGMOID and not value.bounded:
+            table = sigmoid_table(float(source.scale), source.zero_point)
+        else:
+            real  = _reals(source)
+            table = _table(np.float32(1) / (np.float32(1) + np.exp(-real)), value, grid)
+        return self._put(Lookup(name, source.name, table, UNPLACED), grid)
+
+    # What they share.
+
+    def _convolution(self, value, grid, weight_OIKL):
+        """Weight, bias, multiplier, shift and bounds, with everything behind it folded in."""
+        source, outputs = value.sources[0], len(weight_OIKL)
+        if self.tensors[source.name].zero_point != source.zero_point:
+            raise Refusal(f"{source.name!r} is read with another zero point than it is written "
+                          "with", "use the same in DequantizeLinear and QuantizeLinear")
+        gain_O  = np.broadcast_to(np.asarray(value.gain, np.float64), outputs)
+        scale_O = np.float64(source.scale) * value.facts["scale"].astype(np.float64)
+        factor_O = scale_O * np.abs(gain_O) / np.float64(grid[0])
+        still_O  = factor_O == 0
+        sign_O   = np.where(gain_O < 0, -1, 1)
+        weight_OIKL = np.where(still_O[:, None, None, None], 0,
+                               weight_OIKL.astype(np.int64) * sign_O[:, None, None, None])
+        factor_O = np.where(still_O, STEADY, factor_O)
+        bias_O   = np.broadcast_to(value.offset, outputs) / np.float64(grid[0]) / factor_O
+        bias_O   = np.rint(bias_O) + (0 if value.bias is None
+                                      else np.where(still_O, 0, sign_O * value.bias))
+        _demand_bias(bias_O)
+        if weight_OIKL.min() < -128 or weight_OIKL.max() > 127:
+            low, high = int(weight_OIKL.min()), int(weight_OIKL.max())
+            raise Refusal(f"its weights less their zero point are {low}..{high}, beyond 8 bits and "
+                          "a sign", "quantise weights symmetrically (WeightSymmetric=True or "
+                                    "weight_type=QuantType.QInt8)")
+        m_O, s_O = _fixed(factor_O)
+        return (_integers(weight_OIKL, torch.int8), _integers(bias_O, torch.int32), m_O, s_O,
+                *_bounds(value, grid))
+
+    def _moved(self, value, grid, name, layer):
+        """A layer that only moves values: they are brought to the grid before it."""
+        if value.affine:
+            raise Refusal(f"its operand {value.name!r} is scaled or moved before it is quantised",
+                          f"quantise the result of {value.node.op_type}")
+        source = _bounded(value.sources[0], value)
+        inner  = self.settle(source, grid, self._part_name(source, name))
+        return self._put(layer(inner), grid)
+
+    def _part_name(self, value, name=None):
+        """Name of an operand that needs a layer of its own."""
+        name = value.name if isinstance(value, Result) and value.kind != "scaled" else (
+            f"{value.sources[0].name if isinstance(value, Result) else value.name}_rescaled")
+        return self.fresh(name)
+
+    def _within(self, name, low, high):
+        """Whether bounds say nothing new about a tensor."""
+        made = self.layers[name]
+        return (low <= getattr(made, "low", 0)) and (high >= getattr(made, "high", 255))
+
+    def _tightened(self, name, low, high):
+        """Bound the layer that makes a tensor, if it can be and nobody else sees it."""
+        made = self.layers[name]
+        if not hasattr(made, "low") or not self.sole(name):
+            return False
+        low = max(low, made.low)
+        self.layers[name] = replace(made, low=low, high=max(low, min(high, made.high)))
+        return True
+
+    def _is_free(self, name):
+        """Whether a table costs nothing: the unit looks up what it has just convolved."""
+        made = self.layers[name]
+        return isinstance(made, Conv) and made.groups == 1 and self.sole(name)
+
+    def _put(self, layer, grid, *, shape=None):
+        shape = shape or output_shape(layer, *(
+            (t.channels, t.height, t.width) for t in map(self.tensors.get, layer.inputs)))
+        self.tensors[layer.name] = Tensor(layer.name, *shape, float(grid[0]), int(grid[1]))
+        self.layers[layer.name]  = layer
+        return layer.name
+
+
+def _bounded(source, value):
+    """A source with the bounds of what comes after it."""
+    if not value.bounded:
+        return source
+    if isinstance(source, Real):
+        source = Result("scaled", value.name, value.node, (source,))
+    return replace(source, low=max(source.low, value.low), high=min(source.high, value.high))
+
+
+def _bounds(value, grid):
+    """Bounds of the stored bytes."""
+    low, high = (int(np.clip(np.rint(np.float32(bound) / grid[0]) + grid[1], 0, 255))
+                 for bound in (value.low, value.high))
+    return low, max(low, high)
+
+
+def _reals(source):
+    """What each of the 256 bytes stands for, in float32."""
+    return source.scale * (np.arange(256, dtype=np.float32) - np.float32(source.zero_point))
+
+
+def _table(real, value, grid):
+    """256 float32 on a grid, halves to even, within the bounds."""
+    stored = np.rint(real.astype(np.float32) / np.float32(grid[0])) + grid[1]
+    return _integers(np.clip(stored, *_bounds(value, grid)), torch.uint8)
+
+
+def _fixed(factor):
+    try:
+        return fixed_point(torch.from_numpy(np.ascontiguousarray(factor, np.float64)))
+    except ValueError as error:
+        raise Refusal(f"{str(error)[0].lower()}{str(error)[1:]}",
+                      "give its result a larger scale") from None
+
+
+def _demand_bias(bias_C):
+    if bias_C.size and np.abs(bias_C).max() >= 1 << 31:
+        raise Refusal(f"its bias of {np.abs(bias_C).max():.3g} steps exceeds int32",
+                      "quantise its weights with a larger scale")
+
+
+def _integers(values, kind):
+    return torch.from_numpy(np.ascontiguousarray(values)).to(kind)

@@ -1,0 +1,195 @@
+"""From a file to an :class:`golden.integer.IntegerGraph`."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+
+from golden.errors import InputError
+from golden.integer import UNITS, Input, IntegerGraph, Lookup
+from golden.models import load_graph
+from golden.referee import session
+from hw.compiler.importer.file import File
+from hw.compiler.importer.place import placed
+from hw.compiler.importer.read import Reader
+
+PIXEL = 1 / 255             # what a step of a picture is worth, in 0..1
+WHOLE_PIXELS = 32 * PIXEL   # input scales from here on are for pixels of 0..255
+
+
+@dataclass(frozen=True, eq=False)
+class Imported:
+    """A network from a file.
+
+    ``stored`` maps each tensor of ``graph`` that the file has to the file's integer tensor and what
+    that lacks to uint8 (128 for int8); ``hosted`` are outputs with the operators at the end that
+    the host does; ``notes`` say what a user should know, a line each.
+    """
+    graph:  IntegerGraph
+    model:  onnx.ModelProto
+    stored: dict[str, tuple[str, int]]
+    hosted: tuple[tuple[str, tuple[str, ...]], ...]
+    notes:  tuple[str, ...]
+
+    def frame(self, picture_CHW):
+        """What the machine is given for a picture of uint8: the bytes of the input's grid.
+
+        Colour channels beyond the network's are dropped, and one is averaged of them.
+        """
+        t = self.graph.tensors[self.graph.input]
+        if len(picture_CHW) != t.channels:
+            mean = torch.round(picture_CHW.to(torch.float64).mean(0, keepdim=True)).to(torch.uint8)
+            picture_CHW = torch.cat([picture_CHW, mean])[:t.channels] if t.channels > 1 else mean
+        return self._table()[picture_CHW.to(torch.int64)]
+
+    def square(self):
+        """Rows of the frame, which must be as many as columns: pictures are stretched to that."""
+        t = self.graph.tensors[self.graph.input]
+        if t.height != t.width:
+            raise InputError(f"Frames of {self.graph.network} have {t.height} x {t.width} pixels, "
+                             "and `make sim` stretches pictures to squares; export it for a square "
+                             "frame (`make check-model` and `make fuzz` take any)")
+        return t.height
+
+    def segment(self, picture_CHW):
+        """What ONNX Runtime makes of a picture with the file as it is: probabilities, H x W."""
+        frame_CHW, t = self.frame(picture_CHW), self.graph.tensors[self.graph.input]
+        model = onnx.ModelProto()
+        model.CopyFrom(self.model)
+        taken = [x.name for x in model.graph.initializer]
+        frame = next(x for x in model.graph.input if x.name not in taken)
+        kind  = frame.type.tensor_type.elem_type
+        if kind == onnx.TensorProto.FLOAT:
+            given_CHW = t.scale * (frame_CHW.to(torch.float32) - t.zero_point)
+        else:
+            given_CHW = frame_CHW if kind == onnx.TensorProto.UINT8 else (
+                frame_CHW.to(torch.int16) - 128).to(torch.int8)
+        part, offset = self.stored[self.graph.output]
+        model.graph.output.append(onnx.ValueInfoProto(name=part))
+        seen, = session(model).run([part], {frame.name: given_CHW[None].numpy()})
+        seen_CHW = torch.from_numpy(seen[0]).to(torch.int16) + offset
+        return torch.from_numpy(self.mask(seen_CHW.to(torch.uint8).numpy())[0]) / 256
+
+    def mask(self, stored_CHW):
+        """A picture of what was found, uint8 1 x H x W, of the bytes of the first output: the
+        probability in 1/256, after the host's part. Of several classes, 255 is all but the first.
+        """
+        if len(stored_CHW) > 1:
+            return np.where(stored_CHW.argmax(0, keepdims=True) > 0, 255, 0).astype(np.uint8)
+        t    = self.graph.tensors[self.graph.output]
+        real = t.scale * (stored_CHW.astype(np.float64) - t.zero_point)
+        if not isinstance(self.graph.layer(self.graph.output), Lookup):
+            real = 1 / (1 + np.exp(-real))
+        return np.clip(np.floor(256 * real + 0.5), 0, 255).astype(np.uint8)
+
+    def _table(self):
+        """The stored byte of every value of a pixel."""
+        t = self.graph.tensors[self.graph.input]
+        unit = np.float32(1 if t.scale >= WHOLE_PIXELS else PIXEL)
+        real = np.arange(256, dtype=np.float32) * unit
+        stored = np.rint(real / np.float32(t.scale)) + t.zero_point
+        return torch.from_numpy(np.clip(stored, 0, 255).astype(np.uint8))
+
+
+def import_onnx(path, *, model=None, size=None):
+    """Read an ONNX QDQ file, or a ``model`` that was read from ``path``.
+
+    ``size`` is for rows and columns that the file leaves open.
+
+    Raises
+    ------
+    Refused
+        If nodes cannot run; it lists all of them.
+    InputError
+        If it is no such file.
+    """
+    file    = File(path, model=model, size=size)
+    reader  = Reader(file)
+    outputs = reader.read()
+    made    = reader.builder
+    layers  = tuple(made.layers.values())
+    needed  = _needed(made.layers, outputs)
+    layers  = tuple(layer for layer in layers if layer.name in needed)
+    layers  = _named_units(file, layers) or placed(layers, outputs)
+    graph   = IntegerGraph(
+        _network(file), {layer.name: made.tensors[layer.name] for layer in layers}, layers,
+        next(layer.name for layer in layers if isinstance(layer, Input)), outputs[0],
+        outputs=outputs)
+    notes   = [*_notes(graph, reader), *_dropped(file)]
+    stored  = {name: place for name, place in reader.stored.items() if name in needed}
+    return Imported(graph, file.model, stored, tuple(reader.hosted), tuple(notes))
+
+
+def is_file(model):
+    """Whether MODEL is a path: it ends in ``.onnx`` or has a folder."""
+    return model.endswith(".onnx") or "/" in model
+
+
+def load_network(model, size=None, width=None):
+    """The integer graph of a network by name or of an ONNX file, and its :class:`Imported` if it
+    is a file, else None.
+
+    Files bring their own width.
+    """
+    if not is_file(model):
+        return load_graph(model, size, width), None
+    if width is not None:
+        raise InputError(f"{model} has the width that it was exported with; leave WIDTH out")
+    imported = import_onnx(model, size=size)
+    frame    = imported.graph.tensors[imported.graph.input]
+    if size is not None and (frame.height, frame.width) != (size, size):
+        raise InputError(f"{model} is for frames of {frame.height} x {frame.width}; leave SIZE "
+                         "out, or export it for others")
+    return imported.graph, imported
+
+
+def _needed(layers, outputs):
+    """Tensors that outputs depend on; the frame always is one."""
+    seen, open_ = set(), list(outputs)
+    while open_:
+        name = open_.pop()
+        if name not in seen:
+            seen.add(name)
+            open_ += layers[name].inputs
+    return seen
+
+
+def _named_units(file, layers):
+    """The units that our own exporter wrote into the names of nodes."""
+    if file.model.producer_name != "attune":
+        return None
+    units = {}
+    for node in file.graph.node:
+        unit, _, name = node.name.partition("/")
+        if unit in UNITS:
+            units[name] = unit
+    if not all(isinstance(layer, Input) or layer.name in units for layer in layers):
+        return None
+    return tuple(layer if isinstance(layer, Input) else replace(layer, unit=units[layer.name])
+                 for layer in layers)
+
+
+def _network(file):
+    named = {x.key: x.value for x in file.model.metadata_props}
+    return named.get("network") or Path(file.path).stem
+
+
+def _notes(graph, reader):
+    t = graph.tensors[graph.input]
+    if t.scale >= WHOLE_PIXELS:
+        yield f"input {t.name!r} has a scale of {t.scale:.4g}: pixels are taken as 0..255"
+    elif (np.float32(t.scale), t.zero_point) != (np.float32(PIXEL), 0):
+        yield (f"input {t.name!r} has scale {t.scale:.4g} and zero point {t.zero_point}: the host "
+               "looks up every byte of a picture")
+    for name, operators in reader.hosted:
+        yield f"output {name!r}: the host does {' and '.join(operators)}"
+
+
+def _dropped(file):
+    needed = {node.output[0] for node in file.nodes}
+    dead   = [node.name or node.output[0] for node in file.graph.node
+              if node.output[0] not in needed and node.op_type not in ("Constant", "Identity")]
+    if dead:
+        yield "left out, as no output depends on them: " + ", ".join(dead)

@@ -1,0 +1,663 @@
+"""What each node of a file means, in terms of :mod:`hw.compiler.importer.values`."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from golden.integer import Lookup
+from hw.compiler.importer.build import UNPLACED, Builder
+from hw.compiler.importer.errors import Refusal, Refused
+from hw.compiler.importer.file import attributes, evaluate
+from hw.compiler.importer.values import (
+    Constant,
+    Frame,
+    Host,
+    Index,
+    Looked,
+    Real,
+    Result,
+    Stored,
+    Unknown,
+)
+
+SUFFIXES = ("_quantized", "_QuantizeLinear_Output", "_QuantizeLinear_Input", "_output_0")
+OFFSETS  = {np.dtype(np.uint8): 0, np.dtype(np.int8): 128}
+SAME_SCALE = 1e-6       # relative: a bias in steps of its convolution's accumulator
+FLOATS   = (Real, Result)
+AT_END   = ("Softmax", "ArgMax", "LogSoftmax")
+AFTER_END = ("Cast", "Squeeze", "Softmax", "ArgMax")
+REWRITES = {
+    "PRelu":      "train with Relu instead",
+    "LeakyRelu":  "train with Relu instead",
+    "Elu":        "train with Relu instead",
+    "HardSwish":  "train with Relu instead",
+    "Tanh":       "train with Sigmoid instead",
+    "HardSigmoid": "train with Sigmoid instead",
+    "Gemm":       "use a 1x1 Conv",
+    "MatMul":     "use a 1x1 Conv",
+    "GlobalAveragePool": "use AveragePool 2x2 with stride 2",
+    "InstanceNormalization": "train with BatchNormalization instead",
+    "GroupNormalization": "train with BatchNormalization instead",
+    "LayerNormalization": "train with BatchNormalization instead",
+    "Transpose":  "export with channels first",
+    "DepthToSpace": "use ConvTranspose 2x2 with stride 2",
+    "Upsample":   "export with opset 13 or newer, which has Resize",
+    "Split":      "use one Conv for each part",
+    "Slice":      "use a Conv that picks the channels",
+}
+KNOWN = ("Conv, ConvTranspose, BatchNormalization, Relu, Clip, Sigmoid, Add, Mul, Concat, MaxPool, "
+         "AveragePool, Resize, Pad, Identity and Dropout run, and Softmax and ArgMax at the end")
+
+
+class Reader:
+    """Reads the nodes of a :class:`hw.compiler.importer.file.File` in order."""
+
+    def __init__(self, file):
+        self.file    = file
+        self.builder = Builder(self._sole)
+        self.values  = {name: Constant(x) for name, x in file.constants.items()}
+        self.values[""] = None
+        offset = {2: 0, 3: 128}.get(file.input.type.tensor_type.elem_type)
+        self.values[file.input.name] = Frame(file.input.name, offset)
+        self.stored  = {}           # tensor of the graph -> (tensor of the file, offset)
+        self.reasons = []
+        self.hosted  = []           # what the host does to outputs
+
+    def read(self):
+        """Names of the output tensors; every layer is then in :attr:`builder`."""
+        for node in self.file.nodes:
+            try:
+                outputs = self._node(node)
+            except Refusal as refusal:
+                self.reasons.append(f"{_spoken(node)}: {refusal}")
+                outputs = [Unknown()] * len(node.output)
+            except ValueError as error:         # a layer that the golden contract forbids
+                self.reasons.append(f"{_spoken(node)}: {error}; change the layer")
+                outputs = [Unknown()] * len(node.output)
+            self.values.update(zip(node.output, outputs, strict=False))
+        outputs = [self._output(name) for name in self.file.outputs]
+        if self.reasons:
+            raise Refused(self.file.path, self.reasons)
+        return tuple(dict.fromkeys(outputs))
+
+    def _sole(self, name):
+        return self.file.uses(self.stored[name][0]) == 1 if name in self.stored else False
+
+    def _output(self, name):
+        value = self.values[name]
+        match value:
+            case Real() | Stored() if not any(value.pads):
+                return value.name
+            case Host():
+                self.hosted.append((value.name, value.operators))
+                return value.name
+            case Result(kind="sum"):
+                try:
+                    return self.builder.exact_sum(value).name
+                except Refusal as refusal:
+                    self.reasons.append(f"output {name!r}: {refusal}")
+            case Unknown():
+                pass
+            case Result():
+                self.reasons.append(f"output {name!r}: it has no QuantizeLinear; quantise the "
+                                    f"result of {value.node.op_type}")
+            case _:
+                self.reasons.append(f"output {name!r}: no layer makes it; leave it out")
+        return name
+
+    def _node(self, node):
+        values = [self.values[name] for name in node.input]
+        if any(isinstance(value, Unknown) for value in values):
+            return [Unknown()] * len(node.output)
+        handler = getattr(self, f"_on_{node.op_type.lower()}", None)
+        if node.domain not in ("", "ai.onnx"):
+            raise Refusal(f"the operator is of the domain {node.domain!r}", KNOWN)
+        if node.op_type == "Shape" and not isinstance(values[0], Constant):
+            shape = self.file.shape(node.input[0])
+            if shape is None:
+                raise Refusal("the shape is not known before the frame is", "export with fixed "
+                              "rows and columns")
+            return [Constant(np.array(shape, np.int64))]
+        if node.op_type != "DequantizeLinear" and all(
+                value is None or isinstance(value, Constant) for value in values):
+            found = evaluate(node, [value.real if value else None for value in values],
+                             self.file.opset)
+            return [Constant(x) for x in found]
+        if any(isinstance(value, Host) for value in values) and node.op_type in AFTER_END:
+            return [Host(values[0].name, (*values[0].operators, node.op_type))]
+        if handler is None:
+            raise Refusal("the engine has no such operator", REWRITES.get(node.op_type, KNOWN))
+        if any(isinstance(value, Host) for value in values):
+            raise Refusal(f"it reads the result of {values[0].operators[-1]}, which the host "
+                          "makes after the network", "end the network there")
+        return handler(node, attributes(node), *values)
+
+    def _real(self, value, node, *, pads=False):
+        """An operand as a float with a grid."""
+        match value:
+            case Real():
+                if any(value.pads) and not pads:
+                    raise Refusal("it reads a padded map, and only Conv can",
+                                  "pad by a Conv's own pads")
+                return value
+            case Result():
+                return self.builder.exact_sum(value)
+            case Frame():
+                raise Refusal("it reads the frame before QuantizeLinear",
+                              "quantise the input, and do this beforehand or in a Conv")
+            case Constant():
+                raise Refusal("an operand is a constant", "fold it into the Conv before")
+            case _:
+                raise Refusal("it reads integers", "put DequantizeLinear before it")
+
+    def _float(self, value, node):
+        """An operand that may still wait for its grid."""
+        return value if isinstance(value, Result) else self._real(value, node)
+
+    # Between floats and integers.
+
+    def _on_quantizelinear(self, node, facts, value, scale, zero_point=None):
+        grid, offset = self._grid(scale, zero_point, facts)
+        stored = node.output[0]
+        name   = self._name(stored, node)
+        match value:
+            case Frame():
+                name = _clean(value.name)
+                t    = self.builder.tensors.get(name)
+                if t is not None and (t.scale, t.zero_point) != grid:
+                    raise Refusal("the frame is quantised to two grids", "quantise it once")
+                if t is None:
+                    self.builder.frame(name, self.file.frame_shape, grid)
+            case Real() if any(value.pads):
+                inner = self.builder.settle(replace(value, pads=(0,) * 4), grid, name)
+                self.stored.setdefault(inner, (stored, offset))
+                return [Stored(inner, offset, value.pads)]
+            case Real() | Result():
+                name = self.builder.settle(value, grid, name)
+            case _:
+                raise Refusal("it reads integers", "remove it")
+        self._check_shape(name, stored)
+        # A tensor that only got bounds is what the file has after them.
+        self.stored[name] = stored, offset
+        return [Stored(name, offset)]
+
+    def _on_dequantizelinear(self, node, facts, value, scale, zero_point=None):
+        if isinstance(value, Constant):
+            return [_dequantised(value.real, scale.real, zero_point, facts.get("axis", 1), facts)]
+        grid, offset = self._grid(scale, zero_point, facts)
+        match value:
+            case Frame():
+                if value.offset != offset:
+                    raise Refusal("the frame has no 8-bit integers", "declare the input as uint8, "
+                                  "or quantise it")
+                name = _clean(value.name)
+                if name not in self.builder.tensors:
+                    self.builder.frame(name, self.file.frame_shape, grid)
+                    self.stored[name] = value.name, offset
+                return [Real(name, *grid)]
+            case Looked():
+                self.builder.table(value.layer, grid)
+                self.stored[value.layer.name] = node.input[0], value.offset
+                return [Real(value.layer.name, *grid)]
+            case Stored():
+                tensor = self.builder.tensors[value.name]
+                if offset != value.offset or grid[1] != tensor.zero_point:
+                    raise Refusal(f"{value.name!r} is read with another zero point or type than it "
+                                  "is written with", "use the same in both")
+                return [Real(value.name, *grid, value.pads)]
+        raise Refusal("it reads floats", "remove it")
+
+    def _grid(self, scale, zero_point, facts):
+        """Scale and zero point of uint8, and what int8 lacks to them."""
+        if not isinstance(scale, Constant) or not (
+                zero_point is None or isinstance(zero_point, Constant)):
+            raise Refusal("scale or zero point depend on the frame", "quantise statically")
+        if scale.real.size != 1:
+            raise Refusal(f"{scale.real.size} scales for one activation",
+                          "quantise activations per tensor")
+        zero = np.uint8(0) if zero_point is None else zero_point.real.reshape(-1)[0]
+        if zero.dtype not in OFFSETS:
+            raise Refusal(f"activations of type {zero.dtype}", "quantise them to uint8 or int8")
+        scale = np.float32(scale.real.reshape(-1)[0])
+        if not 0 < scale < math.inf:
+            raise Refusal(f"a scale of {scale}", "calibrate with frames on which it is not "
+                                                 "constant")
+        offset = OFFSETS[zero.dtype]
+        return (scale, int(zero) + offset), offset
+
+    def _name(self, stored, node):
+        if self.file.model.producer_name == "attune" or "/" not in node.input[0]:
+            name = _clean(stored)
+        else:
+            name = _clean(node.input[0])
+        return self.builder.fresh(name)
+
+    def _check_shape(self, name, stored):
+        tensor, shape = self.builder.tensors[name], self.file.shape(stored)
+        made = (1, tensor.channels, tensor.height, tensor.width)
+        if shape is not None and shape != made:
+            raise Refusal(f"the file has {_by(shape)} where the layer makes {_by(made)}",
+                          "export with the shape that ONNX infers")
+
+    # Convolutions.
+
+    def _on_conv(self, node, facts, value, weight, bias=None):
+        source = self._real(value, node, pads=True)
+        whole, scale = _weights(weight, axis=0)
+        channels = self._channels(source)
+        groups, (outputs, inputs, *kernel) = facts.get("group", 1), whole.shape
+        if groups not in (1, channels) or (groups > 1 and outputs != channels):
+            raise Refusal(f"{groups} groups of {inputs} channels for {outputs} outputs",
+                          "use a dense Conv, or a depthwise one (as many groups as input and "
+                          "output channels) and a 1x1 Conv")
+        if any(x != 1 for x in facts.get("dilations", (1, 1))):
+            raise Refusal(f"a dilation of {_by(facts['dilations'])}",
+                          "use dilation 1 and a larger kernel or two Convs")
+        strides = facts.get("strides", [1] * len(kernel))
+        if len(kernel) != 2 or strides[0] != strides[-1] or strides[0] not in (1, 2):
+            raise Refusal(f"a kernel of {_by(kernel)} with strides of {_by(strides)}",
+                          "use two dimensions and a stride of 1 or 2 in both")
+        if max(kernel) > 7:
+            raise Refusal(f"a kernel of {_by(kernel)}", "use several of up to 7x7")
+        own  = self._pads(facts, source, kernel, strides[0])
+        pads = tuple(int(a + b) for a, b in zip(own, source.pads, strict=True))
+        if any(side >= k for side, k in zip(pads, 2 * kernel, strict=True)):
+            raise Refusal(f"padding of {_by(pads)} (top, left, bottom, right) is not less than "
+                          f"the {_by(kernel)} kernel", "pad less, or use a larger kernel")
+        return self._convolved("conv", node, source, whole, scale, bias, {
+            "stride": strides[0], "padding": pads, "groups": groups if channels > 1 else 1})
+
+    def _on_convtranspose(self, node, facts, value, weight, bias=None):
+        source = self._real(value, node)
+        whole, scale = _weights(weight, axis=1)
+        kernel = whole.shape[2:]
+        rewrite = "use 2x2 or 3x3 with stride 2, or Resize and a Conv"
+        if facts.get("group", 1) != 1:
+            raise Refusal(f"{facts['group']} groups", "use one group")
+        if (len(kernel) != 2 or any(k not in (2, 3) for k in kernel)
+                or list(facts.get("strides", [])) != [2, 2]
+                or any(x != 1 for x in facts.get("dilations", (1, 1)))):
+            raise Refusal(f"a kernel of {_by(kernel)} with strides of "
+                          f"{_by(facts.get('strides', [1, 1]))}", rewrite)
+        shape = self.file.shape(node.output[0])
+        if facts.get("auto_pad", "NOTSET") != "NOTSET" or "output_shape" in facts:
+            if shape is None:
+                raise Refusal("a shape that does not follow from the file", "give pads instead")
+            tensor = self.builder.tensors[source.name]
+            total  = [2 * (side - 1) + k - out for side, k, out in zip(
+                (tensor.height, tensor.width), kernel, shape[2:], strict=True)]
+            upper  = facts.get("auto_pad") == "SAME_UPPER"
+            first  = [x // 2 if upper else x - x // 2 for x in total]
+            pads   = [*first, *(x - y for x, y in zip(total, first, strict=True))]
+        else:
+            pads  = facts.get("pads", [0] * 4)
+            extra = facts.get("output_padding", [0, 0])
+            pads  = [*pads[:2], *(x - y for x, y in zip(pads[2:], extra, strict=True))]
+        if any(not 0 <= side < k for side, k in zip(pads, 2 * kernel, strict=True)):
+            raise Refusal(f"{_by(pads)} (top, left, bottom, right) to be cropped", rewrite)
+        return self._convolved("transposed", node, source, whole, scale, bias,
+                               {"padding": tuple(pads)}, outputs=whole.shape[1])
+
+    def _convolved(self, kind, node, source, whole, scale, bias, facts, outputs=None):
+        outputs = outputs or len(whole)
+        scale_O = np.broadcast_to(scale, outputs)
+        integers, offset = None, 0.0
+        if bias is not None:
+            if not isinstance(bias, Constant):
+                raise Refusal("its bias depends on the frame", "use a constant bias")
+            unit_O = np.float64(source.scale) * scale_O.astype(np.float64)
+            steps  = None if bias.whole is None else np.broadcast_to(bias.scale, outputs)
+            if steps is not None and np.allclose(steps, unit_O, rtol=SAME_SCALE, atol=0):
+                integers = bias.whole.reshape(-1)
+            else:
+                offset = bias.real.reshape(-1).astype(np.float64)
+        return [Result(kind, _clean(node.output[0]), node, (source,),
+                       {"weight": whole, "scale": scale_O, **facts}, integers, offset=offset)]
+
+    def _pads(self, facts, source, kernel, stride):
+        """(top, left, bottom, right) of a convolution."""
+        mode = facts.get("auto_pad", "NOTSET")
+        if mode in ("NOTSET", "VALID"):
+            return facts.get("pads", [0] * 4) if mode == "NOTSET" else [0] * 4
+        tensor = self.builder.tensors[source.name]
+        first, last = [], []
+        for side, k, more in zip((tensor.height, tensor.width), kernel, range(2), strict=True):
+            side += source.pads[more] + source.pads[more + 2]
+            total = max(0, (-(-side // stride) - 1) * stride + k - side)
+            first.append(total // 2 if mode == "SAME_UPPER" else total - total // 2)
+            last.append(total - first[-1])
+        return first + last
+
+    # What is folded into the operator before.
+
+    def _on_batchnormalization(self, node, facts, value, *parts):
+        if not all(isinstance(part, Constant) for part in parts):
+            raise Refusal("its parameters depend on the frame", "export in evaluation mode")
+        if facts.get("training_mode"):
+            raise Refusal("it is in training mode", "export in evaluation mode")
+        weight, bias, mean, variance = (part.real.astype(np.float64) for part in parts)
+        gain = weight / np.sqrt(variance + facts.get("epsilon", 1e-5))
+        return [self._affine(node, value, gain, bias - mean * gain)]
+
+    def _on_relu(self, node, facts, value):
+        return [self._bounded(node, value, 0.0, math.inf)]
+
+    def _on_clip(self, node, facts, value, low=None, high=None):
+        if not all(x is None or isinstance(x, Constant) for x in (low, high)):
+            raise Refusal("its bounds depend on the frame", "use constant bounds")
+        low, high = (default if x is None else float(x.real) for x, default
+                     in ((low, -math.inf), (high, math.inf)))
+        if isinstance(value, Stored):
+            # Brevitas: bounds of fewer levels, on the integers.
+            t = self.builder.tensors[value.name]
+            real = Real(value.name, np.float32(t.scale), t.zero_point)
+            reals = [t.scale * (x + value.offset - t.zero_point) for x in (low, high)]
+            name = self.builder.settle(self._bounded(node, real, *reals), real.grid,
+                                       self.builder.fresh(_clean(node.output[0])))
+            self.stored[name] = node.output[0], value.offset
+            return [Stored(name, value.offset)]
+        return [self._bounded(node, value, low, high)]
+
+    def _bounded(self, node, value, low, high):
+        value = self._float(value, node)
+        if isinstance(value, Real):
+            value = Result("scaled", _clean(node.output[0]), node, (value,))
+        return replace(value, name=_clean(node.output[0]), low=max(value.low, low),
+                       high=max(value.low, min(value.high, high)))
+
+    def _affine(self, node, value, gain, offset):
+        """``gain * value + offset``, one number for each channel or for all."""
+        value = self._float(value, node)
+        if isinstance(value, Real):
+            value = Result("scaled", _clean(node.output[0]), node, (value,))
+        if value.bounded:
+            raise Refusal("it scales or moves what Relu or Clip bounded, with no QuantizeLinear "
+                          "between", "put QuantizeLinear and DequantizeLinear after Relu or Clip, "
+                                     "or this before it")
+        return replace(value, name=_clean(node.output[0]), gain=value.gain * gain,
+                       offset=value.offset * gain + offset)
+
+    # Two operands.
+
+    def _on_add(self, node, facts, a, b):
+        if isinstance(a, Constant):
+            a, b = b, a
+        if isinstance(b, Constant):
+            return [self._moved(node, a, b)]
+        a, b = self._pair(node, a, b)
+        if self._shape(a) != self._shape(b):
+            raise Refusal(f"its operands have shapes {_by(self._shape(a))} and "
+                          f"{_by(self._shape(b))}", "bring both to one shape by a 1x1 Conv")
+        return [Result("sum", _clean(node.output[0]), node, (a, b))]
+
+    def _on_sub(self, node, facts, a, b):
+        if isinstance(b, Constant):
+            return [self._affine(node, a, 1.0, -_per_channel(b.real))]
+        if isinstance(a, Constant):
+            return [self._affine(node, b, -1.0, _per_channel(a.real))]
+        raise Refusal("the engine adds but does not subtract", "use Add after a Conv whose weights "
+                      "have the other sign")
+
+    def _on_mul(self, node, facts, a, b):
+        if isinstance(a, Constant):
+            a, b = b, a
+        if isinstance(b, Constant):
+            return [self._affine(node, a, _per_channel(b.real), 0.0)]
+        halves = [isinstance(x, Result) and x.kind == "nearest" and not x.affine
+                  and not x.bounded and isinstance(x.sources[0], Real) for x in (a, b)]
+        if all(halves):
+            halves[1] = False
+        grown  = [x.sources[0] if half else x for x, half in zip((a, b), halves, strict=True)]
+        a, b   = self._pair(node, *grown)
+        first  = halves[0] or (not halves[1] and self._is_alpha_first(a, b))
+        alpha, skip = (a, b) if first else (b, a)
+        shapes = self._shape(alpha), self._shape(skip)
+        grown  = [2 * side if any(halves) else side for side in shapes[0][1:]]
+        if shapes[0][0] not in (1, shapes[1][0]) or tuple(grown) != tuple(shapes[1][1:]):
+            raise Refusal(f"its operands have shapes {_by(shapes[0])} and {_by(shapes[1])}",
+                          "multiply maps of the same rows and columns, one of them with 1 channel "
+                          "or as many as the other")
+        return [Result("gate", _clean(node.output[0]), node, (alpha, skip))]
+
+    def _on_div(self, node, facts, a, b):
+        if isinstance(b, Constant):
+            return [self._affine(node, a, 1 / _per_channel(b.real), 0.0)]
+        raise Refusal("the engine does not divide", "multiply by a constant instead")
+
+    def _moved(self, node, value, constant):
+        """A constant added; in steps of the accumulator of a product it stays an integer."""
+        if (isinstance(value, Result) and value.kind == "gate" and not value.affine
+                and constant.whole is not None and not value.bounded):
+            unit = math.prod(np.float64(x.scale) for x in value.sources)
+            if np.allclose(constant.scale, unit, rtol=SAME_SCALE, atol=0):
+                return replace(value, name=_clean(node.output[0]),
+                               bias=np.broadcast_to(_per_channel(constant.whole).astype(np.int64),
+                                                    self._shape(value.sources[1])[0]))
+        return self._affine(node, value, 1.0, _per_channel(constant.real))
+
+    def _pair(self, node, a, b):
+        for x in (a, b):
+            if isinstance(x, Result):
+                raise Refusal(f"its operand {x.name!r} has no QuantizeLinear",
+                              f"quantise the result of {x.node.op_type}")
+        return self._real(a, node), self._real(b, node)
+
+    def _is_alpha_first(self, a, b):
+        """Which factor is the attention map: the one with one channel, or from a table."""
+        channels = self._channels(a), self._channels(b)
+        if channels[0] != channels[1]:
+            return channels[0] == 1
+        return self._from_table(a.name) or not self._from_table(b.name)
+
+    def _from_table(self, name):
+        layer = self.builder.layers[name]
+        return isinstance(layer, Lookup) or (
+            type(layer).__name__ == "Upsample" and self._from_table(layer.input))
+
+    # What moves values.
+
+    def _on_concat(self, node, facts, *values):
+        if facts.get("axis") not in (1, -3):
+            raise Refusal(f"axis {facts.get('axis')}", "concatenate channels, axis 1")
+        values = tuple(self._float(value, node) for value in values)
+        return [Result("concat", _clean(node.output[0]), node, values)]
+
+    def _on_maxpool(self, node, facts, value):
+        self._check_pool(node, facts)
+        return [Result("pool", _clean(node.output[0]), node, (self._float(value, node),))]
+
+    def _on_averagepool(self, node, facts, value):
+        self._check_pool(node, facts)
+        return [Result("average", _clean(node.output[0]), node, (self._real(value, node),))]
+
+    def _check_pool(self, node, facts):
+        kernel, strides = facts["kernel_shape"], facts.get("strides", [1, 1])
+        pads = facts.get("pads", [0] * 4)
+        if (list(kernel), list(strides)) != ([2, 2], [2, 2]) or any(pads) or any(
+                x != 1 for x in facts.get("dilations", (1,))):
+            raise Refusal(f"a window of {_by(kernel)} with strides of {_by(strides)} and pads of "
+                          f"{_by(pads)}", "use 2x2 with stride 2 and no pads, or a Conv with "
+                                          "stride 2")
+        shape = self.file.shape(node.input[0])
+        odd = shape is not None and any(side % 2 for side in shape[2:])
+        if odd and (facts.get("ceil_mode") or facts.get("auto_pad", "NOTSET") not in (
+                "NOTSET", "VALID")):
+            raise Refusal(f"a last window that is cut, on a map of {_by(shape[2:])}",
+                          "use ceil_mode=0, or a frame whose sides are even at every level")
+
+    def _on_resize(self, node, facts, value, roi=None, scales=None, sizes=None):
+        shapes = self.file.shape(node.input[0]), self.file.shape(node.output[0])
+        rewrite = "use x2 nearest (asymmetric, floor) or x2 linear (half_pixel)"
+        if None in shapes:
+            raise Refusal("a size that does not follow from the file", "use constant scales")
+        if [side * factor for side, factor in zip(shapes[0], (1, 1, 2, 2), strict=True)] != list(
+                shapes[1]):
+            raise Refusal(f"it makes {_by(shapes[1])} of {_by(shapes[0])}", rewrite)
+        mode  = facts.get("mode", "nearest")
+        place = facts.get("coordinate_transformation_mode", "half_pixel")
+        exact = scales is None or not scales.real.size or np.allclose(scales.real[-2:], 2)
+        if mode == "nearest" and exact and all(
+                _nearest(side, place, facts.get("nearest_mode", "round_prefer_floor"))
+                for side in shapes[0][2:]):
+            return [Result("nearest", _clean(node.output[0]), node, (self._float(value, node),))]
+        pytorch = place == "pytorch_half_pixel"
+        if mode == "linear" and exact and not facts.get("antialias") and (
+                place in ("half_pixel", "half_pixel_symmetric") or pytorch):
+            return [Result("linear", _clean(node.output[0]), node, (self._real(value, node),))]
+        raise Refusal(f"mode {mode} with {place}"
+                      + (f" and {facts.get('nearest_mode', 'round_prefer_floor')}"
+                         if mode == "nearest" else ""), rewrite)
+
+    def _on_pad(self, node, facts, value, pads=None, constant=None, axes=None):
+        source = self._real(value, node, pads=True)
+        sides  = None if pads is None or axes is not None else [int(x) for x in pads.real]
+        filled = 0 if constant is None or not constant.real.size else float(constant.real)
+        rewrite = "pad rows and columns with zeros, before a Conv"
+        if facts.get("mode", "constant") != "constant" or filled:
+            raise Refusal(f"mode {facts.get('mode', 'constant')} with a value of {filled:g}",
+                          rewrite)
+        if sides is None or len(sides) != 8 or any(
+                x < 0 for x in sides) or any(sides[i] for i in (0, 1, 4, 5)):
+            raise Refusal(f"pads of {'axes' if sides is None else _by(sides)}", rewrite)
+        more = (sides[2], sides[3], sides[6], sides[7])
+        return [replace(source, pads=tuple(a + b for a, b in zip(source.pads, more,
+                                                                  strict=True)))]
+
+    def _on_identity(self, node, facts, value):
+        return [value]
+
+    def _on_dropout(self, node, facts, value, *_):
+        return [value]
+
+    # Tables.
+
+    def _on_sigmoid(self, node, facts, value):
+        if isinstance(value, Real) and self._ends(node):
+            return [Host(value.name, ("Sigmoid",))]
+        if isinstance(value, Result):
+            raise Refusal(f"its operand {value.name!r} has no QuantizeLinear",
+                          f"quantise the result of {value.node.op_type}")
+        return [Result("sigmoid", _clean(node.output[0]), node, (self._real(value, node),))]
+
+    def _on_cast(self, node, facts, value):
+        if isinstance(value, Stored) and value.offset == 0 and not any(value.pads):
+            return [Index(value.name)]
+        raise Refusal("the engine has 8-bit integers only", "remove it")
+
+    def _on_gather(self, node, facts, table, index):
+        if not (isinstance(table, Constant) and isinstance(index, Index)
+                and table.real.shape == (256,) and table.real.dtype in OFFSETS):
+            raise Refusal("it is no table of 256 bytes at the bytes of a map", KNOWN)
+        offset = OFFSETS[table.real.dtype]
+        entries = torch.from_numpy((table.real.astype(np.int64) + offset).astype(np.uint8))
+        name = self.builder.fresh(_clean(node.output[0]))
+        return [Looked(Lookup(name, index.name, entries, UNPLACED), offset)]
+
+    # The end.
+
+    def _at_end(self, node, facts, value):
+        source = self._real(value, node)
+        if not self._ends(node):
+            raise Refusal("it is not at the end of the network, where the host does it",
+                          "end the network there")
+        return [Host(source.name, (node.op_type,))]
+
+    _on_softmax = _on_argmax = _on_logsoftmax = _at_end
+
+    def _ends(self, node):
+        """Whether only operators of the host follow."""
+        return all(reader.op_type in AFTER_END and self._ends(reader)
+                   for name in node.output for reader in self.file.readers.get(name, []))
+
+    def _channels(self, real):
+        return self.builder.tensors[real.name].channels
+
+    def _shape(self, real):
+        t = self.builder.tensors[real.name]
+        return t.channels, t.height, t.width
+
+
+def _dequantised(whole, scale, zero_point, axis, facts):
+    """A constant, with the integers that it is made of."""
+    if facts.get("block_size"):
+        raise Refusal("blocks of weights with scales of their own", "quantise per channel")
+    zero = np.zeros(1, whole.dtype) if zero_point is None else zero_point.real
+    wide = whole.astype(np.int64)
+    line = [1] * whole.ndim
+    if scale.size > 1:
+        line[axis] = -1
+    centred = wide - zero.astype(np.int64).reshape(line if zero.size > 1 else ())
+    real    = centred * scale.astype(np.float64).reshape(line if scale.size > 1 else ())
+    return Constant(real.astype(np.float32), centred, np.atleast_1d(scale.astype(np.float32)),
+                    axis % max(1, whole.ndim))
+
+
+def _weights(weight, *, axis):
+    """Integers and scales of a convolution's weights."""
+    if not isinstance(weight, Constant):
+        raise Refusal("its weights depend on the frame", "use constant weights")
+    if weight.whole is None:
+        raise Refusal("its weights are floats", "quantise weights too, with DequantizeLinear "
+                                                "before the operator")
+    if weight.scale.size > 1 and weight.axis != axis:
+        raise Refusal(f"its weights have scales along axis {weight.axis}",
+                      f"quantise weights per output channel, axis {axis}")
+    return weight.whole, weight.scale
+
+
+def _per_channel(values):
+    """A constant as one number, or one for each channel."""
+    if values.size == 1:
+        return values.reshape(-1)[0].astype(np.float64)
+    shape = values.shape[-3:]
+    if len(shape) != 3 or shape[1:] != (1, 1) or values.size != shape[0]:
+        raise Refusal(f"a constant of shape {_by(values.shape)}",
+                      "use one number, or one for each channel")
+    return values.reshape(-1).astype(np.float64)
+
+
+def _nearest(side, place, rounding):
+    """Whether this way to double a side copies every value twice."""
+    x = np.arange(2 * side, dtype=np.float64)
+    match place:
+        case "half_pixel" | "pytorch_half_pixel" | "half_pixel_symmetric":
+            x = (x + 0.5) / 2 - 0.5
+        case "asymmetric":
+            x = x / 2
+        case "tf_half_pixel_for_nn":
+            x = (x + 0.5) / 2
+        case "align_corners":
+            x = x * (side - 1) / max(1, 2 * side - 1)
+        case _:
+            return False
+    match rounding:
+        case "floor":
+            x = np.floor(x)
+        case "ceil":
+            x = np.ceil(x)
+        case "round_prefer_floor":
+            x = np.ceil(x - 0.5)
+        case "round_prefer_ceil":
+            x = np.floor(x + 0.5)
+    return np.array_equal(x.clip(0, side - 1), np.arange(2 * side) // 2)
+
+
+def _spoken(node):
+    return f"node {node.name or node.output[0]!r} ({node.op_type})"
+
+
+def _clean(name):
+    """A name of the file as one of a tensor."""
+    changed = True
+    while changed:
+        changed = False
+        for suffix in SUFFIXES:
+            if name.endswith(suffix) and name != suffix:
+                name, changed = name.removesuffix(suffix), True
+    return name.strip("/").replace("/", ".")
+
+
+def _by(sides):
+    return "x".join(str(side) for side in sides)

@@ -1,0 +1,97 @@
+"""What the tensors of a file stand for, while it is read."""
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from golden import integer
+
+
+@dataclass(frozen=True, eq=False)
+class Constant:
+    """A tensor that no frame changes. ``whole`` are its integers before dequantisation, in steps
+    of ``scale`` along ``axis``; None if it never was integer."""
+    real:  np.ndarray
+    whole: np.ndarray | None = None
+    scale: np.ndarray | None = None
+    axis:  int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """The graph's input, float or bytes, as it comes; ``offset`` as of :class:`Stored`."""
+    name:   str
+    offset: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """The bytes of tensor ``name`` of the integer graph; the file holds them less ``offset``, 0 or
+    128. ``pads``: to be padded (top, left, bottom, right) by the convolution that reads them."""
+    name:   str
+    offset: int
+    pads:   tuple = (0, 0, 0, 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Real:
+    """What the bytes of tensor ``name`` stand for."""
+    name:       str
+    scale:      np.float32
+    zero_point: int
+    pads:       tuple = (0, 0, 0, 0)
+
+    @property
+    def grid(self):
+        return self.scale, self.zero_point
+
+
+@dataclass(frozen=True, eq=False)
+class Index:
+    """The bytes of tensor ``name`` as the index of a table."""
+    name: str
+
+
+@dataclass(frozen=True, eq=False)
+class Looked:
+    """A table at an index, before somebody says what its bytes stand for."""
+    layer:  integer.Lookup
+    offset: int
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """A float that waits for its QuantizeLinear: ``gain * x + offset``, bounded, where x is what
+    an operator of this ``kind`` makes of ``sources``. ``bias`` is an integer that the operator adds
+    first, in its accumulator; ``name`` is the float's in the file."""
+    kind:    str
+    name:    str
+    node:    object
+    sources: tuple
+    facts:   dict       = field(default_factory=dict)
+    bias:    np.ndarray = None
+    gain:    np.ndarray = 1.0
+    offset:  np.ndarray = 0.0
+    low:     float      = -math.inf
+    high:    float      = math.inf
+
+    @property
+    def affine(self):
+        """Whether there is anything but the operator before the bounds."""
+        return self.bias is not None or np.any(self.gain != 1) or np.any(self.offset != 0)
+
+    @property
+    def bounded(self):
+        return (self.low, self.high) != (-math.inf, math.inf)
+
+
+@dataclass(frozen=True, eq=False)
+class Host:
+    """What the host makes of tensor ``name``, at the end: the operators in turn."""
+    name:      str
+    operators: tuple
+
+
+class Unknown:
+    """Follows from a node that was refused; nothing is said about it again."""

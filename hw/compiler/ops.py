@@ -1,0 +1,444 @@
+"""From the integer graph to what the units run: passes of the MAC arrays, and moves of data."""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from golden import integer
+from hw.compiler.errors import CompileError
+from hw.control.counters import LEDGER_LAYERS
+from hw.isa import MAX_KERNEL
+
+EXACT = (1 << 14, 14)       # multiplier and shift of a factor of 1
+SPREAD = 2                  # columns and rows of an upsampled map per one of its source
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """What CONV instructions with one layer descriptor and one set of weights make of a tensor.
+
+    Row ``y`` is made if ``y % step == phase``; kernel row k then reads row
+    ``y // step * stride + rows[k][1]`` of operand ``rows[k][0]``; past the map's end that is
+    padding, or with ``clamp`` the last row. Of a row, it makes ``width`` pixels: all, or, with
+    ``spread``, every other one from ``odd`` on.
+    """
+    weight:     np.ndarray      # int8 [outputs, inputs, kernel_h, kernel_w]; depthwise: inputs 1
+    bias:       np.ndarray      # int64, input zero points folded in
+    multiplier: np.ndarray
+    shift:      np.ndarray
+    rows:       tuple
+    pad_left:   int
+    width:      int
+    stride:     int  = 1
+    step:       int  = 1
+    phase:      int  = 0
+    spread:     bool = False
+    odd:        int  = 0
+    clamp:      bool = False
+
+    def makes(self, y):
+        return y % self.step == self.phase
+
+    def sources(self, y, heights):
+        """(operand, row) under each kernel row; None for padding."""
+        first = y // self.step * self.stride
+        found = []
+        for operand, offset in self.rows:
+            row, height = first + offset, heights[operand]
+            if self.clamp:
+                row = min(max(row, 0), height - 1)
+            found.append((operand, row) if 0 <= row < height else None)
+        return found
+
+    @property
+    def reach(self):
+        """Rows of its operand between the first and the last that one output row reads."""
+        offsets = [offset for _, offset in self.rows]
+        return max(offsets) - min(offsets) + 1
+
+
+@dataclass(frozen=True, eq=False)
+class Pass:
+    """A tensor that a MAC array makes. ``operands`` are the tensors whose rows it reads, each of
+    them assembled in row memory; ``table`` is looked up after requantisation."""
+    id:        int
+    name:      str
+    unit:      str
+    tensor:    integer.Tensor
+    operands:  tuple
+    parts:     tuple
+    depthwise: bool
+    zero_in:   int
+    zero_out:  int
+    low:       int
+    high:      int
+    table:     object = None
+    macs:      int    = 0
+    alpha:     bool   = False       # one channel for the attention unit's own store
+
+
+@dataclass(frozen=True, eq=False)
+class Move:
+    """A tensor made while data move (pooling, nearest upsampling, gating)."""
+    id:     int
+    layer:  object
+    tensor: integer.Tensor
+
+    @property
+    def name(self):
+        return self.tensor.name
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """``passes`` in topological order; ``made`` maps a tensor to the pass that makes it, and
+    ``moves`` to what moves it; ``layouts`` gives the channel counts of the runs of channels that
+    begin at whole vectors; ``outputs`` are what the host reads."""
+    graph:   integer.IntegerGraph
+    tensors: dict
+    passes:  tuple
+    moves:   dict
+    made:    dict
+    layouts: dict
+    outputs: tuple
+
+    @property
+    def layers(self):
+        """Everything that has an id, in the order of the ids."""
+        return sorted([*self.passes, *self.moves.values()], key=lambda item: item.id)
+
+    def leaves(self, name):
+        """The tensors that lie side by side in a row of ``name``."""
+        return leaves(self.graph, self.made, name)
+
+    def stored(self, leaf):
+        """The tensors in shared memory from which a leaf is filled."""
+        if leaf in self.made or leaf not in self.moves:
+            return [leaf]
+        layer = self.moves[leaf].layer
+        if isinstance(layer, integer.Gate):
+            return [layer.skip, layer.alpha]
+        return [layer.input]
+
+
+def leaves(graph, made, name):
+    """The tensors that lie side by side in a row of ``name``."""
+    layer = graph.layer(name) if name not in made else None
+    if isinstance(layer, integer.Concat):
+        return [leaf for part in layer.inputs for leaf in leaves(graph, made, part)]
+    return [name]
+
+
+def lower(graph):
+    """What the units run for ``graph``.
+
+    Raises
+    ------
+    CompileError
+        If a layer cannot run; names it, the reason, and what would.
+    """
+    return _Lowering(graph).network()
+
+
+@dataclass
+class _Lowering:
+    graph:   integer.IntegerGraph
+    passes:  list = field(default_factory=list)
+    moves:   dict = field(default_factory=dict)
+    made:    dict = field(default_factory=dict)
+    layouts: dict = field(default_factory=dict)
+    added:   dict = field(default_factory=dict)
+
+    def __post_init__(self):
+        self.readers = {}
+        for layer in self.graph.layers:
+            for name in layer.inputs:
+                self.readers.setdefault(name, []).append(layer)
+        self.tensors = dict(self.graph.tensors)
+        self.next_id = 1
+
+    def network(self):
+        graph = self.graph
+        for layer in graph.layers:
+            getattr(self, f"_{type(layer).__name__.lower()}")(layer)
+        outputs = tuple(self._stored(name, "decoder") for name in graph.outputs)
+        return Network(graph, self.tensors, tuple(self.passes), self.moves, self.made, self.layouts,
+                       outputs)
+
+    def _id(self):
+        if self.next_id >= LEDGER_LAYERS:
+            raise CompileError(f"Network {self.graph.network!r} has more than "
+                               f"{LEDGER_LAYERS - 1} layers; the "
+                               "counters have no room for more; split it")
+        self.next_id += 1
+        return self.next_id - 1
+
+    def tensor(self, name):
+        return self.tensors[name]
+
+    # Layers without arithmetic of their own.
+
+    def _input(self, layer):
+        self.layouts[layer.name] = (self.tensor(layer.name).channels,)
+
+    def _concat(self, layer):
+        self.layouts[layer.name] = sum((self.layouts[name] for name in layer.inputs), ())
+
+    def _add(self, layer):
+        self.layouts[layer.name] = self.layouts[layer.a]
+        wrong = [reader for reader in self.readers.get(layer.name, [])
+                 if not isinstance(reader, integer.Conv) or reader.groups != 1]
+        if (wrong or layer.name in self.graph.outputs
+                or self.layouts[layer.a] != self.layouts[layer.b]):
+            raise CompileError(f"Layer {layer.name!r} is an exact sum, which only a dense "
+                               "convolution can read; quantise its result")
+
+    def _maxpool(self, layer):
+        self._move(layer, self._stored(layer.input, layer.unit))
+
+    def _upsample(self, layer):
+        if layer.mode == "nearest":
+            self._move(layer, self._stored(layer.input, layer.unit))
+            return
+        near, far = 3, 1
+        parts = []
+        for phase in range(SPREAD):
+            for odd in range(SPREAD):
+                kernel = np.outer([far, near], [near, far] if odd else [far, near])
+                parts.append(dict(
+                    kernel=kernel, rows=((0, 1 if phase else -1), (0, 0)),
+                    pad_left=1 - odd, width=self.tensor(layer.input).width, step=SPREAD,
+                    phase=phase, spread=True, odd=odd, clamp=True))
+        self._channelwise(layer, layer.input, parts, (1 << 14, 18), zero_in=0)
+
+    def _move(self, layer, source):
+        self.layouts[layer.name] = self.layouts[source]
+        self.moves[layer.name]   = Move(self._id(), layer, self.tensor(layer.name))
+
+    def _gate(self, layer):
+        skip  = self._stored(layer.skip, layer.unit)
+        alpha = layer.alpha
+        above = self.graph.layer(alpha)
+        halves = self.tensor(alpha).width != self.tensor(layer.skip).width
+        if isinstance(above, integer.Upsample) and above.mode == "nearest" and not halves:
+            alpha = above.input
+        if self.tensor(alpha).channels == 1:
+            alpha = self._alpha(alpha)
+        else:
+            alpha = self._stored(alpha, layer.unit)
+            if self.layouts[alpha] != self.layouts[skip]:
+                raise CompileError(f"Gate {layer.name!r} multiplies {alpha!r} and {skip!r}, whose "
+                                   "channels come from differently cut concatenations; convolve "
+                                   "one of them with a 1x1 kernel")
+        resolved = replace(layer, skip=skip, alpha=alpha)
+        self.layouts[layer.name] = self.layouts[skip]
+        self.moves[layer.name]   = Move(self._id(), resolved, self.tensor(layer.name))
+
+    # Passes of the MAC arrays.
+
+    def _conv(self, layer):
+        if layer.groups != 1:
+            self._depthwise_conv(layer)
+            return
+        above = self.graph.layer(layer.input)
+        names = above.inputs if isinstance(above, integer.Add) else (layer.input,)
+        names = tuple(self._fillable(name, layer.unit) for name in names)
+        top, left, _, _ = layer.padding
+        weight = layer.weight.numpy()
+        self._check_kernel(layer, weight.shape[2] * len(names), weight.shape[3])
+        zero   = self.tensor(names[0]).zero_point
+        rows   = tuple((operand, ky - top) for operand in range(len(names))
+                       for ky in range(weight.shape[2]))
+        self._dense(layer, names, [dict(
+            weight=np.concatenate([weight] * len(names), axis=2), rows=rows, pad_left=left,
+            width=self.tensor(layer.name).width, stride=layer.stride)], zero)
+
+    def _transposedconv(self, layer):
+        name   = self._fillable(layer.input, layer.unit)
+        top, left, _, _ = layer.padding
+        weight = layer.weight.numpy()                   # inputs, outputs, ky, kx
+        out    = self.tensor(layer.name)
+        parts  = []
+        for phase in range(SPREAD):
+            kys = [ky for ky in reversed(range(weight.shape[2])) if (phase + top - ky) % 2 == 0]
+            for odd in range(SPREAD):
+                kxs  = [kx for kx in reversed(range(weight.shape[3])) if (odd + left - kx) % 2 == 0]
+                dxs  = [(odd + left - kx) // 2 for kx in kxs]
+                skipped = max(0, min(dxs))              # columns before the first that it reads
+                kernel  = weight[:, :, kys][:, :, :, kxs].transpose(1, 0, 2, 3)
+                kernel  = np.pad(kernel, ((0, 0), (0, 0), (0, 0), (skipped, 0)))
+                parts.append(dict(
+                    weight=kernel, rows=tuple((0, (phase + top - ky) // 2) for ky in kys),
+                    pad_left=max(0, -min(dxs)), width=(out.width - odd + 1) // 2,
+                    step=SPREAD, phase=phase, spread=True, odd=odd))
+        self._dense(layer, (name,), [part for part in parts if part["width"]],
+                    self.tensor(name).zero_point)
+
+    def _dense(self, layer, names, parts, zero):
+        multiplier, shift = layer.multiplier.numpy(), layer.shift.numpy()
+        folded = layer.bias.numpy().astype(np.int64)
+        built  = tuple(Part(
+            bias=folded - zero * part["weight"].astype(np.int64).sum(axis=(1, 2, 3)),
+            multiplier=multiplier, shift=shift, **part) for part in parts)
+        table, tensor = None, self.tensor(layer.name)
+        readers = self.readers.get(layer.name, [])
+        if (len(readers) == 1 and isinstance(readers[0], integer.Lookup)
+                and layer.name not in self.graph.outputs):
+            table, tensor = readers[0].table, self.tensor(readers[0].name)
+        self.layouts[layer.name] = self.layouts[tensor.name] = (tensor.channels,)
+        self._add_pass(layer, tensor, names, built, depthwise=False, zero_in=zero, table=table)
+
+    def _lookup(self, layer):
+        if layer.name in self.made:
+            return
+        self._identity(layer.input, layer.name, layer.unit, table=layer.table)
+
+    def _depthwise_conv(self, layer):
+        top, left, _, _ = layer.padding
+        weight = layer.weight.numpy()
+        self._check_kernel(layer, *weight.shape[2:])
+        name   = self._fillable(layer.input, layer.unit)
+        zero   = self.tensor(name).zero_point
+        bias   = (layer.bias.numpy().astype(np.int64)
+                  - zero * weight.astype(np.int64).sum(axis=(1, 2, 3)))
+        part   = Part(weight, bias, layer.multiplier.numpy(), layer.shift.numpy(),
+                      tuple((0, ky - top) for ky in range(weight.shape[2])), left,
+                      self.tensor(layer.name).width, layer.stride)
+        self.layouts[layer.name] = self.layouts[name]
+        self._add_pass(layer, self.tensor(layer.name), (name,), (part,), depthwise=True,
+                       zero_in=zero)
+
+    def _sum(self, layer):
+        names = tuple(self._fillable(name, layer.unit) for name in (layer.a, layer.b))
+        if self.layouts[names[0]] != self.layouts[names[1]]:
+            names = tuple(self._repacked(name, layer.unit) for name in names)
+        taps = [(operand, tap) for operand, weight in enumerate((layer.weight_a, layer.weight_b))
+                for tap in _split(weight)]
+        zeros = [self.tensor(name).zero_point for name in (layer.a, layer.b)]
+        bias  = -zeros[0] * layer.weight_a - zeros[1] * layer.weight_b
+        self._channelwise(
+            layer, names, [dict(kernel=np.array([[tap] for _, tap in taps]),
+                                rows=tuple((operand, 0) for operand, _ in taps), pad_left=0,
+                                width=self.tensor(layer.name).width)],
+            (int(layer.multiplier[0]), int(layer.shift[0])), zero_in=0, bias=bias)
+
+    def _channelwise(self, layer, names, parts, factor, *, zero_in, bias=0):
+        """A depthwise pass whose channels all do the same."""
+        if isinstance(names, str):
+            names = (self._fillable(names, layer.unit),)
+        tensor   = self.tensor(layer.name)
+        channels = tensor.channels
+        built    = []
+        for part in parts:
+            kernel = part.pop("kernel").astype(np.int8)
+            built.append(Part(np.broadcast_to(kernel, (channels, 1, *kernel.shape)),
+                              np.full(channels, bias, np.int64), np.full(channels, factor[0]),
+                              np.full(channels, factor[1]), **part))
+        self.layouts[layer.name] = self.layouts[names[0]]
+        self._add_pass(layer, tensor, names, tuple(built), depthwise=True, zero_in=zero_in,
+                       raw=not hasattr(layer, "low"))
+
+    def _add_pass(self, layer, tensor, names, parts, *, depthwise, zero_in, table=None, raw=False):
+        made = self.tensor(layer.name)
+        weights = getattr(layer, "weight", None)
+        done = Pass(
+            self._id(), layer.name, layer.unit, tensor, names, parts, depthwise, zero_in,
+            0 if raw else made.zero_point, 0 if raw else layer.low, 255 if raw else layer.high,
+            table, integer.macs(self.graph).get(layer.name, 0) if weights is not None else 0)
+        self._keep(done)
+
+    def _keep(self, done):
+        self.passes.append(done)
+        self.made[done.tensor.name] = done
+
+    def _check_kernel(self, layer, height, width):
+        if height > MAX_KERNEL or width > MAX_KERNEL:
+            raise CompileError(f"Layer {layer.name!r} has a {height}x{width} kernel; the units run "
+                               f"up to {MAX_KERNEL}x{MAX_KERNEL}; use several smaller ones")
+
+    # Passes that only bring a tensor where, or to the form in which, it can be read.
+
+    def _fillable(self, name, unit):
+        """``name``, or if no fill or gate of ``unit`` can make its rows, a stored copy."""
+        if name in self.added:
+            return self.added[name]
+        gated = any(leaf in self.moves and isinstance(self.moves[leaf].layer, integer.Gate)
+                    for leaf in leaves(self.graph, self.made, name))
+        if gated and unit != "decoder":
+            return self._stored(name, "decoder")
+        return name
+
+    def _stored(self, name, unit):
+        """The name under which the tensor lies in shared memory."""
+        layer = self.graph.layer(name) if name not in self.made else None
+        if name in self.made or isinstance(layer, integer.Input):
+            return name
+        if name not in self.added:
+            self._copy(name, unit)
+        return self.added[name]
+
+    def _copy(self, name, unit):
+        """Store a tensor that otherwise exists only in row memory."""
+        tensor = self.tensor(name)
+        unit   = "decoder" if self._fillable(name, unit) != name else unit
+        copied = f"{name}_stored"
+        kernel = np.ones((1, 1), np.int8)
+        part   = Part(np.broadcast_to(kernel, (tensor.channels, 1, 1, 1)),
+                      np.zeros(tensor.channels, np.int64), np.full(tensor.channels, EXACT[0]),
+                      np.full(tensor.channels, EXACT[1]), ((0, 0),), 0, tensor.width)
+        self._named(copied, tensor)
+        self.layouts[copied] = self.layouts[name]
+        self.added[name]     = copied
+        self._keep(Pass(self._id(), copied, unit, self.tensor(copied), (name,), (part,), True, 0, 0,
+                        0, 255))
+
+    def _repacked(self, name, unit):
+        """A stored copy whose channels lie without gaps."""
+        copied = f"{name}_packed"
+        if copied not in self.made:
+            self._named(copied, self.tensor(name))
+            self._identity(name, copied, unit)
+        return copied
+
+    def _alpha(self, name):
+        """The one-channel tensor in the attention unit's own store."""
+        done = self.made.get(name)
+        gates = [reader for reader in self.readers.get(name, []) if isinstance(reader,
+                                                                               integer.Gate)]
+        if (done is None or done.depthwise or done.unit != "attention" or len(done.parts) != 1
+                or len(gates) != len(self.readers[name]) or name in self.graph.outputs):
+            copied = f"{name}_alpha"
+            if copied not in self.made:
+                self._named(copied, self.tensor(name))
+                self._identity(self._fillable(name, "attention"), copied, "attention")
+            name = copied
+        done = self.made[name]
+        if not done.alpha:
+            self._keep_as(done, alpha=True)
+        return name
+
+    def _keep_as(self, done, **changes):
+        changed = replace(done, **changes)
+        self.passes[self.passes.index(done)] = changed
+        self.made[done.tensor.name] = changed
+
+    def _identity(self, source, name, unit, *, table=None):
+        """A dense 1x1 pass that changes nothing but looks up ``table``."""
+        source = self._fillable(source, unit)
+        before, tensor = self.tensor(source), self.tensor(name)
+        weight = np.eye(before.channels, dtype=np.int8)[:, :, None, None]
+        part   = Part(weight, np.zeros(before.channels, np.int64),
+                      np.full(before.channels, EXACT[0]), np.full(before.channels, EXACT[1]),
+                      ((0, 0),), 0, before.width)
+        self.layouts[name] = (before.channels,)
+        self._keep(Pass(self._id(), name, unit, tensor, (source,), (part,), False, 0, 0, 0, 255,
+                        table))
+
+    def _named(self, name, tensor):
+        self.tensors[name] = replace(tensor, name=name)
+
+
+def _split(weight):
+    """A weight as taps of at most 127 each."""
+    count = -(-weight // 127)
+    return [weight // count + (index < weight % count) for index in range(count)]

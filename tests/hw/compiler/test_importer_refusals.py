@@ -1,0 +1,232 @@
+"""Every refusal in full: node, operator, reason, and what would run."""
+
+import numpy as np
+import onnx
+import pytest
+
+from golden.errors import InputError
+from hw.compiler.importer import Refused, import_onnx, load_network
+from tests.hw.compiler.onnx_models import Model
+
+
+def refusal(model):
+    with pytest.raises(Refused) as caught:
+        import_onnx("small.onnx", model=model)
+    reason, = caught.value.reasons
+    assert str(caught.value) == f"small.onnx: {reason}"
+    return reason
+
+
+def one(operator, *inputs, channels=4, **attributes):
+    """A model with one odd node ``odd`` between two grids."""
+    small = Model()
+    x = small.quantised(small.conv(small.image(), (channels, 3, 1, 1)))
+    x = small.node(operator, x, *inputs, name="odd", **attributes)
+    return small.output(small.quantised(x)).model()
+
+
+def convolution(shape, *, channels=4, operator="Conv", weights=None, **attributes):
+    small = Model()
+    x = small.quantised(small.conv(small.image(), (channels, 3, 1, 1)))
+    axis = 0 if operator == "Conv" else 1
+    weights = small.weights(shape, axis=axis) if weights is None else weights(small)
+    x = small.node(operator, x, weights, name="odd", **attributes)
+    return small.output(small.quantised(x)).model()
+
+
+KNOWN = ("Conv, ConvTranspose, BatchNormalization, Relu, Clip, Sigmoid, Add, Mul, Concat, MaxPool, "
+         "AveragePool, Resize, Pad, Identity and Dropout run, and Softmax and ArgMax at the end")
+
+
+@pytest.mark.parametrize(("model", "reason"), [
+    (lambda: one("LeakyRelu", alpha=0.1),
+     "node 'odd' (LeakyRelu): the engine has no such operator; train with Relu instead"),
+    (lambda: one("PRelu", np.float32([0.1])),
+     "node 'odd' (PRelu): the engine has no such operator; train with Relu instead"),
+    (lambda: one("Abs"), f"node 'odd' (Abs): the engine has no such operator; {KNOWN}"),
+    (lambda: one("Softmax", axis=1),
+     ("node 'odd' (Softmax): it is not at the end of the network, where the host does it; end the "
+      "network there")),
+    (lambda: one("MaxPool", kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]),
+     ("node 'odd' (MaxPool): a window of 3x3 with strides of 2x2 and pads of 1x1x1x1; use 2x2 with "
+      "stride 2 and no pads, or a Conv with stride 2")),
+    (lambda: one("Resize", "", np.float32([1, 1, 3, 3])),
+     ("node 'odd' (Resize): it makes 1x4x24x36 of 1x4x8x12; use x2 nearest (asymmetric, floor) or "
+      "x2 linear (half_pixel)")),
+    (lambda: one("Resize", "", np.float32([1, 1, 2, 2]), mode="linear",
+                 coordinate_transformation_mode="align_corners"),
+     ("node 'odd' (Resize): mode linear with align_corners; use x2 nearest (asymmetric, floor) or "
+      "x2 linear (half_pixel)")),
+    (lambda: one("Resize", "", np.float32([1, 1, 2, 2]), mode="nearest",
+                 coordinate_transformation_mode="asymmetric", nearest_mode="ceil"),
+     ("node 'odd' (Resize): mode nearest with asymmetric and ceil; use x2 nearest (asymmetric, "
+      "floor) or x2 linear (half_pixel)")),
+    (lambda: one("Pad", np.int64([0, 0, 1, 1, 0, 0, 1, 1]), mode="reflect"),
+     ("node 'odd' (Pad): mode reflect with a value of 0; pad rows and columns with zeros, before a "
+      "Conv")),
+    (lambda: one("Mul", np.ones((1, 1, 8, 12), np.float32)),
+     "node 'odd' (Mul): a constant of shape 1x1x8x12; use one number, or one for each channel"),
+    (lambda: convolution((4, 4, 3, 3), dilations=[2, 2]),
+     "node 'odd' (Conv): a dilation of 2x2; use dilation 1 and a larger kernel or two Convs"),
+    (lambda: convolution((4, 2, 3, 3), group=2),
+     ("node 'odd' (Conv): 2 groups of 2 channels for 4 outputs; use a dense Conv, or a depthwise "
+      "one (as many groups as input and output channels) and a 1x1 Conv")),
+    (lambda: convolution((4, 4, 3, 3), strides=[3, 3]),
+     ("node 'odd' (Conv): a kernel of 3x3 with strides of 3x3; use two dimensions and a stride of "
+      "1 or 2 in both")),
+    (lambda: convolution((4, 4, 9, 1), pads=[4, 0, 4, 0]),
+     "node 'odd' (Conv): a kernel of 9x1; use several of up to 7x7"),
+    (lambda: convolution((4, 4, 1, 1), pads=[1, 1, 1, 1]),
+     ("node 'odd' (Conv): padding of 1x1x1x1 (top, left, bottom, right) is not less than the 1x1 "
+      "kernel; pad less, or use a larger kernel")),
+    (lambda: convolution((4, 4, 4, 4), operator="ConvTranspose", strides=[2, 2],
+                         pads=[1, 1, 1, 1]),
+     ("node 'odd' (ConvTranspose): a kernel of 4x4 with strides of 2x2; use 2x2 or 3x3 with stride "
+      "2, or Resize and a Conv")),
+    (lambda: convolution((4, 4, 1, 1), weights=lambda small: small.constant(
+        np.ones((4, 4, 1, 1), np.float32))),
+     ("node 'odd' (Conv): its weights are floats; quantise weights too, with DequantizeLinear "
+      "before the operator")),
+])
+def test_one_node(model, reason):
+    assert refusal(model()) == reason
+
+
+def test_weights_that_need_nine_bits():
+    def weights(small):
+        values = np.arange(16, dtype=np.uint8).reshape(4, 4, 1, 1) * 17
+        return small.node("DequantizeLinear", values, np.float32(0.01), np.uint8(90))
+
+    # They are seen only when the layer is made.
+    reason = refusal(convolution((4, 4, 1, 1), weights=weights))
+    assert reason.endswith("(QuantizeLinear): its weights less their zero point are -90..165, "
+                           "beyond 8 bits and a sign; quantise weights symmetrically "
+                           "(WeightSymmetric=True or weight_type=QuantType.QInt8)")
+
+
+def test_a_sum_without_quantisation_between():
+    small = Model()
+    a = small.conv(small.image(), (4, 3, 1, 1), name="a")
+    b = small.quantised(small.conv(small.image(), (4, 3, 1, 1)))
+    x = small.quantised(small.node("Add", a, b, name="odd"))
+    assert refusal(small.output(x).model()) == (
+        "node 'odd' (Add): its operand 'a_out' has no QuantizeLinear; quantise the result of Conv")
+
+
+def test_scales_too_far_apart_for_a_sum():
+    small = Model()
+    a = small.quantised(small.conv(small.image(), (4, 3, 1, 1)), 1.0)
+    b = small.quantised(small.conv(small.image(), (4, 3, 1, 1)), 0.001)
+    x = small.quantised(small.node("Add", a, b), 0.05, name="odd")
+    assert refusal(small.output(x).model()) == (
+        "node 'odd' (QuantizeLinear): the scales of its operands, 1 and 0.001, have no ratio of "
+        "integers up to 381 within one step; bring both to similar scales by a QuantizeLinear "
+        "before it")
+
+
+def test_an_output_that_is_not_quantised():
+    small = Model()
+    x = small.conv(small.image(), (4, 3, 1, 1), name="last")
+    assert refusal(small.output(x).model()) == (
+        "output 'last_out': it has no QuantizeLinear; quantise the result of Conv")
+
+
+def test_all_reasons_are_listed_and_none_follows_from_another():
+    small = Model()
+    x = small.quantised(small.conv(small.image(), (4, 3, 1, 1)))
+    a = small.quantised(small.node("Tanh", x, name="one"))
+    a = small.quantised(small.node("Relu", a))
+    b = small.quantised(small.node("Elu", x, name="two"))
+    with pytest.raises(Refused) as caught:
+        import_onnx("small.onnx", model=small.output(a, b).model())
+    assert caught.value.reasons == (
+        "node 'one' (Tanh): the engine has no such operator; train with Sigmoid instead",
+        "node 'two' (Elu): the engine has no such operator; train with Relu instead")
+    assert str(caught.value) == (
+        "small.onnx: node 'one' (Tanh): the engine has no such operator; train with Sigmoid "
+        "instead (1 more; `make check-model` lists them)")
+
+
+def plain(**settings):
+    small = Model(**settings)
+    return small.output(small.quantised(small.conv(
+        small.image(), (4, settings.get("frame", (3,))[0], 1, 1)))).model()
+
+
+def changed(change):
+    model = plain()
+    change(model)
+    return model
+
+
+def open_sides(model):
+    model.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "rows"
+
+
+def four_frames(model):
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 4
+
+
+def in_floats(model):
+    kept = [node for node in model.graph.node if node.op_type == "Conv"]
+    del model.graph.node[:]
+    model.graph.node.extend(kept)
+
+
+def other_format(model):
+    model.graph.node[0].op_type = "QLinearConv"
+
+
+def old(model):
+    model.opset_import[0].version = 10
+
+
+@pytest.mark.parametrize(("model", "message"), [
+    (lambda: changed(open_sides),
+     ("small.onnx: input 'image' has the dynamic shape 1 x 3 x ? x 12; export with fixed rows and "
+      "columns, or give SIZE")),
+    (lambda: changed(four_frames),
+     "small.onnx: input 'image' has a batch of 4; export with a batch of 1"),
+    (lambda: plain(frame=(5, 8, 8)),
+     ("small.onnx: input 'image' has 5 channels, and a frame has 1 to 4; convolve them to 4 or "
+      "fewer before")),
+    (lambda: plain(frame=(8, 8, 3)),
+     ("small.onnx: input 'image' has 8 channels, and a frame has 1 to 4; it looks like channels "
+      "last: convert with channels first")),
+    (lambda: changed(in_floats),
+     ("small.onnx: a float model, without QuantizeLinear and DequantizeLinear; "
+      "onnxruntime.quantization.quantize_static(..., quant_format=QuantFormat.QDQ) makes one of "
+      "it")),
+    (lambda: changed(other_format),
+     ("small.onnx: operator QLinearConv belongs to another format than QDQ; quantise with "
+      "quant_format=QuantFormat.QDQ")),
+    (lambda: changed(old), "small.onnx: opset 10 is older than 11; export with opset 13 or newer"),
+])
+def test_the_whole_file(model, message):
+    with pytest.raises(InputError) as caught:
+        import_onnx("small.onnx", model=model())
+    assert str(caught.value) == message
+
+
+def test_no_such_file(tmp_path):
+    path = tmp_path / "none.onnx"
+    with pytest.raises(InputError) as caught:
+        load_network(str(path))
+    assert str(caught.value) == f"No file {path}; MODEL is the path of an ONNX file"
+    path.write_text("not a model")
+    for size in (None, 8):
+        with pytest.raises(InputError) as caught:
+            load_network(str(path), size)
+        assert str(caught.value) == (f"{path}: not an ONNX model; export the network as ONNX QDQ")
+
+
+def test_width_and_size_are_the_files(tmp_path):
+    path = str(tmp_path / "small.onnx")
+    onnx.save(plain(), path)
+    with pytest.raises(InputError) as caught:
+        load_network(path, None, 4)
+    assert str(caught.value) == (f"{path} has the width that it was exported with; leave WIDTH out")
+    with pytest.raises(InputError) as caught:
+        load_network(path, 16)
+    assert str(caught.value) == (f"{path} is for frames of 8 x 12; leave SIZE out, or export it "
+                                 "for others")

@@ -1,0 +1,72 @@
+"""What `make check-model` prints, and its exit codes."""
+
+import numpy as np
+import onnx
+import pytest
+from rich.console import Console
+
+from hw.check import check, main
+from hw.config import EDGE, TINY
+from tests.hw.compiler.onnx_models import Model
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A file with one level of a U-Net."""
+    model = Model()
+    x = model.quantised(model.conv(model.image(), (6, 3, 3, 3), pads=[1] * 4, name="first"))
+    deep = model.quantised(model.node("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2]))
+    deep = model.quantised(model.conv(deep, (4, 6, 3, 3), pads=[1] * 4, name="deep"))
+    up = model.node("Resize", deep, "", np.float32([1, 1, 2, 2]), mode="nearest")
+    up = model.quantised(model.node("Concat", model.quantised(up), x, axis=1))
+    x = model.quantised(model.conv(up, (1, 10, 1, 1), name="head"), name="mask")
+    path = tmp_path / "small.onnx"
+    onnx.save(model.output(x).model(), path)
+    return str(path)
+
+
+def test_layers_units_and_costs(small, tmp_path):
+    with (tmp_path / "log").open("w") as log:
+        program = check(small, TINY, Console(file=log, width=160))
+    text = (tmp_path / "log").read_text()
+    convolved = [layer.unit for layer in program.layers if layer.macs]
+    assert convolved[0] == convolved[1] == "encoder"
+    assert convolved[-1] == "decoder"
+    rows = {cells[0]: cells for cells in map(str.split, text.splitlines()) if cells}
+    for layer in program.layers:
+        cells = rows[str(layer.id)]
+        assert cells[1] == layer.name
+        assert layer.unit in cells
+        assert f"{layer.height}x{layer.width}x{layer.channels}" in cells
+        assert cells[-1] == f"{program.layer_bytes.get(layer.id, 0):,}"
+    assert f"it runs: about {program.estimated_cycles:,} cycles a frame alone" in text
+    macs = 8 * 12 * 6 * 27 + 4 * 6 * 4 * 54 + 8 * 12 * 10
+    assert f"{macs:,} MACs, " in text
+
+
+def test_exit_code_of_a_network_that_runs(small, capsys):
+    assert main(["--model", small, "--config", "edge"]) == 0
+    assert EDGE.name in capsys.readouterr().out
+
+
+def test_every_reason_is_printed(tmp_path, capsys):
+    model = Model()
+    x = model.quantised(model.conv(model.image(), (4, 3, 1, 1)))
+    a = model.quantised(model.node("Tanh", x, name="one"))
+    b = model.quantised(model.node("Elu", x, name="two"))
+    path = tmp_path / "odd.onnx"
+    onnx.save(model.output(a, b).model(), path)
+    assert main(["--model", str(path)]) == 2
+    assert capsys.readouterr().err == (
+        f"error: {path} does not run\n"
+        "  node 'one' (Tanh): the engine has no such operator; train with Sigmoid instead\n"
+        "  node 'two' (Elu): the engine has no such operator; train with Relu instead\n")
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["--model", "none.onnx"], "No file none.onnx; MODEL is the path of an ONNX file"),
+    (["--size", "x"], "argument --size: invalid int value: 'x'; see `make help`"),
+])
+def test_what_cannot_be_done_is_one_line(arguments, message, capsys):
+    assert main(arguments) == 2
+    assert capsys.readouterr().err == f"error: {message}\n"
