@@ -3,7 +3,7 @@
 import numpy as np
 
 from golden.metrics import dice, iou, pixel_agreement
-from sim.taps import first_mismatch
+from sim.taps import first_mismatch, golden_name
 
 __all__ = ["compare_mask", "compare_tensors"]
 
@@ -22,7 +22,7 @@ def compare_tensors(golden, hardware, recorded):
 
     result = {"compared": 0, "mismatched": 0, "bytes": 0, "first_mismatch": None, "problems": []}
     for name, frame, got, problem in pairs:
-        wrong = first_mismatch(name, got, golden[frame][name])
+        wrong = first_mismatch(name, got, golden[frame][golden_name(name, golden[frame])])
         result["compared"]   += 1
         result["bytes"]      += int(np.prod(got.shape))
         result["mismatched"] += wrong is not None or problem is not None

@@ -13,11 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from golden import integer
+from hw.control.counters import Counter
 from hw.isa import Engine, Error
 from sim.counters import selectors
 from sim.errors import SimulationError
 from sim.simulators import run
 from sim.taps import read_monitor, read_tensors
+from sim.trace import check_trace, interval, read_trace
 
 __all__ = ["GoldenEngine", "RtlEngine"]
 
@@ -61,6 +63,11 @@ class RtlEngine:
         Where image, log and dumps go.
     taps : bool
         Record, and read back, every tensor of the program's layers.
+    trace : bool
+        Record every event; ``built`` must be of a ``SimTop`` with ``trace``.
+    wave : tuple
+        File, first cycle and number of cycles of the waveforms to write; None: none. ``built`` must
+        be one for waveforms.
     cycle_limit : int
         The machine stops after as many cycles; None: four times the compiler's estimate.
     stall_limit : int
@@ -69,15 +76,21 @@ class RtlEngine:
         Called with the number of cycles done, about once a second.
     """
 
-    def __init__(self, program, config, built, folder, *, taps=False, cycle_limit=None,
-                 stall_limit=0, progress=lambda cycles: None):
+    def __init__(self, program, config, built, folder, *, taps=False, trace=False,
+                 wave=None, cycle_limit=None, stall_limit=0, progress=lambda cycles: None):
         self._program, self._config, self._built = program, config, built
         self._folder      = Path(folder)
         self._taps        = taps
+        self._trace       = trace
+        self._wave        = wave
         self._cycle_limit = cycle_limit or 4 * program.estimated_cycles + 1_000_000
         self._stall_limit = stall_limit
         self._progress    = progress
+        self._outputs_at  = min(output.base for output in program.outputs)
+        self._output_bytes = max(output.base + program.frames * output.bytes
+                                 for output in program.outputs) - self._outputs_at
         self._selectors   = selectors(program.layers, program.frames)
+        self._counters    = None
         self._result      = None
         self._done        = None
 
@@ -107,8 +120,8 @@ class RtlEngine:
             "cycle_limit":  self._cycle_limit,
             "stall_limit":  self._stall_limit,
             "counters":     list(self._selectors.values()),
-            "dump_first":   program.mask_address(0) // vector,
-            "dump_count":   -(-program.frames * program.mask_bytes // vector),
+            "dump_first":   self._outputs_at // vector,
+            "dump_count":   -(-self._output_bytes // vector),
             "result":       str(self._folder / "result.json"),
         }
         (self._folder / "job.json").write_text(json.dumps(job))
@@ -133,7 +146,7 @@ class RtlEngine:
         by_select      = {int(select): value for select, value in result["counters"].items()}
         self._counters = {key: by_select[select] for key, select in self._selectors.items()}
         self._result   = result
-        cycles = next(iter(self._counters.values()))
+        cycles = self.cycles
         if not result["stopped"]:
             raise SimulationError(f"The machine raised no interrupt within "
                                   f"{self._cycle_limit} cycles, its own limit")
@@ -146,16 +159,18 @@ class RtlEngine:
                                   f"{_spoken(result)} after {cycles} cycles")
 
     def read_back(self):
-        """Per frame: the mask, and the attention maps that the monitor sent."""
+        """Per frame: the outputs, and the attention maps that the monitor sent."""
         program = self._program
         blob    = (self._folder / "masks.bin").read_bytes()
-        if len(blob) < program.frames * program.mask_bytes:
+        if len(blob) < self._output_bytes:
             raise SimulationError(f"The simulator dumped {len(blob)} bytes of masks instead of "
-                                  f"{program.frames * program.mask_bytes}")
+                                  f"{self._output_bytes}")
         frames = read_monitor(self._folder / "monitor.tap", program.layers, frames=program.frames)
         for frame, tensors in enumerate(frames):
-            part = blob[frame * program.mask_bytes:(frame + 1) * program.mask_bytes]
-            tensors["mask"] = program.unpack_mask(part).numpy()[None]
+            for output in program.outputs:
+                start = program.output_address(output, frame) - self._outputs_at
+                values_CHW = program.unpack(output, blob[start:start + output.bytes])
+                tensors[output.name] = values_CHW.numpy()
         return frames
 
     def recorded(self):
@@ -165,9 +180,23 @@ class RtlEngine:
         return read_tensors(self._folder / "taps", self._program.layers,
                             frames=self._program.frames, vector=self._config.vector)
 
+    def traced(self):
+        """Every event, as :class:`sim.trace.Trace`, checked against the counters; None without
+        ``trace``."""
+        if not self._trace:
+            return None
+        trace = read_trace(self._folder / "trace")
+        check_trace(trace, self._program.layers, self._counters)
+        return trace
+
     def counters(self):
         """``(counter, *indices) -> value``, as :func:`sim.counters.selectors` lists them."""
         return self._counters
+
+    @property
+    def cycles(self):
+        """Of the run, also of one that failed; None if nobody could read them."""
+        return self._counters[Counter.CYCLES,] if self._counters else None
 
     @property
     def offchip(self):
@@ -187,6 +216,14 @@ class RtlEngine:
         if self._taps:
             (self._folder / "taps").mkdir(exist_ok=True)
             plusargs.append(f"+taps={self._folder / 'taps'}")
+        if self._trace:
+            (self._folder / "trace").mkdir(exist_ok=True)
+            plusargs += [f"+trace={self._folder / 'trace'}",
+                         f"+trace_interval={interval(self._program.estimated_cycles)}"]
+        if self._wave is not None:
+            path, first, cycles = self._wave
+            plusargs += [f"+wave={path}", f"+wave_from={first}", f"+wave_cycles={cycles}",
+                         f"+wave_period={round(1e6 / self._config.clock_mhz)}"]
         try:
             with (self._progress_pipe() as pipe,
                   (self._folder / "simulator.log").open("wb") as log):

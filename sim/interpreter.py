@@ -12,6 +12,7 @@ import numpy as np
 from hw.isa import (
     FORMS,
     INSTRUCTION_BYTES,
+    KERNEL_ROWS,
     LOADS,
     PROGRAM_MAGIC,
     Engine,
@@ -133,30 +134,61 @@ class Interpreter:
     def _layer(self, engine, i):
         self.units[UNIT_OF[engine]].layers[i.slot] = i
 
+    def _rows(self, engine, i):
+        self.units[UNIT_OF[engine]].more_rows = list(i.rows)
+
     def _conv(self, engine, i):
-        unit, vector = self.units[UNIT_OF[engine]], self.config.vector
-        d = unit.layers[i.slot]
-        stride = 1 + d.stride2
-        taps = []
-        for ky in range(d.kernel_h):
-            padded = np.full((d.width_in + 2 * d.kernel_w + stride, d.vectors * vector),
-                             d.zero_in, np.uint8)
-            if i.rows[ky].valid:
-                padded[d.pad_left:d.pad_left + d.width_in] = unit.read_row(
-                    i.rows[ky].base, d.width_in, d.vectors)
-            for kx in range(d.kernel_w):
-                taps.append(padded[kx:kx + d.width_out * stride:stride])
-        inputs = np.concatenate(taps, axis=1).astype(np.float64)
-        steps  = d.kernel_h * d.kernel_w * d.vectors
-        words  = unit.weights[i.weight_base:i.weight_base + i.groups * steps]
-        words  = words.reshape(i.groups, steps, unit.outputs, vector)
-        matrix = words.transpose(1, 3, 0, 2).reshape(steps * vector, -1).astype(np.float64)
-        params = unit.params[i.param_base * unit.outputs:][:i.groups * unit.outputs]
-        out    = requantise((inputs @ matrix).astype(np.int64), params, d.zero_out, d.low, d.high)
+        unit = self.units[UNIT_OF[engine]]
+        d    = unit.layers[i.slot]
+        rows = [*i.rows, *unit.more_rows][:d.kernel_h]
+        if d.kernel_h > KERNEL_ROWS and not unit.more_rows:
+            raise ValueError(f"Layer {i.layer} has {d.kernel_h} kernel rows and no ROWS before it")
+        out = (self._depthwise if d.depthwise else self._dense)(unit, d, i, rows)
         if d.table:
             out = unit.table[out]
         self._write(unit, d, i, out)
-        self._tap(i, out, channel=i.first * unit.outputs)
+        first = i.first * (self.config.vector if d.depthwise else unit.outputs)
+        self._tap(i, out, channel=first, columns=columns(d))
+
+    def _dense(self, unit, d, i, rows):
+        taps   = [tap for row in rows for tap in self._taps(unit, d, row, d.kernel_w)]
+        inputs = np.concatenate(taps, axis=1).astype(np.float64)
+        steps  = d.kernel_h * d.kernel_w * d.vectors
+        words  = unit.weights[i.weight_base:i.weight_base + i.groups * steps]
+        words  = words.reshape(i.groups, steps, unit.outputs, self.config.vector)
+        matrix = words.transpose(1, 3, 0, 2).reshape(steps * self.config.vector, -1)
+        params = unit.params[i.param_base * unit.outputs:][:i.groups * unit.outputs]
+        return requantise((inputs @ matrix.astype(np.float64)).astype(np.int64), params,
+                          d.zero_out, d.low, d.high)
+
+    def _depthwise(self, unit, d, i, rows):
+        vector = self.config.vector
+        width  = unit.config.depthwise_taps(1 + d.stride2)
+        chunks = -(-d.kernel_w // width)
+        words  = unit.weights[i.weight_base:i.weight_base + i.groups * d.kernel_h * chunks]
+        words  = words.reshape(i.groups, d.kernel_h, chunks, unit.outputs, vector)
+        if words[:, :, :, width:].any():
+            raise ValueError(f"Layer {i.layer} has weights beyond {width} depthwise columns")
+        acc = np.zeros((d.width_out, i.groups * vector), np.int64)
+        for ky, row in enumerate(rows):
+            for kx, tap in enumerate(self._taps(unit, d, row, chunks * width)):
+                weight_C = words[:, ky, kx // width, kx % width].reshape(-1).astype(np.int64)
+                acc += tap[:, :i.groups * vector] * weight_C
+        params = unit.params[i.param_base * unit.outputs:][:i.groups * vector]
+        return requantise(acc, params, d.zero_out, d.low, d.high)
+
+    def _taps(self, unit, d, row, kernel_w):
+        """What each kernel column of one kernel row sees: [width_out, channels]."""
+        stride = 1 + d.stride2
+        padded = np.full((d.pad_left + d.width_in + d.width_out * stride + kernel_w,
+                          d.vectors * self.config.vector), d.zero_in, np.uint8)
+        if row.valid:
+            pixels = unit.read_row(row.base, d.width_in, d.vectors)
+            padded[d.pad_left:d.pad_left + d.width_in] = pixels
+            if d.clamp:
+                padded[:d.pad_left] = pixels[0]
+                padded[d.pad_left + d.width_in:] = pixels[-1]
+        return [padded[kx:kx + d.width_out * stride:stride] for kx in range(kernel_w)]
 
     def _write(self, unit, d, i, out_WC):
         vector = self.config.vector
@@ -169,12 +201,12 @@ class Interpreter:
                 self.alpha[i.alpha_base:i.alpha_base + words] = row
             self.onchip[i.out_base:i.out_base + words] = row
             return
-        first = i.first * unit.outputs
+        first = i.first * (vector if d.depthwise else unit.outputs)
         if d.target == Target.ROW:
-            unit.write_row(i.out_base, d.out_stride, out_WC, first)
+            unit.write_row(i.out_base, d.out_stride, out_WC, first, columns(d))
             return
         memory = {Target.ONCHIP: self.onchip, Target.FEEDBACK: self.feedback}[d.target]
-        for x, channels in enumerate(out_WC):
+        for x, channels in zip(columns(d), out_WC, strict=True):
             start = (i.out_base + x * d.out_stride) * vector + first
             memory.reshape(-1)[start:start + len(channels)] = channels
 
@@ -193,18 +225,29 @@ class Interpreter:
 
     def _gate(self, engine, i):
         vector = self.config.vector
-        words  = -(-i.width // 2 // vector)
-        alpha  = self.alpha[i.alpha_base:i.alpha_base + words].reshape(-1)[:i.width // 2]
+        width  = i.width if i.same else -(-i.width // 2)
         skip   = self.onchip[i.skip_base:i.skip_base + i.width * i.vectors].reshape(i.width, -1)
         params = self.gate_params[i.param_base * self.config.gate_lanes:][:skip.shape[1]]
-        acc    = alpha.repeat(2).astype(np.int64)[:, None] * skip
+        if i.wide:
+            alpha = self.onchip[i.alpha_base:i.alpha_base + width * i.vectors].reshape(width, -1)
+        else:
+            words = -(-width // vector)
+            alpha = self.alpha[i.alpha_base:i.alpha_base + words].reshape(-1, 1)[:width]
+        alpha  = alpha if i.same else alpha.repeat(2, axis=0)[:i.width]
+        acc    = (alpha.astype(np.int64) - i.zero_alpha) * (skip.astype(np.int64) - i.zero_skip)
         out    = requantise(acc, params, i.zero_out, i.low, i.high)
         self.units["decoder"].write_row(i.dst_base, i.dst_stride, out, i.dst_vector * vector)
         self._tap(i, out)
 
-    def _tap(self, i, out_WC, channel=0):
+    def _tap(self, i, out_WC, channel=0, columns=None):
         if i.layer:
-            self.taps.setdefault((i.layer, i.row), []).append((channel, out_WC))
+            columns = columns if columns is not None else range(len(out_WC))
+            self.taps.setdefault((i.layer, i.row), []).append((channel, columns, out_WC))
+
+
+def columns(layer):
+    """Columns that the pixels of one output row go to."""
+    return range(layer.odd, 2 * layer.width_out, 2) if layer.spread else range(layer.width_out)
 
 
 class _Unit:
@@ -213,23 +256,25 @@ class _Unit:
     def __init__(self, config, vector):
         self.outputs = config.outputs
         self.vector  = vector
-        self.rows    = np.zeros((config.pixels, config.row_words, vector), np.uint8)
+        self.config  = config
+        self.rows    = np.zeros((config.banks, config.row_words, vector), np.uint8)
         self.weights = np.zeros((config.weight_words, config.outputs, vector), np.int8)
-        self.params  = np.zeros((config.param_words * config.outputs, 3), np.int64)
+        self.params  = np.zeros((config.params * config.outputs, 3), np.int64)
         self.table   = np.zeros(256, np.uint8)
         self.layers  = {}
+        self.more_rows = []
 
-    def _index(self, base, width, stride):
-        x = np.arange(width)
+    def _index(self, base, x, stride):
         return x % len(self.rows), base + x // len(self.rows) * stride
 
     def read_row(self, base, width, vectors):
-        bank, address = self._index(base, width, vectors)
+        bank, address = self._index(base, np.arange(width), vectors)
         return self.rows[bank[:, None], address[:, None] + np.arange(vectors)].reshape(width, -1)
 
-    def write_row(self, base, stride, row_WC, first):
-        """Bytes from channel ``first`` of each pixel."""
-        bank, address = self._index(base, len(row_WC), stride)
+    def write_row(self, base, stride, row_WC, first, columns=None):
+        """Bytes from channel ``first`` of each pixel, or of the pixels of ``columns``."""
+        x = np.arange(len(row_WC)) if columns is None else np.array(columns)
+        bank, address = self._index(base, x, stride)
         channel = first + np.arange(row_WC.shape[1])
         self.rows[bank[:, None], address[:, None] + channel // self.vector,
                   channel % self.vector] = row_WC

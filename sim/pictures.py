@@ -7,21 +7,24 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from PIL import Image
 
-__all__ = ["write_pictures"]
+__all__ = ["overlay", "write_pictures"]
 
 ALPHA = colormaps["inferno"]
 
 
-def write_pictures(folder, frame_CHW, golden, hardware):
-    """Write the pictures of one frame into ``folder``; tensors are uint8 C x H x W by name."""
+def write_pictures(folder, frame_CHW, golden, hardware, truth_HW=None):
+    """Write the pictures of one frame into ``folder``; tensors are uint8 C x H x W by name. The
+    true mask, boolean, is drawn where it is known."""
     folder = Path(folder)
     frame_HWC = frame_CHW.transpose(1, 2, 0)
     _save(folder / "input.png", frame_HWC)
+    if truth_HW is not None:
+        _save(folder / "truth.png", np.where(truth_HW, np.uint8(255), np.uint8(0)))
     _save(folder / "mask-golden.png", golden["mask"][0])
     _save(folder / "mask-hardware.png", hardware["mask"][0])
     _save(folder / "mask-difference.png",
           np.where(hardware["mask"][0] == golden["mask"][0], 0, 255).astype(np.uint8))
-    _save(folder / "overlay.png", _overlay(frame_HWC, hardware["mask"][0] > 127))
+    _save(folder / "overlay.png", overlay(frame_HWC, hardware["mask"][0] > 127))
     for name in sorted(name for name in golden if name.startswith("alpha")):
         alpha_HW = hardware.get(name, golden[name])[0]
         size     = frame_HWC.shape[0] // alpha_HW.shape[0]
@@ -35,7 +38,7 @@ def _sheet(path, frame_HWC, golden, hardware):
     """All of them on one sheet."""
     equal  = hardware["mask"][0] == golden["mask"][0]
     alphas = sorted(name for name in hardware if name.startswith("alpha"))
-    panels = [("frame, mask outlined", _overlay(frame_HWC, hardware["mask"][0] > 127), {}),
+    panels = [("frame, mask outlined", overlay(frame_HWC, hardware["mask"][0] > 127), {}),
               ("mask, golden model", golden["mask"][0], {"cmap": "gray"}),
               ("mask, hardware", hardware["mask"][0], {"cmap": "gray"}),
               (f"difference: {(~equal).sum()} of {equal.size} pixels", ~equal, {"cmap": "gray"}),
@@ -51,7 +54,7 @@ def _sheet(path, frame_HWC, golden, hardware):
     figure.savefig(path, dpi=80)
 
 
-def _overlay(frame_HWC, lesion_HW):
+def overlay(frame_HWC, lesion_HW):
     """The frame with the outline of the lesion in yellow."""
     inside = lesion_HW.copy()
     for axis in (0, 1):

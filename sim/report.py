@@ -11,6 +11,7 @@ from hw.control.counters import FRAME_STAMPS, Counter, LayerField
 from hw.isa import Cause, Engine, Traffic
 from sim.counters import ONCHIP_PORTS, ledger_engine
 from sim.errors import SimulationError
+from sim.occupancy import over_time, stretch
 
 __all__ = ["SCHEMA", "make_report", "write_report"]
 
@@ -18,20 +19,23 @@ SCHEMA     = Path(__file__).with_name("report.schema.json")
 HANDED_ON  = re.compile(r"c\d+|encoding|alpha\d+|d\d+|mask")
 ARRAYS     = {"encoder": Engine.ENCODER_CONV, "attention": Engine.ATTENTION_CONV,
               "decoder": Engine.DECODER_CONV}
+IDLE_LANES = 0.75       # an array that uses fewer of its lanes is bound by the layer's shape
 
 
 def make_report(*, model, program, config, simulator, counters, offchip, comparison, mask, seconds,
-                build_s):
+                build_s, timetable=None):
     """The report of a run as a dictionary that :data:`SCHEMA` describes.
 
     The units ``encoder``, ``attention`` and ``decoder`` are their MAC arrays; every other engine
     stands beside them under its own name. ``comparison`` is ``tensors`` and ``mask`` is ``mask`` of
-    the schema; ``seconds`` has ``wall_s`` and ``cpu_s``.
+    the schema; ``seconds`` has ``wall_s`` and ``cpu_s``. ``timetable`` is per engine the cycle in
+    which it had retired 0, 1, 2 .. instructions, from a trace; None: estimated.
 
     Raises
     ------
     SimulationError
-        If the causes of a unit do not sum to the cycles of the run.
+        If the causes of a unit do not sum to the cycles of the run, or the machine and its off-chip
+        memory counted different bytes.
     """
     total     = counters[Counter.CYCLES,]
     stamps    = range(min(program.frames, FRAME_STAMPS))
@@ -41,6 +45,8 @@ def make_report(*, model, program, config, simulator, counters, offchip, compari
     gaps      = [b - a for a, b in zip(ended, ended[1:], strict=False)]
     interval  = statistics.median(gaps) if gaps else None
     macs      = sum(layer.macs for layer in program.layers)
+    to_run    = stretch(program, counters)
+    estimate  = {engine: to_run(cycles) for engine, cycles in program.timetable.items()}
     units     = {_unit_name(engine): _unit(engine, counters, total) for engine in Engine}
     for name, unit in units.items():
         charged = sum(unit["stack"].values())
@@ -64,6 +70,7 @@ def make_report(*, model, program, config, simulator, counters, offchip, compari
         "frames_per_second": config.clock_mhz * 1e6 / (interval or latency),
         "macs":      macs,
         "mac_lanes": config.mac_lanes,
+        "lanes":     {name: _lanes(config, name) for name in config.units},
         "mac_utilization": {
             "latency": macs / (config.mac_lanes * latency),
             "steady":  macs / (config.mac_lanes * interval) if interval else None,
@@ -74,8 +81,12 @@ def make_report(*, model, program, config, simulator, counters, offchip, compari
         "cpi":       1 / ipc,
         "units":     units,
         "traffic":   _traffic(program, config, counters, offchip),
-        "occupancy": {**program.occupancy, "spilled": list(program.spilled)},
-        "layers":    [_layer(layer, program, config, counters) for layer in program.layers],
+        "occupancy": {**program.occupancy, "spilled": list(program.spilled),
+                      "over_time": over_time(
+                          program, config, timetable or estimate,
+                          source="trace" if timetable else "estimate")},
+        "layers":    [_layer(layer, program, config, counters, to_run)
+                      for layer in program.layers],
         "stages":    _stages(program, counters),
         "simulation": {**seconds, "cycles_per_s": total / seconds["wall_s"], "build_s": build_s},
     }
@@ -99,6 +110,7 @@ def _unit_name(engine):
 def _unit(engine, counters, total):
     stack = {cause.name.lower(): counters[Counter.CAUSE, engine, cause] for cause in Cause}
     return {"instructions": stack["issue"], "ipc": stack["issue"] / total,
+            "cpi": total / stack["issue"] if stack["issue"] else None,
             "macro": counters[Counter.RETIRED, engine], "stack": stack}
 
 
@@ -106,6 +118,11 @@ def _traffic(program, config, counters, offchip):
     read    = {kind: counters[Counter.READ_BYTES, kind] for kind in Traffic}
     written = {kind: counters[Counter.WRITTEN_BYTES, kind] for kind in Traffic}
     total   = sum(read.values()) + sum(written.values())
+    for verb, ours, theirs in (("read", read, "read_bytes"), ("wrote", written, "written_bytes")):
+        if sum(ours.values()) != offchip[theirs]:
+            raise SimulationError(f"The machine {verb} {sum(ours.values())} bytes off chip, and "
+                                  f"the memory counted {offchip[theirs]} on its own pins: the "
+                                  "traffic counters are broken")
     reads   = [counters[Counter.ONCHIP_READS, port] * config.vector
                for port in range(ONCHIP_PORTS)]
     writes  = [counters[Counter.ONCHIP_WRITES, port] * config.vector
@@ -114,12 +131,16 @@ def _traffic(program, config, counters, offchip):
         "offchip": {
             "read":       sum(read.values()),
             "write":      sum(written.values()),
+            "total":      total,
+            "counted_by_memory": {"read": offchip["read_bytes"], "write": offchip["written_bytes"]},
             "compulsory": program.compulsory_bytes,
             "ratio":      total / program.compulsory_bytes,
             "classes":    {kind.name.lower(): read[kind] + written[kind] for kind in Traffic},
             "bursts":     {"read": counters[Counter.BURSTS, 0],
                            "write": counters[Counter.BURSTS, 1]},
             "memory":     config.dram.name,
+            "peak_bytes_per_cycle": _peak_bandwidth(config),
+            "measured_bytes_per_cycle": total / offchip["busy_cycles"],
             **{name: offchip[name] for name in ("row_hits", "row_misses", "refresh_cycles",
                                                 "busy_cycles")},
         },
@@ -137,14 +158,46 @@ def _stages(program, counters):
             for layer in program.layers if HANDED_ON.fullmatch(layer.tensor)}
 
 
-def _layer(layer, program, config, counters):
+def _layer(layer, program, config, counters, to_run):
     engine = ledger_engine(layer)
     fields = ({} if engine is None else
               {field.name.lower(): counters[Counter.LAYER, engine, layer.id, field]
                for field in LayerField})
     cycles = fields.get("busy", 0)
-    lanes  = getattr(config, layer.unit)
-    peak   = lanes.pixels * config.vector * lanes.outputs * cycles
-    return {"name": layer.name, "unit": layer.unit, "macs": layer.macs, "cycles": cycles,
+    issued = fields.get("issued", 0)
+    moved  = program.layer_traffic.get(layer.id, {})
+    macs   = layer.macs * program.frames
+    lanes  = _lanes(config, layer.unit)
+    return {"name": layer.name, "unit": layer.unit,
+            "engine": None if engine is None else _unit_name(engine),
+            "shape": [layer.channels, layer.height, layer.width],
+            "macs": layer.macs, "cycles": cycles, "cpi": cycles / issued if issued else None,
             "offchip_bytes": program.layer_bytes.get(layer.id, 0),
-            "mac_utilization": layer.macs * program.frames / peak if peak else None, **fields}
+            "traffic": {kind.name.lower(): moved[kind] for kind in Traffic if moved.get(kind)},
+            "mac_utilization": macs / (lanes * cycles) if cycles and macs else None,
+            "bound_by": _bound(cycles, issued, macs / lanes,
+                               sum(moved.values()) / _peak_bandwidth(config)),
+            "first_row": (int(to_run(program.layer_spans[layer.id][0]))
+                          if layer.id in program.layer_spans else None),
+            **fields}
+
+
+def _lanes(config, unit):
+    return config.units[unit].pixels * config.vector * config.units[unit].outputs
+
+
+def _peak_bandwidth(config):
+    """Bytes per cycle that off-chip memory moves at best: one beat, or what its pins allow."""
+    return min(config.vector, config.dram.bus_bytes_per_cycle)
+
+
+def _bound(busy, issued, full, moving):
+    """What a layer cannot be faster than: see ``bound_by`` of the schema. ``full`` are the cycles
+    that all lanes would need, ``moving`` those that its off-chip bytes take at the peak rate."""
+    if not busy:
+        return None
+    if moving > issued:
+        return "offchip"
+    if busy > 2 * issued:
+        return "pipeline"
+    return "array_shape" if full and full < IDLE_LANES * issued else "issue"

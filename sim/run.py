@@ -6,46 +6,58 @@ output folder appears, or changes, only when the run is complete.
 """
 
 import argparse
+import json
+import shlex
 import shutil
 import sys
 import tempfile
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from rich.console import Console
 
 from golden.errors import InputError
-from golden.images import PHANTOM, read_image, read_truth
+from golden.images import PHANTOM, read_truth
+from golden.integer import IntegerGraph
 from golden.metrics import binary
-from golden.models import load_float, load_graph
-from hw.compiler import CompileError, compile_network
-from hw.config import preset
+from golden.models import is_trained, load_float, load_graph
+from golden.referee import STEP_BAR
+from hw.compiler import CompileError, Program, compile_network
+from hw.compiler.importer import Imported, is_file, judge, load_network
+from hw.config import Config, preset
+from sim.clips import read_clip
 from sim.compare import compare_mask, compare_tensors
+from sim.environment import command, environment
 from sim.errors import SimulationError
 from sim.host import GoldenEngine, RtlEngine
+from sim.page import write_page
 from sim.pictures import write_pictures
 from sim.progress import CycleProgress
 from sim.report import make_report, write_report
 from sim.simulators import CACHE, ROOT, build, check_installed
 from sim.summary import print_summary
+from sim.taps import golden_name
+from sim.trace import write_trace
+from sim.video import frame_times, write_animation
 
-__all__ = ["Options", "main", "run"]
+__all__ = ["Job", "Options", "build_machine", "golden_tensors", "main", "prepare", "run"]
 
 PAPER_SHAPE = (256, 32)
 TINY_SHAPE  = (32, 4)       # what the `tiny` preset is for
 LOG         = CACHE / "simulator.log"
+FAILED      = CACHE / "failed"
 
 
 @dataclass(frozen=True)
 class Options:
     """One run; ``size`` and ``width`` default to the paper's, or the smallest useful for ``tiny``.
 
-    ``image`` is a file, ``phantom:SEED``, or several of either with commas between; more frames
-    than images take the next phantom seeds, or the same files again. ``truth`` is a mask file;
-    phantoms bring their own.
+    ``image`` is a file, a folder, a video, ``phantom:SEED``, or several of these with commas
+    between, as :func:`sim.clips.read_clip` takes them. ``truth`` is a mask file; phantoms bring
+    their own.
     """
     model:      str       = "elec4848"
     config:     str       = "reference"
@@ -53,6 +65,7 @@ class Options:
     image:      str       = "phantom:7"
     frames:     int       = 1
     taps:       bool      = False
+    trace:      bool      = False
     size:       int       = None
     width:      int       = None
     out:        str       = None
@@ -69,55 +82,125 @@ def run(options, console):
     InputError, CompileError, SimulationError
         If it could not be done.
     """
-    if options.frames < 1:
-        raise InputError(f"Number of frames must be positive, not {options.frames!r}")
-    check_installed(options.sim)
-    config  = _preset(options)
-    shape   = TINY_SHAPE if config.name == "tiny" else PAPER_SHAPE
-    size    = shape[0] if options.size is None else options.size
-    width   = shape[1] if options.width is None else options.width
-    sources = _sources(options.image, options.frames)
-    frames  = [read_image(source, size) for source in sources]
-    truth   = _truth(options.truth, sources[0], size)
-    graph   = load_graph(options.model, size, width)
-    program = compile_network(graph, config, frames=options.frames)
+    job = prepare(options)
+    config, size, width = job.config, job.size, job.width
+    sources, frames, graph, program = job.sources, job.frames, job.graph, job.program
+    truth = _truth(options.truth, sources[0], size)
 
     with _scratch() as scratch:
         with console.status("golden model"):
-            golden = GoldenEngine(graph)
-            golden.load(frames)
-            golden.start()
-            golden.wait()
-            expected = golden.read_back()
-            segment  = load_float(options.model, size, width).segment(frames[0])
+            expected = golden_tensors(graph, frames)
+            segment  = (job.imported.segment(job.pictures[0]) if job.imported else
+                        load_float(options.model, size, width).segment(frames[0]))
         with console.status(f"building the {config.name} machine for {options.sim}"):
-            built = _build(config, options.sim)
+            built = build_machine(config, options.sim, trace=options.trace)
         with CycleProgress(console, program.estimated_cycles) as progress:
             chip = RtlEngine(program, config, built, scratch, taps=options.taps,
-                             cycle_limit=options.max_cycles, progress=progress)
+                             trace=options.trace, cycle_limit=options.max_cycles,
+                             progress=progress)
             chip.load(frames)
             chip.start()
-            chip.wait()
+            try:
+                chip.wait()
+            except SimulationError as error:
+                raise _remembered(error, chip.cycles, options) from None
         seen, recorded = chip.read_back(), chip.recorded()
+        trace      = chip.traced()
         comparison = compare_tensors(expected, seen, recorded)
+        for tensors in (*expected, *seen):
+            tensors["mask"] = _mask(job, tensors)
         mask_HW    = torch.from_numpy(seen[0]["mask"][0] > 127)
         report = make_report(
             model=options.model, program=program, config=config, simulator=options.sim,
             counters=chip.counters(), offchip=chip.offchip, comparison=comparison,
             mask=compare_mask(mask_HW, binary(segment), truth), seconds=chip.seconds,
-            build_s=built.seconds)
-        report["input"] = {"images": sources, "size": size, "width": width}
+            build_s=built.seconds, timetable=trace and trace.timetable())
+        report["settings"] = asdict(options)
+        report["stream"] = frame_times(chip.counters(), sources, config.clock_mhz)
+        report["input"] = {"images": sources, "size": size, "width": width,
+                           "trained": job.imported is not None
+                           or is_trained(options.model, width)}
+        report["command"] = command(options, size=size, width=width, dram=config.dram.name)
+        report["environment"] = environment(options.sim)
+        report["created"] = time.strftime("%Y-%m-%d %H:%M:%S %z")
 
         folder = _folder(options)
-        write_pictures(folder, frames[0].numpy(), expected[0],
-                       {**{one.name: one.values for one in recorded if one.frame == 0}, **seen[0]})
+        write_pictures(folder, job.pictures[0].numpy(), expected[0],
+                       {**{one.name: one.values for one in recorded if one.frame == 0}, **seen[0]},
+                       truth)
+        if options.frames > 1:
+            write_animation(folder, [frame.numpy() for frame in job.pictures],
+                            [tensors["mask"][0] > 127 for tensors in seen], report["stream"])
         end = program.program_base + program.program_bytes
         (folder / "program.bin").write_bytes(program.image[program.program_base:end])
         shutil.copy(scratch / "simulator.log", folder)
+        if trace is not None:
+            write_trace(folder / "trace.json", trace, program.layers, clock_mhz=config.clock_mhz,
+                        vector=config.vector)
         write_report(report, folder / "report.json")
+        write_page(folder)
     _point_latest(folder)
     print_summary(console, report, folder)
+    if job.imported:
+        steps = max(layer.steps for layer in judge(job.imported, frames[0]))
+        console.print(f"ONNX Runtime on {options.model}, layer by layer: golden differs by at most "
+                      f"{steps} step{'' if steps == 1 else 's'} (bar {STEP_BAR})")
+        for note in job.imported.notes:
+            console.print(note)
+    if not report["bit_exact"]:
+        console.print(f"to see why: make wave RUN={shlex.quote(_relative(folder))} AT=mismatch",
+                      soft_wrap=True)
     return report
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to run: everything that follows from the options before anything is simulated."""
+    config:  Config
+    size:    int
+    width:   int
+    sources: list
+    frames:  list
+    graph:   IntegerGraph
+    program: Program
+    pictures: list                      # the frames before they are on the network's input grid
+    imported: Imported | None = None    # where the model is a file
+
+
+def prepare(options):
+    """The job that ``options`` describe.
+
+    Raises
+    ------
+    InputError, CompileError, SimulationError
+        If it cannot be done.
+    """
+    if options.frames < 1:
+        raise InputError(f"Number of frames must be positive, not {options.frames!r}")
+    check_installed(options.sim)
+    config  = _preset(options)
+    if is_file(options.model):
+        graph, imported = load_network(options.model, options.size, options.width)
+        size, width = imported.square(), None
+    else:
+        shape = TINY_SHAPE if config.name == "tiny" else PAPER_SHAPE
+        size  = shape[0] if options.size is None else options.size
+        width = shape[1] if options.width is None else options.width
+        graph, imported = load_graph(options.model, size, width), None
+    clip     = read_clip(options.image, options.frames, size)
+    pictures = [picture for _, picture in clip]
+    frames   = [imported.frame(picture) for picture in pictures] if imported else pictures
+    return Job(config, size, width, [name for name, _ in clip], frames, graph,
+               compile_network(graph, config, frames=options.frames), pictures, imported)
+
+
+def golden_tensors(graph, frames):
+    """Every tensor of every frame, as the golden integer model has it."""
+    golden = GoldenEngine(graph)
+    golden.load(frames)
+    golden.start()
+    golden.wait()
+    return golden.read_back()
 
 
 def main(arguments=None):
@@ -152,9 +235,10 @@ def _parse(arguments):
     for name in ("frames", "size", "width", "max-cycles"):
         parser.add_argument(f"--{name}", type=int,
                             default=getattr(Options, name.replace("-", "_")))
-    parser.add_argument("--taps", type=int, choices=(0, 1), default=0)
+    for name in ("taps", "trace"):
+        parser.add_argument(f"--{name}", type=int, choices=(0, 1), default=0)
     values = vars(parser.parse_args(arguments))
-    return Options(**{**values, "taps": bool(values["taps"])})
+    return Options(**{**values, "taps": bool(values["taps"]), "trace": bool(values["trace"])})
 
 
 def _preset(options):
@@ -164,15 +248,11 @@ def _preset(options):
         raise InputError(str(error)) from None
 
 
-def _sources(image, frames):
-    """Where each frame comes from."""
-    given = [part.strip() for part in str(image).split(",") if part.strip()]
-    if not given:
-        raise InputError("No image named; name a file, or phantom:7 for a synthetic one")
-    if len(given) == 1 and given[0].startswith(PHANTOM) and given[0][len(PHANTOM):].isdigit():
-        first = int(given[0][len(PHANTOM):])
-        return [f"{PHANTOM}{first + index}" for index in range(frames)]
-    return [given[index % len(given)] for index in range(frames)]
+def _mask(job, tensors):
+    """The network's first output as a picture in which more than 127 is lesion."""
+    name = next(name for name in tensors
+                if golden_name(name, job.graph.tensors) == job.graph.output)
+    return job.imported.mask(tensors[name]) if job.imported else tensors[name]
 
 
 def _truth(truth, source, size):
@@ -181,14 +261,31 @@ def _truth(truth, source, size):
     return read_truth(truth or source, size) > 127
 
 
-def _build(config, simulator):
-    # Amaranth takes long to elaborate a machine, and only `make sim` needs to.
+def build_machine(config, simulator, *, trace=False, waves=False):
+    """The simulation of a machine, made now or kept from before."""
+    # Amaranth takes long to elaborate a machine, and only what simulates needs to.
     from sim.top import SOURCES, SimTop
     from sim.verilog import export
     start = time.monotonic()
-    text  = export(SimTop(config), name="top", reset=False)
-    built = build(simulator, text, top="top", sources=SOURCES)
+    text  = export(SimTop(config, trace=trace), name="top", reset=False)
+    built = build(simulator, text, top="top", sources=SOURCES, waves=waves)
     return built.including(time.monotonic() - start)
+
+
+def _remembered(error, cycle, options):
+    """``error`` of a machine that stopped in ``cycle``, after noting what ``make wave`` needs."""
+    if cycle is None:
+        return error
+    FAILED.mkdir(exist_ok=True)
+    (FAILED / "failed.json").write_text(json.dumps(
+        {"settings": asdict(options), "error": {"cycle": cycle, "text": str(error)}}))
+    return SimulationError(f"{error}; to see why: make wave RUN={_relative(FAILED)} AT=error")
+
+
+def _relative(folder):
+    """A folder as one would type it from the root of the project."""
+    folder = folder.resolve()
+    return str(folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder)
 
 
 @contextmanager
@@ -208,7 +305,7 @@ def _scratch():
 
 def _folder(options):
     stamp  = time.strftime("%Y%m%d-%H%M%S")
-    name   = f"{options.model}-{options.config}-{options.sim}-{stamp}"
+    name   = f"{Path(options.model).stem}-{options.config}-{options.sim}-{stamp}"
     folder = Path(options.out) if options.out else ROOT / "reports" / name
     folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -16,7 +16,7 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -26,12 +26,13 @@ from cocotb_tools.check_results import get_results
 
 from sim.errors import SimulationError
 
-__all__ = ["SIMULATORS", "Build", "build", "check_installed", "run"]
+__all__ = ["SIMULATORS", "Build", "build", "check_installed", "check_waves", "run"]
 
 SIMULATORS = ("verilator", "icarus")
 ROOT       = Path(__file__).parent.parent
 CACHE      = ROOT / ".build"
 MAIN       = Path(__file__).parent / "verilator_main.cpp"
+WINDOW     = Path(__file__).parent / "wave_window.v"
 TIMESCALE  = "1ns/1ps"
 PORT       = re.compile(r"^\s*(input|output)\s+(?:(?:wire|reg|signed)\s+)*(?:\[[^]]*\]\s*)?(\w+)",
                         re.MULTILINE)
@@ -45,6 +46,10 @@ CXX      = ["-std=gnu++20", "-march=native", "-fcoroutines", "-w", "-DVERILATOR=
 FAST     = ["-O2"]      # what runs every cycle
 SLOW     = ["-O0"]      # what runs once
 RUNTIME  = ["-O2"]
+WAVES    = ["--trace-fst", "--trace-max-width", "512"]      # of VERILATE, for waveforms
+LEISURE  = ["-O1"]      # what runs every cycle of a build for waveforms, twice the code
+LIBRARY  = ("verilated", "verilated_vpi", "verilated_threads")
+HIDDEN   = re.compile(r"\\\$(\S+) ")       # names that Amaranth and Yosys made up
 
 
 @dataclass(frozen=True)
@@ -60,8 +65,11 @@ class Build:
         return replace(self, seconds=seconds) if self.seconds else self
 
 
-def build(simulator, verilog, *, top, sources=()):
+def build(simulator, verilog, *, top, sources=(), waves=False):
     """Compile the text ``verilog`` and the files ``sources``; reuse an earlier result if any.
+
+    With ``waves`` the simulation can write waveforms of a top with a port ``cycle``, where
+    :mod:`sim.wave` asks it to; Verilator is slower with it even where it does not.
 
     Raises
     ------
@@ -71,7 +79,15 @@ def build(simulator, verilog, *, top, sources=()):
     check_installed(simulator)
     sources = [Path(source).resolve() for source in sources]
     make    = _verilate if simulator == "verilator" else _compile_icarus
+    if waves and simulator == "verilator":
+        check_waves()
+        verilog = HIDDEN.sub(r"\\_\1 ", verilog)     # Verilator does not trace what begins with _
+    elif waves:
+        sources.append(WINDOW)
+    if waves:
+        make = partial(make, waves=True)
     key     = _key(simulator, _version(simulator), top, verilog,
+                   *((*WAVES, *LEISURE) if waves else ()),
                    *(source.read_text() for source in sources), Path(__file__).read_text(),
                    MAIN.read_text(), *VERILATE, *CXX, *FAST, *SLOW)
     folder  = CACHE / f"{simulator}-{key}"
@@ -102,7 +118,9 @@ def run(built, bench, *, folder, plusargs=(), env=None, output=None, pass_fds=()
         command = [str(built.folder / "simulate"), *plusargs]
     else:
         command = ["vvp", "-m", cocotb_tools.config.lib_entry("vpi", "icarus"),
-                   str(built.folder / "simulate.vvp"), "-none", *plusargs]
+                   str(built.folder / "simulate.vvp"),
+                   "-fst" if any(arg.startswith("+wave=") for arg in plusargs) else "-none",
+                   *plusargs]
     environment = {
         **os.environ,
         "COCOTB_TOPLEVEL":              built.top,
@@ -142,50 +160,67 @@ def check_installed(simulator):
                                   "installs it")
 
 
-def _compile_icarus(folder, top, sources, _):
+def _compile_icarus(folder, top, sources, _, *, waves=False):
     (folder / "options").write_text(f"+timescale+{TIMESCALE}\n")
-    _call(["iverilog", "-g2012", "-s", top, "-o", "simulate.vvp", "-f", "options", *sources],
+    roots = ["-s", top, *(("-s", WINDOW.stem) if waves else ())]
+    _call(["iverilog", "-g2012", *roots, "-o", "simulate.vvp", "-f", "options", *sources],
           folder, "icarus")
 
 
-def _verilate(folder, top, sources, verilog):
+def check_waves():
+    """Refuse if the libraries that Verilator's waveforms need are missing."""
+    missing = [library for header, library in (("lz4.h", "liblz4-dev"), ("zlib.h", "zlib1g-dev"))
+               if subprocess.run(["g++", "-E", "-include", header, "-x", "c++", os.devnull],
+                                 capture_output=True, check=False).returncode]
+    if missing:
+        raise SimulationError(f"Waveforms under Verilator need {' and '.join(missing)}; `make "
+                              "setup` installs them, or take SIM=icarus")
+
+
+def _verilate(folder, top, sources, verilog, *, waves=False):
     # What depends on a writable signal is evaluated at every call, so only inputs are.
     public = "".join(f'public_flat_{"rw" if kind == "input" else "rd"} -module "{top}" '
                      f'-var "{name}"\n' for kind, name in _ports(verilog, top))
     (folder / "public.vlt").write_text(f"`verilator_config\n{public}")
     root = _verilator_root()
-    _call([str(root / "bin" / "verilator_bin"), *VERILATE, "--top-module", top, "--Mdir", "c++",
-           "public.vlt", *sources], folder, "verilator", VERILATOR_ROOT=str(root))
+    _call([str(root / "bin" / "verilator_bin"), *VERILATE, *(WAVES if waves else ()),
+           "--top-module", top, "--Mdir", "c++", "public.vlt", *sources], folder, "verilator",
+          VERILATOR_ROOT=str(root))
 
-    runtime = _runtime(root)
+    defines = [flag.replace("TRACE=0", "TRACE=1").replace("FST=0", "FST=1") for flag in CXX
+               ] if waves else CXX
+    runtime = _runtime(root, defines, (*LIBRARY, "verilated_fst_c") if waves else LIBRARY)
     objects = folder / "objects"
     objects.mkdir()
-    include = [*CXX, f"-I{folder / 'c++'}", f"-I{root / 'include'}",
+    include = [*defines, f"-I{folder / 'c++'}", f"-I{root / 'include'}",
                f"-I{root / 'include' / 'vltstd'}"]
     classes = (folder / "c++" / "Vtop_classes.mk").read_text()
+    fast    = LEISURE if waves else FAST
+    kinds   = {"CLASSES_FAST": fast, "CLASSES_SLOW": SLOW, "SUPPORT_FAST": fast,
+               "SUPPORT_SLOW": SLOW}
     jobs    = [(FAST, MAIN), *((flags, folder / "c++" / f"{name}.cpp")
-                               for kind, flags in (("FAST", FAST), ("SLOW", SLOW))
-                               for group in ("CLASSES", "SUPPORT")
-                               for name in _listed(classes, f"VM_{group}_{kind}"))]
+                               for kind, flags in kinds.items()
+                               for name in _listed(classes, f"VM_{kind}"))]
     _compile_all([["g++", *include, *flags, "-c", str(source), "-o",
                    str(objects / f"{source.stem}.o")] for flags, source in jobs], folder)
     libs = str(cocotb_tools.config.libs_dir)
     _call(["g++", "-o", "simulate", *map(str, sorted(objects.glob("*.o"))),
            *map(str, sorted(runtime.glob("*.o"))), f"-L{libs}", f"-Wl,-rpath,{libs}",
-           "-lcocotbvpi_verilator", "-pthread"], folder, "verilator")
+           "-lcocotbvpi_verilator", "-pthread", *(("-lz", "-llz4") if waves else ())], folder,
+          "verilator")
     shutil.rmtree(objects)
     shutil.rmtree(folder / "c++")
 
 
-def _runtime(root):
+def _runtime(root, flags, library):
     """Verilator's own library, compiled once for all builds."""
-    folder = CACHE / f"runtime-{_key(_version('verilator'), *CXX, *RUNTIME)}"
+    folder = CACHE / f"runtime-{_key(_version('verilator'), *flags, *RUNTIME)}"
     if not folder.exists():
-        include = [*CXX, f"-I{root / 'include'}", f"-I{root / 'include' / 'vltstd'}"]
+        include = [*flags, f"-I{root / 'include'}", f"-I{root / 'include' / 'vltstd'}"]
         with _fresh(folder) as scratch:
             _compile_all([["g++", *include, *RUNTIME, "-c", str(root / "include" / f"{name}.cpp"),
                            "-o", str(scratch / f"{name}.o")]
-                          for name in ("verilated", "verilated_vpi", "verilated_threads")], scratch)
+                          for name in library], scratch)
     return folder
 
 

@@ -1,8 +1,12 @@
 """What a run prints at its end."""
 
+from pathlib import Path
+
 from rich.table import Table
 
 __all__ = ["print_summary"]
+
+ROWS = 12       # frames that are listed at most
 
 
 def print_summary(console, report, folder):
@@ -28,12 +32,15 @@ def print_summary(console, report, folder):
                       f"{simulation['cycles_per_s'] / 1e3:.0f} kcycles/s, build "
                       f"{simulation['build_s']:.0f} s",
         "report":     str(folder / "report.json"),
+        "page":       str(folder / "report.html"),
     }
     console.print(f"[bold]{report['model']}[/] on [bold]{report['config']}[/] under "
                   f"{report['engine']}, {report['frames']} frame(s)")
     for name, fact in facts.items():
         console.print(f"  {name:<10} {fact}", soft_wrap=True)
     console.print(_units(report))
+    if report["frames"] > 1:
+        console.print(_frames(report["stream"]))
 
 
 def _verdict(report):
@@ -46,6 +53,28 @@ def _verdict(report):
         f"column {wrong['column']}: expected {wrong['expected']}, got {wrong['got']}")
     return (f"[red]not bit exact[/]: {tensors['mismatched']} of {tensors['compared']} tensors "
             f"differ; first {first}")
+
+
+def _frames(stream):
+    """Cycles of each frame, and how evenly they came; of a long stream its first and last."""
+    def cycles(value):
+        return "" if value is None else f"{value:.0f}"
+
+    table  = Table("frame", "image", "started", "ended", "latency", "interval", box=None,
+                   header_style="dim")
+    frames = list(enumerate(stream["frames"], 1))
+    left   = frames[:ROWS - 1] + frames[-1:] if len(frames) > ROWS else frames
+    for number, frame in left:
+        if number == len(frames) > ROWS:
+            table.add_row("..")
+        table.add_row(str(number), Path(frame["image"]).name,
+                      *(cycles(frame[key]) for key in ("started", "ended", "latency", "interval")))
+    jitter = [stream[key]["jitter"] for key in ("latency", "interval")]
+    table.add_row("", "jitter", "", "cycles", *map(cycles, jitter))
+    table.add_row("", "", "", "ms", *(f"{x / stream['clock_mhz'] / 1e3:.3f}" for x in jitter))
+    for column in (table.columns[0], *table.columns[2:]):
+        column.justify = "right"
+    return table
 
 
 def _offchip(report):

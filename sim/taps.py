@@ -9,13 +9,17 @@ from pathlib import Path
 
 import numpy as np
 
+from hw.compiler.pack import padded_channels
 from hw.interfaces import tap_layout
 
-__all__ = ["HEADER_BYTES", "MONITOR_BYTES", "Recorded", "first_mismatch", "read_monitor",
+__all__ = ["HEADER_BYTES", "MONITOR_BYTES", "Recorded", "first_mismatch",
+           "golden_name", "read_monitor",
            "read_tensors"]
 
 HEADER_BYTES  = 8
 MONITOR_BYTES = 4
+COPIED        = ("_stored", "_packed", "_alpha")    # what the compiler adds to a name
+GAP           = -1      # position of no channel
 
 
 @dataclass(frozen=True)
@@ -33,11 +37,11 @@ class Recorded:
 def read_tensors(folder, layers, *, frames, vector):
     """Every layer's tensor in every frame, from all ``*.tap`` files of ``folder``.
 
-    ``layers`` have ``id``, ``tensor``, ``channels``, ``height`` and ``width``. An engine handles
-    its frames in order, so the records of a layer fall into ``frames`` equal parts.
+    ``layers`` have ``id``, ``tensor``, ``channels``, ``height``, ``width`` and ``layout``. An
+    engine handles its frames in order, so the records of a layer fall into ``frames`` equal parts.
     """
     files = [_read(path, vector) for path in sorted(Path(folder).glob("*.tap"))]
-    return [recorded for layer in layers for recorded in _assemble(layer, files, frames)]
+    return [recorded for layer in layers for recorded in _assemble(layer, files, frames, vector)]
 
 
 def read_monitor(path, layers, *, frames):
@@ -55,6 +59,15 @@ def read_monitor(path, layers, *, frames):
             for frame, part in zip(maps, parts, strict=True):
                 frame[layer.tensor] = part
     return maps
+
+
+def golden_name(name, known):
+    """The tensor of the integer graph that one of a program equals: of those ``known``, it is
+    itself, or the one that the compiler copied to where it can be read."""
+    for copied in COPIED:
+        if name not in known and name.endswith(copied):
+            return name.removesuffix(copied)
+    return name
 
 
 def first_mismatch(name, got_CHW, expected_CHW):
@@ -83,7 +96,8 @@ def _read(path, vector):
     return records
 
 
-def _assemble(layer, files, frames):
+def _assemble(layer, files, frames, vector):
+    positions, _ = padded_channels(getattr(layer, "layout", ()) or (layer.channels,), vector)
     parts = []
     for records in files:
         mine = records["layer"] == layer.id
@@ -94,18 +108,24 @@ def _assemble(layer, files, frames):
     total = len(records["row"]) if records else 0
     for frame in range(frames):
         part = slice(frame * total // frames, (frame + 1) * total // frames)
-        yield _one_frame(layer, frame, records and {name: values[part]
-                                                    for name, values in records.items()})
+        yield _one_frame(layer, frame, positions, records and {
+            name: values[part] for name, values in records.items()})
 
 
-def _one_frame(layer, frame, records):
+def _one_frame(layer, frame, positions, records):
+    """A tensor from its records. Those give a channel by its position in memory, where runs of
+    channels begin at whole vectors; what lies in the gaps between runs is nobody's."""
+    channel_at = np.full(len(positions) and positions[-1] + 1, GAP)
+    channel_at[positions] = np.arange(len(positions))
     shape   = (layer.channels, layer.height, layer.width)
     values  = np.zeros(np.prod(shape), np.uint8)
     written = np.zeros(np.prod(shape), np.int64)
     outside = 0
     for byte in range(records["count"].max(initial=0) if records else 0):
-        channel = records["channel"] + byte
-        used    = (byte < records["count"]) & (channel < layer.channels)
+        place   = records["channel"] + byte
+        known   = place < len(channel_at)
+        channel = np.where(known, channel_at[np.where(known, place, 0)], GAP)
+        used    = (byte < records["count"]) & (channel != GAP)
         within  = used & (records["row"] < layer.height) & (records["column"] < layer.width)
         outside += int((used & ~within).sum())
         index   = ((channel * layer.height + records["row"]) * layer.width

@@ -4,20 +4,24 @@ from pathlib import Path
 
 from amaranth import *
 from amaranth.lib import wiring
-from amaranth.lib.wiring import connect, flipped
+from amaranth.lib.wiring import Out, connect, flipped
 
+from hw.control.trace import CYCLE_BITS, event_layout
+from hw.isa import Engine, Traffic
 from hw.memory.offchip import ARRAY_SOURCE, OffchipMemory
 from hw.top import TAPS, Chip
 from sim.taps import HEADER_BYTES, MONITOR_BYTES
 
 __all__ = ["SOURCES", "SimTop", "recorder"]
 
-SOURCES = (ARRAY_SOURCE, Path(__file__).with_name("tap_recorder.v"))
+SOURCES = (ARRAY_SOURCE, *(Path(__file__).with_name(name)
+                           for name in ("tap_recorder.v", "event_recorder.v")))
 """Verilog that the exported design instantiates."""
 
 BACKDOOR = ("load", "dump", "dump_first", "dump_count", "inject_error")
 COUNTERS = ("read_bytes", "written_bytes", "row_hits", "row_misses", "refresh_cycles",
             "busy_cycles")
+WORD_BYTES = 8
 
 
 class SimTop(wiring.Component):
@@ -26,6 +30,9 @@ class SimTop(wiring.Component):
     Parameters
     ----------
     config : hw.config.Config
+    trace : bool
+        Record every event of every engine; :mod:`sim.trace` reads it. Without, nothing is there
+        that could.
 
     Members
     -------
@@ -36,17 +43,21 @@ class SimTop(wiring.Component):
     inject_error : In(2)
     read_bytes, written_bytes, row_hits, row_misses, refresh_cycles, busy_cycles : Out(40)
         Those of :class:`hw.memory.offchip.OffchipMemory`.
+    cycle : Out(48)
+        Only with ``trace``: the machine's own count, 0 until a run begins.
     """
 
-    def __init__(self, config):
+    def __init__(self, config, *, trace=False):
         self.config  = config
-        self.chip    = Chip(config)
+        self.traced  = trace
+        self.chip    = Chip(config, trace=trace)
         self.offchip = OffchipMemory(config=config)
 
         chip, offchip = self.chip.signature.members, self.offchip.signature.members
         super().__init__({
             **{name: chip[name] for name in ("control", "irq", "monitor")},
             **{name: offchip[name] for name in (*BACKDOOR, *COUNTERS)},
+            **({"cycle": Out(CYCLE_BITS)} if trace else {}),
         })
 
     def elaborate(self, platform):
@@ -70,8 +81,49 @@ class SimTop(wiring.Component):
             "tap_recorder", p_BYTES=MONITOR_BYTES, p_NAME="monitor", p_FORMAT="monitor=%s",
             i_clk=ClockSignal(), i_valid=seen.tvalid & seen.tready,
             i_record=Cat(seen.tdata, seen.tuser.as_value(), C(0, MONITOR_BYTES * 8 - 28)))
+        if self.traced:
+            m.d.comb += self.cycle.eq(chip.trace.cycle)
+            self._record_events(m, chip.trace, offchip, seen)
 
         return m
+
+    def _record_events(self, m, trace, offchip, monitor):
+        sample = Signal()
+        m.submodules.sampler = Instance("event_sampler", i_clk=ClockSignal(),
+                                        i_running=trace.running, o_sample=sample)
+        for engine, event in zip(Engine, trace.events):
+            name = engine.name.lower()
+            m.submodules[f"events_{name}"] = Instance(
+                "event_recorder", p_NAME=name, i_clk=ClockSignal(), i_running=trace.running,
+                i_cycle=trace.cycle, i_sample=sample,
+                **{f"i_{field}": getattr(event, field) for field, _ in event_layout()})
+
+        def record(name, valid, *values):
+            bits = Cat(*values)
+            m.submodules[f"trace_{name}"] = Instance(
+                "tap_recorder", p_BYTES=WORD_BYTES, p_NAME=name, p_FORMAT="trace=%s",
+                i_clk=ClockSignal(), i_valid=valid,
+                i_record=Cat(bits, C(0, WORD_BYTES * 8 - len(bits))))
+
+        record("cycle", sample, trace.cycle)
+        record("onchip_vectors", sample, trace.onchip_vectors)
+        for name in COUNTERS:
+            record(name, sample, getattr(offchip, name))
+        for kind in Traffic:
+            for name in ("read_bytes", "written_bytes"):
+                record(f"{name}_{kind.name.lower()}", sample, getattr(trace, name)[kind.value])
+        for name in ("frame_started", "frame_ended"):
+            record(name, getattr(trace, name), trace.cycle)
+
+        moves  = Signal()
+        inside = Signal()       # of a row
+        m.d.comb += moves.eq(trace.running & monitor.tvalid & monitor.tready)
+        with m.If(moves):
+            m.d.sync += inside.eq(~monitor.tlast)
+        where = (trace.cycle, monitor.tuser.layer)
+        record("monitor_started", moves & ~inside, *where)
+        record("monitor_ended", moves & monitor.tlast, *where)
+        record("monitor_rows", moves & monitor.tlast, monitor.tuser.row)
 
 
 def recorder(name, valid, payload):

@@ -4,6 +4,10 @@
 // units of the time precision) this one toggles the port `clk` itself, and Python runs only when a
 // callback is due: a value change that somebody awaits, or a timer. Without the plusarg it is the
 // usual loop. A callback on a rising edge sees the values from before the edge, as in any simulator.
+//
+// A build for waveforms also takes +wave=FILE +wave_from=CYCLE +wave_cycles=N +wave_period=PS, and
+// writes N cycles, from the one in which the port `cycle` reaches CYCLE. Time in the file is that of
+// the machine: cycle n begins at n * PS picoseconds.
 
 #include <algorithm>
 #include <cstdint>
@@ -14,6 +18,9 @@
 #include "Vtop.h"
 #include "verilated.h"
 #include "verilated_vpi.h"
+#if VM_TRACE
+#include "verilated_fst_c.h"
+#endif
 
 extern "C" void vlog_startup_routines_bootstrap();
 
@@ -54,12 +61,60 @@ bool callbacks_are_due() {
            || VerilatedVpi::hasCbs(cbNextSimTime);
 }
 
-uint64_t clock_period(int argc, char** argv) {
+// The value of a plusarg, nullptr without it.
+const char* plusarg(int argc, char** argv, const char* name) {
+    const size_t length = std::strlen(name);
     for (int i = 1; i < argc; ++i) {
-        if (std::strncmp(argv[i], "+clock=", 7) == 0) return std::strtoull(argv[i] + 7, nullptr, 10);
+        if (std::strncmp(argv[i], name, length) == 0) return argv[i] + length;
     }
-    return 0;
+    return nullptr;
 }
+
+uint64_t number(int argc, char** argv, const char* name) {
+    const char* text = plusarg(argc, argv, name);
+    return text ? std::strtoull(text, nullptr, 10) : 0;
+}
+
+#if VM_TRACE
+class Waves {
+public:
+    Waves(Vtop& top, int argc, char** argv)
+        : m_path{plusarg(argc, argv, "+wave=")}, m_from{number(argc, argv, "+wave_from=")},
+          m_steps{2 * number(argc, argv, "+wave_cycles=")},
+          m_period{number(argc, argv, "+wave_period=")} {
+        if (!m_path) return;
+        Verilated::traceEverOn(true);
+        top.trace(&m_file, 99);
+    }
+    // After every edge, once everything has settled.
+    template <typename Top>
+    void edge(Top& top, bool level) {
+        if (!m_path || m_step == m_steps) return;
+        if (m_step == 0) {
+            if constexpr (requires { top.cycle; }) {
+                if (!level || top.cycle < m_from) return;
+            }
+            m_file.open(m_path);
+        }
+        m_file.dump(m_from * m_period + m_step * m_period / 2);
+        if (++m_step == m_steps) m_file.close();
+    }
+    ~Waves() {
+        if (m_file.isOpen()) m_file.close();
+    }
+
+private:
+    const char*    m_path;
+    const uint64_t m_from, m_steps, m_period;
+    uint64_t       m_step = 0;
+    VerilatedFstC  m_file;
+};
+#else
+struct Waves {
+    Waves(Vtop&, int, char**) {}
+    void edge(Vtop&, bool) {}
+};
+#endif
 
 }  // namespace
 
@@ -68,22 +123,27 @@ double sc_time_stamp() { return static_cast<double>(now); }
 int main(int argc, char** argv) {
     Verilated::commandArgs(argc, argv);
     Verilated::fatalOnVpiError(false);
-    const uint64_t half = clock_period(argc, argv) / 2;
+    const uint64_t half = number(argc, argv, "+clock=") / 2;
     const auto     top  = std::make_unique<Vtop>("");
+    Waves          waves{*top, argc, argv};
 
     vlog_startup_routines_bootstrap();
     VerilatedVpi::callCbs(cbStartOfSimulation);
     settle_callbacks();
 
     bool       level     = false;
+    bool       unseen    = false;       // an edge whose values have not settled yet
     uint64_t   next_edge = half ? half : NEVER;
     const auto toggle    = [&] {
-        level = !level;
+        level  = !level;
+        unseen = true;
         next_edge += half;
         drive_clock(*top, level);
     };
     while (!Verilated::gotFinish()) {
         run_time_step(*top);
+        if (unseen) waves.edge(*top, level);
+        unseen = false;
         const uint64_t deadline = VerilatedVpi::cbNextDeadline();
 
         // Nearly always nothing but the clock changes, and nobody looks.
@@ -95,6 +155,8 @@ int main(int argc, char** argv) {
             if (called) break;
             top->eval_step();
             top->eval_end_step();
+            waves.edge(*top, level);
+            unseen = false;
             called = VerilatedVpi::callValueCbs();
         }
         if (called) {

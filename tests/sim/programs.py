@@ -2,6 +2,9 @@
 
 from types import SimpleNamespace
 
+from hw.compiler.memory import Block
+from hw.isa import Engine, Traffic
+
 __all__ = ["LAYERS", "program"]
 
 LAYERS = (
@@ -13,9 +16,19 @@ LAYERS = (
                     height=4, width=4),
 )
 
+TRAFFIC = {Traffic.WEIGHTS: 45, Traffic.FRAME: 32}
+BLOCKS  = (
+    Block("onchip", "c1", 0, 16, {Engine.ENCODER_CONV: (0, 1), Engine.GATE: (2, 2)}),
+    Block("feedback", "d1", 0, 4, {Engine.DECODER_CONV: (1, 2)}),
+    Block("onchip", "never touched", 16, 4),
+)
+
 
 def program(frames=1):
     """What a report needs to know of a program."""
     return SimpleNamespace(
-        frames=frames, layers=LAYERS, layer_bytes={1: 77}, compulsory_bytes=500, spilled=("c1",),
+        frames=frames, layers=LAYERS, layer_bytes={1: 77}, layer_traffic={1: TRAFFIC},
+        compulsory_bytes=500, spilled=("c1",), estimated_cycles=5_000,
+        timetable={engine: [0, 1000, 2000, 4000] for engine in Engine},
+        layer_spans={1: (1000, 2000), 3: (3000, 4000)}, blocks=BLOCKS,
         occupancy={"onchip_capacity": 1000, "onchip_peak": 900, "offchip_peak": 5000})

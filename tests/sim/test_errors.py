@@ -96,7 +96,7 @@ def test_every_fault_stops_the_machine_and_leaves_no_trace(tmp_path, simulator):
     program = compile_network(graph, TINY)
     frame   = read_image("phantom:5", 16)
     mask_HW = integer.run(graph, frame)["mask"][0].numpy()
-    mask    = b"".join(row.tobytes().ljust(program.mask_row_bytes, b"\0") for row in mask_HW)
+    mask    = b"".join(row.tobytes().ljust(program.outputs[0].row_bytes, b"\0") for row in mask_HW)
     (tmp_path / "mask").write_bytes(mask)
 
     runs = []
@@ -113,7 +113,7 @@ def test_every_fault_stops_the_machine_and_leaves_no_trace(tmp_path, simulator):
     for name, tamper, error, engine in FAULTS:
         add(name, tamper(Image(program, frame)), error, engine)
         add(f"good, after {name}", Image(program, frame), "NONE", None)
-    add("read error", Image(program, frame), "AXI_READ", "LOAD_DECODER", inject_error=0b01)
+    add("read error", Image(program, frame), "AXI_READ", "LOAD_ATTENTION", inject_error=0b01)
     add("write error", Image(program, frame), "AXI_WRITE", "STORE_DECODER", inject_error=0b10)
     add("cycle limit", Image(program, frame), "CYCLE_LIMIT", "LOAD_ENCODER", cycle_limit=5000)
     add("good at the end", Image(program, frame), "NONE", None)

@@ -27,6 +27,8 @@ RUNS = {
     "edge-64":         {"config": "edge", "taps": True, "size": 64},
     "reference-64":    {"config": "reference", "taps": True, "size": 64, "width": 8, "frames": 2},
     "reference-frame": {"config": "reference", "taps": True},
+    **{f"tiny-{model}": {"config": "tiny", "taps": True, "model": model, "size": 32, "width": 8}
+       for model in ("elec4848-ds", "unet-busi", "attunet-nuclei", "attunet-ct")},
 }
 BARS = {"reference-frame": {"traffic": 1.5}}
 
@@ -59,21 +61,21 @@ def test_a_run_past_its_limit_is_one_line_and_no_report(tmp_path, capsys):
 
 SHAPES = [
     replace(TINY, name="wide", vector=16, gate_lanes=4,
-            encoder=replace(TINY.encoder, pixels=4, outputs=4),
-            attention=replace(TINY.attention, outputs=8),
-            decoder=replace(TINY.decoder, pixels=1, outputs=16)),
+            encoder=replace(TINY.encoder, pixels=4, outputs=4, drain=8),
+            attention=replace(TINY.attention, outputs=8, drain=8),
+            decoder=replace(TINY.decoder, pixels=1, outputs=16, drain=16)),
     replace(TINY, name="narrow", gate_lanes=1,
-            encoder=replace(TINY.encoder, pixels=1, outputs=1, weight_words=4096,
-                            param_words=128),
-            attention=replace(TINY.attention, outputs=1, weight_words=2048, param_words=128),
-            decoder=replace(TINY.decoder, pixels=4, outputs=2, weight_words=2048)),
+            encoder=replace(TINY.encoder, pixels=1, outputs=1, drain=1, weight_words=4096,
+                            params=128),
+            attention=replace(TINY.attention, outputs=1, drain=2, weight_words=2048, params=128),
+            decoder=replace(TINY.decoder, pixels=4, outputs=2, drain=2, weight_words=2048)),
     replace(TINY, name="banked", onchip_banks=8, feedback_bytes=1024, gate_lanes=8,
-            encoder=replace(TINY.encoder, pixels=4, outputs=8),
-            attention=replace(TINY.attention, outputs=4)),
+            encoder=replace(TINY.encoder, pixels=4, outputs=8, drain=8),
+            attention=replace(TINY.attention, pixels=2, outputs=4)),
     replace(TINY, name="short", onchip_bytes=4096, feedback_bytes=512, onchip_banks=1,
-            encoder=replace(TINY.encoder, weight_words=512, row_words=128),
-            attention=replace(TINY.attention, weight_words=320, row_words=256),
-            decoder=replace(TINY.decoder, weight_words=384, row_words=256)),
+            encoder=replace(TINY.encoder, weight_words=512, row_words=64),
+            attention=replace(TINY.attention, weight_words=320, row_words=128),
+            decoder=replace(TINY.decoder, weight_words=384, row_words=128)),
 ]
 
 

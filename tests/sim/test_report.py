@@ -10,7 +10,8 @@ from hw.control.counters import Counter, LayerField
 from hw.isa import Cause, Engine, Traffic
 from sim.counters import ledger_engine, selectors
 from sim.errors import SimulationError
-from sim.report import SCHEMA, make_report, write_report
+from sim.occupancy import live_bytes
+from sim.report import SCHEMA, _bound, make_report, write_report
 from tests.sim.programs import LAYERS, program
 
 CYCLES = 10_000
@@ -36,17 +37,21 @@ def counted(frames, seed=0):
     values[Counter.ONCHIP_WRITES, 1] = 7
     values[Counter.LAYER, Engine.ENCODER_CONV, 1, LayerField.BUSY]   = 640
     values[Counter.LAYER, Engine.ENCODER_CONV, 1, LayerField.ISSUED] = 320
+    values[Counter.LAYER, Engine.ENCODER_CONV, 1, LayerField.LAST]   = 6000
+    values[Counter.LAYER, Engine.GATE, 3, LayerField.LAST]           = 9000
     return values
 
 
-def report(frames=1, counters=None, **changes):
+def report(frames=1, counters=None, offchip=None, timetable=None, **changes):
     comparison = {"compared": 2, "mismatched": 0, "bytes": 99, "first_mismatch": None,
                   "problems": [], **changes}
     return make_report(
         model="elec4848", program=program(frames=frames), config=preset("tiny"),
         simulator="icarus", counters=counters or counted(frames),
-        offchip={"row_hits": 1, "row_misses": 2, "refresh_cycles": 3, "busy_cycles": 4},
-        comparison=comparison, seconds={"wall_s": 2.0, "cpu_s": 1.5}, build_s=0.5,
+        offchip={"read_bytes": 16 * 21, "written_bytes": 32 * 21, "row_hits": 1, "row_misses": 2,
+                 "refresh_cycles": 3, "busy_cycles": 4, **(offchip or {})},
+        timetable=timetable, comparison=comparison, seconds={"wall_s": 2.0, "cpu_s": 1.5},
+        build_s=0.5,
         mask={"pixel_agreement_float": 1.0, "iou_float": 1.0, "dice_truth": None,
               "iou_truth": None})
 
@@ -107,6 +112,53 @@ def test_traffic_is_summed_by_class_and_port():
                                  "write_ports": [56]}
 
 
+def test_the_memory_must_have_counted_the_same_bytes():
+    assert report()["traffic"]["offchip"]["counted_by_memory"] == {"read": 336, "write": 672}
+    with pytest.raises(SimulationError, match="^The machine wrote 672 bytes off chip, and the "
+                                              "memory counted 671 on its own pins: the traffic "
+                                              "counters are broken$"):
+        report(offchip={"written_bytes": 671})
+
+
+def test_blocks_live_from_first_to_last_use_as_estimated():
+    # The estimate ends in cycle 5000, and the run in 10,000; the last rows of the layers, estimated
+    # in 2000 and 4000, were done in 6000 and 9000.
+    assert report()["occupancy"]["over_time"] == {"source": "estimate", "peak": 160, "blocks": [
+        {"name": "c1", "memory": "onchip", "bytes": 128, "first": 3000, "last": 9000},
+        {"name": "d1", "memory": "feedback", "bytes": 32, "first": 6000, "last": 9000}]}
+    assert [layer["first_row"] for layer in report()["layers"]] == [3000, None, 7500]
+
+
+def test_blocks_live_from_first_to_last_use_as_traced():
+    timetable = {engine: [0, 70, 80, 90] for engine in Engine}
+    assert report(timetable=timetable)["occupancy"]["over_time"] == {
+        "source": "trace", "peak": 160, "blocks": [
+            {"name": "c1", "memory": "onchip", "bytes": 128, "first": 70, "last": 90},
+            {"name": "d1", "memory": "feedback", "bytes": 32, "first": 80, "last": 90}]}
+
+
+def test_live_bytes_step_where_blocks_begin_and_end():
+    cycles, live = live_bytes([{"first": 5, "last": 9, "bytes": 4},
+                               {"first": 7, "last": 9, "bytes": 2},
+                               {"first": 9, "last": 11, "bytes": 1}])
+    assert cycles.tolist() == [5, 7, 9, 11]
+    assert live.tolist() == [4, 6, 1, 0]
+    assert live_bytes([])[1].max(initial=0) == 0
+
+
+@pytest.mark.parametrize("busy, issued, full, moving, bound", [
+    (0, 0, 0, 99, None),            # made while rows move
+    (110, 100, 99, 101, "offchip"),
+    (110, 100, 99, 100, "issue"),
+    (201, 100, 99, 0, "pipeline"),
+    (200, 100, 74, 0, "array_shape"),
+    (200, 100, 75, 0, "issue"),
+    (200, 100, 0, 0, "issue"),      # a gate has no MACs
+])
+def test_what_bounds_a_layer(busy, issued, full, moving, bound):
+    assert _bound(busy, issued, full, moving) == bound
+
+
 def test_layers():
     first, pool, gated = report()["layers"]
     assert first["cycles"] == 640 and first["issued"] == 320 and first["offchip_bytes"] == 77
@@ -114,6 +166,10 @@ def test_layers():
     assert pool["cycles"] == 0 and pool["mac_utilization"] is None
     assert [ledger_engine(layer) for layer in LAYERS] == [Engine.ENCODER_CONV, None, Engine.GATE]
     assert gated["unit"] == "attention"
+    assert [layer["engine"] for layer in (first, pool, gated)] == ["encoder", None, "gate"]
+    assert first["shape"] == [4, 8, 8] and first["cpi"] == 2 and pool["cpi"] is None
+    assert first["traffic"] == {"weights": 45, "frame": 32}
+    assert first["bound_by"] == "issue" and pool["bound_by"] is None
 
 
 def test_mismatch_is_not_exact():

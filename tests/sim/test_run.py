@@ -1,5 +1,6 @@
 import pytest
 
+from golden.models import MODELS
 from sim import run, simulators
 from sim.progress import CycleProgress
 
@@ -19,9 +20,11 @@ def reports(tmp_path, monkeypatch):
 @pytest.mark.parametrize("arguments, line", [
     (["--image", "none.png"],
      "No file 'none.png'; name an image, or phantom:SEED for a synthetic one"),
-    (["--image", "."], "'.' is a folder; name one image in it"),
-    (["--image", ","], "No image named; name a file, or phantom:7 for a synthetic one"),
-    (["--model", "resnet"], "No model 'resnet'; known: elec4848"),
+    (["--image", "."],
+     "Folder '.' has no PNG, JPEG or BMP image; name another folder, or a file"),
+    (["--image", ","],
+     "No image named; name a file, a folder, or phantom:7 for a synthetic one"),
+    (["--model", "resnet"], f"No model 'resnet'; known: {', '.join(MODELS)}"),
     (["--config", "huge"], "Unknown preset 'huge'; known are reference, edge, tiny"),
     (["--dram", "hbm"],
      "Unknown off-chip timing 'hbm'; known are ddr4-2400, ddr3-1600, lpddr4-3200, sdr-ulx3s"),
@@ -58,12 +61,6 @@ def test_unwritable_output(reports, capsys, monkeypatch):
     monkeypatch.setattr(run, "run", fail)
     assert run.main(["--out", str(reports / "file" / "run")]) == 2
     assert capsys.readouterr().err == f"error: {reports / 'file' / 'run'}: Not a directory\n"
-
-
-def test_sources_of_frames():
-    assert run._sources("phantom:7", 3) == ["phantom:7", "phantom:8", "phantom:9"]
-    assert run._sources("a.png", 2) == ["a.png", "a.png"]
-    assert run._sources("a.png, b.png", 3) == ["a.png", "b.png", "a.png"]
 
 
 def test_latest_leads_to_the_newest(reports):

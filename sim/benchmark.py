@@ -1,0 +1,475 @@
+"""``make bench``: models on presets with off-chip timings, beside the same network on this CPU.
+
+Every combination is one run of the machine as ``make sim`` does it, kept in a folder of its own.
+No figure appears of a run that is not bit-exact. A combination that cannot run is a row that says
+why. The table goes to the terminal and to ``benchmark.md``, ``.csv`` and ``.html``, anew after
+every run, so that an interrupted benchmark leaves what it has. Exit code 0: every combination that
+can run did, bit-exact; 1: one was not exact, or failed; 2: nothing was done, and one line says why.
+"""
+
+import argparse
+import csv
+import hashlib
+import io
+import json
+import math
+import sys
+import time
+from dataclasses import asdict, dataclass, field, replace
+from itertools import chain
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from golden.errors import InputError
+from golden.images import PHANTOM, read_truth
+from golden.networks import MODELS, macs
+from hw.compiler import CompileError
+from hw.config import DRAM_TIMINGS, PRESETS, preset
+from sim import run as machine
+from sim.baseline import ENGINES, measure
+from sim.clips import read_clip
+from sim.environment import environment
+from sim.errors import SimulationError
+from sim.measured import read_report, refusal
+from sim.page.words import CAUSES, CLASSES
+from sim.pages import render
+from sim.simulators import ROOT
+
+__all__ = ["COLUMNS", "Combination", "Row", "combinations", "figures_of", "main"]
+
+OWN      = "own"            # the off-chip timing that a preset brings
+ALL      = "all"
+SIZES    = {"edge": 64}     # a full frame takes this machine minutes of real time, here an hour
+SOURCES  = (".py", ".v", ".cpp", ".safetensors")
+PACKAGES = ("golden", "hw", "sim")
+BUSY     = 0.75             # load average per core from which times of the CPU are doubtful
+UNITS    = ("encoder", "attention", "decoder")
+
+
+@dataclass(frozen=True)
+class Combination:
+    """What one row measures; ``dram`` None is the preset's own timing."""
+    model:  str
+    config: str
+    dram:   str = None
+    size:   int = None
+    width:  int = None
+    frames: int = 1
+    image:  str = "phantom:7"
+
+    @property
+    def name(self):
+        return f"{self.model}-{self.config}-{self.dram or preset(self.config).dram.name}"
+
+    @property
+    def options(self):
+        """Of :func:`sim.run.run`, but for where it writes."""
+        return machine.Options(model=self.model, config=self.config, dram=self.dram, size=self.size,
+                               width=self.width, frames=self.frames, image=self.image)
+
+
+@dataclass
+class Row:
+    """A combination and what came of it.
+
+    ``status`` is ``measured``, ``not bit-exact``, ``cannot run`` or ``failed``; all but the first
+    have a ``reason`` and no figures. ``figures`` are by key of :data:`COLUMNS`.
+    """
+    combination: Combination
+    status:      str
+    reason:      str = ""
+    report:      dict = None
+    figures:     dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A figure of the table. ``text`` formats it for people; ``group`` is one of :data:`GROUPS`."""
+    key:   str
+    title: str
+    text:  str
+    group: str = "machine"
+
+    def show(self, row):
+        value = row.figures.get(self.key)
+        return "" if value is None else self.text.format(value).replace(",", " ")
+
+
+GROUPS = {
+    "machine": ("The machine", "MAC: multiply-accumulate. IPC: vector instructions per cycle."),
+    "masks":   ("Masks", "Dice: twice the common area of two masks over the sum of their areas."),
+    "cpu":     ("Beside this CPU", "Machine / CPU: frames per second, one over the other."),
+}
+"""Group of columns -> its title, and what its words mean."""
+
+COLUMNS = (
+    Column("size",             "size",                   "{}"),
+    Column("frames",           "frames",                 "{}"),
+    Column("mac_lanes",        "MAC lanes",              "{:,}"),
+    Column("clock_mhz",        "clock, MHz",             "{:g}"),
+    Column("cycles",           "cycles",                 "{:,}"),
+    Column("time_ms",          "time, ms",               "{:,.3f}"),
+    Column("latency",          "latency, cycles",        "{:,}"),
+    Column("interval",         "interval, cycles",       "{:,.0f}"),
+    Column("fps",              "frames/s",               "{:,.2f}"),
+    Column("utilization",      "MAC use, one frame",     "{:.1%}"),
+    Column("steady",           "MAC use, steady",        "{:.1%}"),
+    Column("traffic_ratio",    "off-chip / compulsory",  "{:.2f}"),
+    Column("ipc",              "IPC",                    "{:.3f}"),
+    Column("cpi",              "CPI",                    "{:.3f}"),
+    Column("dice_float",       "Dice to float",          "{:.4f}", "masks"),
+    Column("dice_truth",       "Dice to truth",          "{:.4f}", "masks"),
+    Column("dice_truth_float", "float's Dice to truth",  "{:.4f}", "masks"),
+    *(Column(f"{name}_ms", f"{title}, ms", "{:,.2f}", "cpu") for name, title in ENGINES.items()),
+    *(Column(f"{name}_ratio", f"machine / {title}", "{:,.3f}", "cpu")
+      for name, title in ENGINES.items()),
+)
+
+
+def combinations(options):
+    """The combinations that the options ask for: a cross product, or the default selection.
+
+    The default is ``elec4848`` on every preset, with what ``SIZES`` says, and every other model on
+    ``tiny``.
+
+    Raises
+    ------
+    InputError
+        If a name is unknown.
+    """
+    common = {"width": options.width, "frames": options.frames, "image": options.image}
+    if not (options.models or options.configs or options.drams):
+        first  = next(iter(MODELS))
+        chosen = [(first, name, None) for name in PRESETS]
+        chosen += [(model, "tiny", None) for model in MODELS if model != first]
+    else:
+        models  = _names(options.models or next(iter(MODELS)), MODELS, "model")
+        configs = _names(options.configs or ALL, PRESETS, "preset")
+        drams   = _names(options.drams or OWN, DRAM_TIMINGS, "off-chip timing", also=(OWN,))
+        chosen  = [(model, config, None if dram == OWN else dram)
+                   for model in models for config in configs for dram in drams]
+    return [Combination(model, config, dram, size=options.size or SIZES.get(config), **common)
+            for model, config, dram in chosen]
+
+
+def _names(given, known, what, also=()):
+    names = [name.strip() for name in given.split(",") if name.strip()]
+    if names == [ALL]:
+        return list(known)
+    for name in names:
+        if name not in known and name not in also:
+            raise InputError(f"Unknown {what} {name!r}; known are "
+                             f"{', '.join((*also, *known, ALL))}")
+    return names
+
+
+def figures_of(report):
+    """Figures of a run by key of :data:`COLUMNS`; none if the run does not count.
+
+    A network without trained weights makes masks that mean nothing: they have no Dice to truth.
+    """
+    if refusal(report):
+        return {}
+    mask, given = report["mask"], report.get("input", {})
+    iou = mask["iou_float"]
+    return {
+        "size":          given.get("size"),
+        "frames":        report["frames"],
+        "mac_lanes":     report["mac_lanes"],
+        "clock_mhz":     report["clock"]["mhz"],
+        "cycles":        report["cycles"]["total"],
+        "time_ms":       report["execution_time_ms"],
+        "latency":       report["cycles"]["latency"],
+        "interval":      report["cycles"]["interval"],
+        "fps":           report["frames_per_second"],
+        "utilization":   report["mac_utilization"]["latency"],
+        "steady":        report["mac_utilization"]["steady"],
+        "traffic_ratio": report["traffic"]["offchip"]["ratio"],
+        "ipc":           report["ipc"],
+        "cpi":           report["cpi"],
+        "dice_float":    2 * iou / (1 + iou),
+        "dice_truth":    mask.get("dice_truth") if given.get("trained", True) else None,
+    }
+
+
+def row_of(combination, report):
+    """The row of a run that is over: with figures, or the reason why it has none."""
+    reason = refusal(report)
+    if reason:
+        return Row(combination, "not bit-exact", reason)
+    return Row(combination, "measured", "", report, figures_of(report))
+
+
+def beside(row, baseline):
+    """Add what the CPU takes for the same frame, and how many times as fast the machine is."""
+    if row.status != "measured":
+        return
+    for name, millis in baseline.milliseconds.items():
+        row.figures[f"{name}_ms"]    = millis
+        row.figures[f"{name}_ratio"] = row.figures["fps"] * millis / 1e3
+    if row.figures["dice_truth"] is not None:
+        row.figures["dice_truth_float"] = baseline.dice_truth
+
+
+class Benchmark:
+    """Runs the combinations one after another and keeps their rows."""
+
+    def __init__(self, todo, out, console, *, reuse, repeats):
+        self._todo, self._out, self._console = todo, Path(out), console
+        self._reuse, self._repeats = reuse, repeats
+        self.baselines  = {}
+        self._start     = time.monotonic()
+        self._effort    = [_effort(one) for one in todo]
+        self._worked    = 0.0       # effort of what was simulated in this benchmark
+        self.rows       = []
+
+    def run(self):
+        """All of them; the files are written anew after each."""
+        for index, combination in enumerate(self._todo):
+            self._console.print(f"[bold]{index + 1} of {len(self._todo)}[/]  {combination.name}"
+                                f"{self._left(index)}")
+            row = self._row(combination)
+            if row.status == "measured":
+                self._compare_with_cpu(row)
+            else:
+                self._console.print(f"  {row.status}: {row.reason}", soft_wrap=True)
+            self._worked += self._effort[index]
+            self.rows.append(row)
+            write(self._out, self.rows, self.baselines)
+
+    def _row(self, combination):
+        folder = self._out / "runs" / combination.name
+        inputs = {**asdict(combination), "sources": fingerprint(combination.image)}
+        if self._reuse and _is_of(folder, inputs):
+            self._console.print("  measured before, with the same sources and inputs")
+            return row_of(combination, read_report(folder))
+        (folder / "inputs.json").unlink(missing_ok=True)
+        try:
+            options = replace(combination.options, out=str(folder))
+            report  = machine.run(options, self._console)
+        except (CompileError, InputError) as error:
+            return Row(combination, "cannot run", str(error))
+        except SimulationError as error:
+            return Row(combination, "failed", str(error))
+        (folder / "inputs.json").write_text(json.dumps(inputs, indent=2) + "\n")
+        return row_of(combination, report)
+
+    def _compare_with_cpu(self, row):
+        combination = row.combination
+        size, width = row.report["input"]["size"], row.report["input"]["width"]
+        key = combination.model, size, width
+        if key not in self.baselines:
+            with self._console.status(f"{combination.model} on this CPU, {size} x {size}"):
+                frame = read_clip(combination.image, 1, size)[0]
+                truth = read_truth(frame[0], size) > 127 if frame[0].startswith(PHANTOM) else None
+                self.baselines[key] = measure(*key, frame[1], truth, repeats=self._repeats)
+        beside(row, self.baselines[key])
+
+    def _left(self, index):
+        if not self._worked:
+            return ""
+        rate = (time.monotonic() - self._start) / self._worked
+        left = rate * sum(self._effort[index:])
+        return f"   about {left / 60:.0f} min left" if left >= 60 else f"   about {left:.0f} s left"
+
+
+def _effort(combination):
+    """About how many cycles a combination simulates, from its MACs; 0 if it has no network."""
+    config = preset(combination.config)
+    try:
+        shape = machine.TINY_SHAPE if config.name == "tiny" else machine.PAPER_SHAPE
+        size  = combination.size or shape[0]
+        width = combination.width or shape[1]
+        with torch.device("meta"):
+            network = MODELS[combination.model](size=size, width=width)
+    except InputError:
+        return 0.0
+    return sum(macs(network).values()) * combination.frames / config.mac_lanes
+
+
+def _is_of(folder, inputs):
+    try:
+        return json.loads((folder / "inputs.json").read_text()) == inputs \
+            and (folder / "report.json").exists()
+    except (OSError, ValueError):
+        return False
+
+
+def fingerprint(image):
+    """A hash of everything that the figures of a run may depend on: sources, weights, images."""
+    digest = hashlib.sha256()
+    files  = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*"))
+              if path.suffix in SOURCES]
+    for part in str(image).split(","):
+        path   = Path(part.strip())
+        files += sorted(path.iterdir()) if path.is_dir() else [path]
+    for path in files:
+        if path.is_file():
+            digest.update(f"{path}\0".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def write(out, rows, baselines):
+    """The table as Markdown, CSV and HTML."""
+    out.mkdir(parents=True, exist_ok=True)
+    facts = facts_of(rows, baselines)
+    bars, quarter = speeds(rows)
+    (out / "benchmark.md").write_text(markdown(rows, facts))
+    (out / "benchmark.csv").write_text(as_csv(rows))
+    (out / "benchmark.html").write_text(render(
+        "benchmark.html.j2", rows=rows, facts=facts, causes=CAUSES, classes=CLASSES, units=UNITS,
+        groups=[(*GROUPS[group], columns_of(group, rows)) for group in GROUPS], speeds=bars,
+        quarter=quarter))
+
+
+def facts_of(rows, baselines):
+    """Lines about where and how it was measured."""
+    cpu   = environment("verilator")["machine"]
+    facts = [f"CPU: {cpu['processor']}, {cpu['cores']} cores; best of several single frames."]
+    loads = [baseline.load for baseline in baselines.values()]
+    if loads and max(loads) > BUSY * cpu["cores"]:
+        facts.append(f"The CPU was busy with other work when it was measured: load average "
+                     f"{max(loads):.1f} on {cpu['cores']} cores, so its times are too long.")
+    if any(row.figures and not row.report.get("input", {}).get("trained", True) for row in rows):
+        facts.append("Networks without trained weights have no Dice to truth.")
+    facts.append("A machine's time is cycles / configured clock.")
+    return facts
+
+
+def columns_of(group, rows):
+    """Columns of a group that have a figure in some row."""
+    return [column for column in COLUMNS
+            if column.group == group and any(column.show(row) for row in rows)]
+
+
+def speeds(rows):
+    """Bars of frames per second on one logarithmic scale, and the factor of a quarter of it.
+
+    (row, [(name, frames per second, share of the scale), ..]) of every row with figures: the
+    machine, then the CPU.
+    """
+    groups = []
+    for row in rows:
+        if row.figures:
+            cpu = [(title, 1e3 / row.figures[f"{name}_ms"]) for name, title in ENGINES.items()
+                   if f"{name}_ms" in row.figures]
+            groups.append((row, [(f"machine, {row.combination.config}", row.figures["fps"]), *cpu]))
+    values  = [fps for _, bars in groups for _, fps in bars]
+    least   = min(values, default=1) / 2
+    decades = math.log(max(values, default=1) / least)
+    return [(row, [(name, fps, math.log(fps / least) / decades) for name, fps in bars])
+            for row, bars in groups], math.exp(decades / 4)
+
+
+def markdown(rows, facts):
+    """The table as Markdown: the machine, the CPU beside it, and what could not be measured."""
+    lines = ["# Benchmark", ""]
+    for group, (title, note) in GROUPS.items():
+        columns = columns_of(group, rows)
+        lines += [f"## {title}", "", note, "",
+                  "| model | machine | off-chip | "
+                  + " | ".join(column.title for column in columns) + " |",
+                  "| --- | --- | --- | " + " | ".join("---:" for _ in columns) + " |"]
+        lines += [f"| {' | '.join(_names_of(row))} | "
+                  + " | ".join(column.show(row) for column in columns) + " |"
+                  for row in rows if row.figures]
+        lines.append("")
+    others = [row for row in rows if not row.figures]
+    if others:
+        lines += ["## Without figures", "", "| model | machine | off-chip | | why |",
+                  "| --- | --- | --- | --- | --- |",
+                  *(f"| {' | '.join(_names_of(row))} | {row.status} | {row.reason} |"
+                    for row in others), ""]
+    return "\n".join([*lines, *(f"- {fact}" for fact in facts), ""])
+
+
+def as_csv(rows):
+    """The table as CSV: figures in full, an empty cell where there is none."""
+    text   = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["model", "config", "dram", "status", "reason",
+                     *(column.key for column in COLUMNS)])
+    for row in rows:
+        writer.writerow([*_names_of(row), row.status, row.reason,
+                         *(row.figures.get(column.key) for column in COLUMNS)])
+    return text.getvalue()
+
+
+def print_table(console, rows, facts):
+    """The table on the terminal, turned: a combination is a column, so that it fits."""
+    table = Table(box=None, header_style="bold")
+    table.add_column("")
+    for row in rows:
+        model, config, dram = _names_of(row)
+        table.add_column(f"{model}\n{config}\n{dram}", justify="right")
+    if any(row.status != "measured" for row in rows):
+        table.add_row("", *(Text("" if row.status == "measured" else row.status, "red")
+                            for row in rows))
+    for column in chain.from_iterable(columns_of(group, rows) for group in GROUPS):
+        table.add_row(column.title, *(column.show(row) for row in rows))
+    console.print(table)
+    for row in rows:
+        if row.reason:
+            console.print(f"  {row.combination.name}: {row.status}: {row.reason}", soft_wrap=True)
+    for fact in facts:
+        console.print(f"  {fact}", soft_wrap=True, style="dim")
+
+
+def _names_of(row):
+    combination = row.combination
+    return (combination.model, combination.config,
+            combination.dram or preset(combination.config).dram.name)
+
+
+def main(arguments=None):
+    """The command line; returns the exit code."""
+    console = Console(highlight=False)
+    try:
+        options   = _parse(arguments)
+        out       = Path(options.out or ROOT / "reports" / "benchmark")
+        benchmark = Benchmark(combinations(options), out, console, reuse=bool(options.reuse),
+                              repeats=options.repeats)
+        benchmark.run()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"error: {error.filename or 'system'}: {error.strerror or error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("error: interrupted; REUSE=1 goes on from here", file=sys.stderr)
+        return 2
+    rows = benchmark.rows
+    print_table(console, rows, facts_of(rows, benchmark.baselines))
+    console.print("  written to " + ", ".join(str(out / f"benchmark.{kind}")
+                                              for kind in ("md", "csv", "html")), soft_wrap=True)
+    return int(any(row.status in ("not bit-exact", "failed") for row in rows))
+
+
+class _Parser(argparse.ArgumentParser):
+    """Complains in one line."""
+
+    def error(self, message):
+        raise InputError(f"{message}; see `make help`")
+
+
+def _parse(arguments):
+    parser = _Parser(prog="python -m sim.benchmark", description=__doc__.splitlines()[0])
+    for name, what in (("models", MODELS), ("configs", PRESETS), ("drams", DRAM_TIMINGS)):
+        parser.add_argument(f"--{name}", help=f"some of {', '.join(what)}, with commas; or all")
+    parser.add_argument("--image", default=Combination.image)
+    parser.add_argument("--frames", type=int, default=1)
+    parser.add_argument("--size", type=int)
+    parser.add_argument("--width", type=int)
+    parser.add_argument("--out")
+    parser.add_argument("--reuse", type=int, choices=(0, 1), default=0)
+    parser.add_argument("--repeats", type=int, default=5)
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,115 @@
+"""Frames from whatever ``IMAGE`` names: files, folders, phantoms, animations, videos.
+
+Frames come in the order of the names; a folder's images in natural order (``2`` before ``10``),
+without the masks that lie beside them (``NAME_mask.png``). Fewer frames than asked for are
+repeated from the first one on; of more, the first are taken.
+"""
+
+import re
+from itertools import chain, islice
+from pathlib import Path
+
+import av
+from PIL import Image, UnidentifiedImageError
+
+from golden.errors import InputError
+from golden.images import FORMATS, PHANTOM, as_frame, read_image
+
+__all__ = ["natural_order", "read_clip"]
+
+IMAGES     = {".png", ".jpg", ".jpeg", ".bmp"}
+ANIMATIONS = {".gif", ".png", ".apng", ".webp"}
+VIDEOS     = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".webm", ".wmv"}
+MASK       = re.compile(r"_mask(_\d+)?$")
+
+
+def read_clip(image, frames, size):
+    """``frames`` pairs of a name and a frame, uint8 3 x size x size.
+
+    ``image`` is a file, a folder, ``phantom:SEED``, or several of them with commas between. A
+    single phantom stands for itself and the seeds that follow. Picture 3 of an animation or a
+    video, counted from 0, is called ``FILE#3``.
+
+    Raises
+    ------
+    InputError
+        If nothing is named, or something named cannot be read.
+    """
+    given = [part.strip() for part in str(image).split(",") if part.strip()]
+    if not given:
+        raise InputError("No image named; name a file, a folder, or phantom:7 for a synthetic one")
+    if len(given) == 1 and given[0].startswith(PHANTOM) and given[0][len(PHANTOM):].isdigit():
+        first = int(given[0][len(PHANTOM):])
+        given = [f"{PHANTOM}{first + index}" for index in range(frames)]
+    found = list(islice(chain.from_iterable(_frames(part, size) for part in given), frames))
+    if not found:
+        raise InputError(f"{image!r} has no picture; name another file")
+    return [found[index % len(found)] for index in range(frames)]
+
+
+def natural_order(names):
+    """``names`` sorted as a person would: numbers in them by value."""
+    return sorted(names, key=lambda name: [
+        int(part) if index % 2 else part.lower()
+        for index, part in enumerate(re.split(r"([0-9]+)", str(name)))])
+
+
+def _frames(part, size):
+    if part.startswith(PHANTOM):
+        yield part, read_image(part, size)
+        return
+    path = Path(part)
+    if path.is_dir():
+        for image in _folder(path):
+            yield str(image), read_image(image, size)
+    elif path.suffix.lower() in VIDEOS and path.exists():
+        yield from _video(path, size)
+    elif path.suffix.lower() in ANIMATIONS and path.exists():
+        yield from _animation(path, size)
+    else:
+        yield part, read_image(path, size)
+
+
+def _folder(path):
+    images = [entry for entry in path.iterdir()
+              if entry.suffix.lower() in IMAGES and not entry.name.startswith(".")
+              and not MASK.search(entry.stem)]
+    if not images:
+        raise InputError(f"Folder {str(path)!r} has no PNG, JPEG or BMP image; name another folder,"
+                         " or a file")
+    return natural_order(images)
+
+
+def _animation(path, size):
+    """Every picture of a GIF, animated PNG or WebP; a still one is an ordinary image."""
+    try:
+        with Image.open(path) as animation:
+            count = getattr(animation, "n_frames", 1)
+            if count == 1 and animation.format in FORMATS:
+                yield str(path), read_image(path, size)
+                return
+            for index in range(count):
+                animation.seek(index)
+                yield f"{path}#{index}", as_frame(animation.copy(), path, size)
+    except PermissionError:
+        raise InputError(f"File {str(path)!r} may not be read; check its permissions") from None
+    except (UnidentifiedImageError, Image.DecompressionBombError):
+        raise InputError(f"File {str(path)!r} is not a usable GIF, PNG or WebP image; convert it "
+                         f"to PNG") from None
+    except (EOFError, OSError, SyntaxError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"Image {str(path)!r} cannot be decoded ({error}); the file may be "
+                         f"damaged or cut short, export it again") from None
+
+
+def _video(path, size):
+    try:
+        with av.open(str(path)) as video:
+            if not video.streams.video:
+                raise InputError(f"Video {str(path)!r} has no picture stream; name another file")
+            for index, picture in enumerate(video.decode(video=0)):
+                yield f"{path}#{index}", as_frame(picture.to_image(), path, size)
+    except av.error.FFmpegError as error:
+        raise InputError(f"Video {str(path)!r} cannot be decoded ({error.strerror}); convert it to "
+                         f"MP4, or to a folder of PNG images") from None

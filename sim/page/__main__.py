@@ -1,0 +1,25 @@
+"""``make page``: the page of a run that is done, made again from its folder."""
+
+import sys
+
+from golden.errors import InputError
+from sim.page.build import write_page
+
+
+def main(arguments):
+    """The command line; returns the exit code."""
+    try:
+        if len(arguments) != 1:
+            raise InputError("Name one folder of a run, such as reports/latest")
+        print(write_page(arguments[0]))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"error: {error.filename or 'system'}: {error.strerror or error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

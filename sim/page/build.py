@@ -1,0 +1,160 @@
+"""Puts the page together: report.json, the pictures, and the event trace if there is one."""
+
+import base64
+import json
+import os
+import tempfile
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from golden.errors import InputError
+from sim.page.figures import Figures
+from sim.page.timeline import layer_causes, timeline
+from sim.page.words import BOUNDS, CAUSES, CLASSES, ENGINES, WORDS
+
+__all__ = ["render", "write_page"]
+
+HERE     = Path(__file__).parent
+PICTURES = (
+    ("input.png",           "Input",            "the first frame"),
+    ("truth.png",           "Truth",            "what an expert, or the phantom's maker, marked"),
+    ("mask-golden.png",     "Golden mask",      "of the integer model: white is lesion"),
+    ("mask-hardware.png",   "Hardware mask",    "as read back from the machine's memory"),
+    ("mask-difference.png", "Difference",       "white where the two masks differ"),
+    ("overlay.png",         "Overlay",          "the hardware's lesion outlined on the frame"),
+)
+MOVING      = "overlay.gif"         # of a stream; shown while the page stays light
+MOVING_MOST = 4 * 2**20
+
+
+def write_page(folder):
+    """Write ``report.html`` into the folder of a run; returns its path.
+
+    Raises
+    ------
+    InputError
+        If the folder has no usable report or trace.
+    """
+    folder = Path(folder)
+    report = _read(folder / "report.json", "no run is there; `make sim` makes one")
+    if not isinstance(report, dict) or report.get("schema") != 1:
+        raise InputError(f"{str(folder / 'report.json')!r} is no run report of schema 1")
+    trace  = None
+    if (folder / "trace.json").exists():
+        trace = _read(folder / "trace.json", "")
+    try:
+        text = render(report, _pictures(folder), trace, folder=_shown(folder))
+    except KeyError as error:
+        raise InputError(f"{str(folder / 'report.json')!r} has no {error}: it was written by an "
+                         "older version; run again") from None
+    return _write(folder / "report.html", text)
+
+
+def render(report, pictures=(), trace=None, *, folder="reports/latest"):
+    """The page as text. ``pictures`` are (title, text, data URI, kind), kind ``frame`` or
+    ``alpha``."""
+    figures     = Figures(report)
+    environment = Environment(loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True,
+                              lstrip_blocks=True, undefined=StrictUndefined)
+    environment.globals.update(fig=figures.fig, share=figures.share, word=_word)
+    return environment.get_template("page.html.j2").render(
+        r=report, folder=folder, trace=trace is not None,
+        style=Markup((HERE / "page.css").read_text()),
+        script=Markup((HERE / "page.js").read_text()),
+        report_json=_embedded(report), timeline_json=_embedded(timeline(report, trace)),
+        frames=[one for one in pictures if one[3] == "frame"],
+        alphas=[one for one in pictures if one[3] == "alpha"],
+        engines=_engine_rows(report), layers=_layer_rows(report, trace),
+        findings=_findings(report), causes=CAUSES, classes=CLASSES, bounds=BOUNDS, words=WORDS,
+        units=ENGINES)
+
+
+def _read(path, absent):
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise InputError(f"No file {str(path)!r}: {absent}") from None
+    except (ValueError, OSError) as error:
+        raise InputError(f"{str(path)!r} cannot be read ({error}); run again") from None
+
+
+def _write(path, text):
+    """In one piece: the page is complete, or it is the one before."""
+    descriptor, scratch = tempfile.mkstemp(dir=path.parent, prefix=".page-")
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    Path(scratch).chmod(0o644)
+    Path(scratch).replace(path)
+    return path
+
+
+def _shown(folder):
+    """How a person at the root of the tree names the folder."""
+    root, folder = HERE.parents[1], Path(folder).resolve()
+    return str(folder.relative_to(root)) if folder.is_relative_to(root) else folder.name
+
+
+def _pictures(folder):
+    found = [(title, text, _uri(folder / name), "frame") for name, title, text in PICTURES
+             if (folder / name).exists()]
+    moving = folder / MOVING
+    if moving.exists() and moving.stat().st_size <= MOVING_MOST:
+        found.append(("All frames", "the hardware's lesion outlined, in motion",
+                      _uri(moving, "image/gif"), "frame"))
+    found += [(f"Gate {path.stem.removeprefix('alpha').split('-')[0]}",
+               "as the monitor saw it" if path.stem.endswith("hardware") else
+               "of the golden model; the monitor saw none", _uri(path), "alpha")
+              for path in sorted(folder.glob("alpha*.png"))]
+    return found
+
+
+def _uri(path, kind="image/png"):
+    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+def _embedded(value):
+    """JSON that may stand in a script element."""
+    return Markup(json.dumps(value, separators=(",", ":")).replace("<", "\\u003c"))
+
+
+def _word(key, text=None):
+    """A word with its definition: a link to it, which the script opens in place."""
+    name, meaning = WORDS[key]
+    return Markup(f'<a class="word" href="#word-{escape(key.replace(" ", "-"))}" '
+                  f'title="{escape(meaning)}">{escape(text or name)}</a>')
+
+
+def _engine_rows(report):
+    """(unit, key, label) of every engine of the report, in the order of the machine."""
+    return [(unit, name, label) for unit, members in ENGINES.items()
+            for name, label in members.items() if name in report["units"]]
+
+
+def _layer_rows(report, trace):
+    """Per layer with cycles of its own: its number in the report, and its cycles by cause. Without
+    a trace only the machine's ledger is known: cycles that issued, and the others that the layer
+    held its engine."""
+    causes = {} if trace is None else layer_causes(trace)
+    rows   = []
+    for index, layer in enumerate(report["layers"]):
+        if layer["engine"] is None or not layer["cycles"]:
+            continue
+        stack = causes.get((layer["engine"], layer["name"]))
+        if stack is None:
+            stack = {"issue": layer["issued"], "fill_drain": layer["cycles"] - layer["issued"]}
+        rows.append((index, layer, {cause: cycles for cause, cycles in stack.items() if cycles}))
+    return rows
+
+
+def _findings(report):
+    """What a reader should see first: the engine that issues most, what it loses most to, and the
+    layers with most cycles."""
+    busiest = max(report["units"], key=lambda name: report["units"][name]["stack"]["issue"])
+    stack   = report["units"][busiest]["stack"]
+    lost    = max((cause for cause in stack if cause != "issue"), key=stack.get)
+    largest = sorted((index for index, layer in enumerate(report["layers"]) if layer["cycles"]),
+                     key=lambda index: -report["layers"][index]["cycles"])[:3]
+    label   = next(members[busiest] for members in ENGINES.values() if busiest in members)
+    return {"busiest": busiest, "label": label, "lost": lost, "largest": largest}
