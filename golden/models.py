@@ -21,7 +21,7 @@ from golden.plan import plan
 from golden.quantize import quantize, unfolded, weight_steps
 
 __all__ = ["MODELS", "default_shape", "is_trained", "load_float", "load_graph", "save_trained",
-           "seeded", "weights_path"]
+           "seeded", "shipped", "weights_path"]
 
 WEIGHTS = Path(__file__).parent / "weights"
 NORM_STATE = ("weight", "bias", "running_mean", "running_var")
@@ -68,6 +68,12 @@ def is_trained(model="elec4848", width=None):
 def weights_path(model, width):
     """Where trained weights of a model are, if there are any."""
     return WEIGHTS / f"{model}-{width}.safetensors"
+
+
+def shipped():
+    """Model and width of every file of trained weights, by its name: ``elec4848-32``."""
+    names = sorted(path.stem for path in WEIGHTS.glob("*.safetensors"))
+    return {name: (name.rpartition("-")[0], int(name.rpartition("-")[2])) for name in names}
 
 
 def _demand(model):

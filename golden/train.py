@@ -82,7 +82,8 @@ def _parser():
     parser.add_argument("--phantoms", type=int, default=0, help="how many to mix in")
     parser.add_argument("--clahe", action="store_true", help="equalise images as ELEC4848 does")
     parser.add_argument("--start", type=Path, metavar="CHECKPOINT",
-                        help="begin with it; a narrower one is widened")
+                        help="begin with it, or with shipped weights: elec4848-32; a narrower "
+                             "one is widened")
     parser.add_argument("--teacher", type=Path, metavar="CHECKPOINT",
                         help="learn its masks as well as the true ones")
     parser.add_argument("--split", type=Path, metavar="CSV", help="a split.csv to use")

@@ -2,6 +2,7 @@
 
 A file is a dictionary written by `torch.save`: ``model``, ``width``, ``size``, ``state_dict``, and
 what else its writer needs. It is read with ``weights_only=True``, so it cannot run code.
+Where a checkpoint is read, the name of trained weights of this repository (``elec4848-32``) will do.
 """
 
 import pickle
@@ -10,6 +11,7 @@ from pathlib import Path
 import torch
 
 from golden.errors import InputError
+from golden.models import load_float, shipped
 from golden.networks import MODELS
 
 __all__ = ["load_checkpoint", "read_checkpoint", "save_checkpoint"]
@@ -28,12 +30,14 @@ def save_checkpoint(path, network, **more):
 
 
 def read_checkpoint(path, model=None, width=None):
-    """The dictionary of a file; of this model and width, where they are given."""
+    """The dictionary of a file, or of shipped weights; of this model and width, if given."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = (_shipped(*shipped()[str(path)]) if str(path) in shipped() else
+                   torch.load(path, map_location="cpu", weights_only=True))
     except FileNotFoundError:
         raise InputError(f"No checkpoint at {str(path)!r}; training writes best.pt and last.pt "
-                         f"into its folder") from None
+                         f"into its folder; shipped weights go by name, like elec4848-32"
+                         ) from None
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError):
         content = None
     if not isinstance(content, dict) or any(key not in content for key in KEYS):
@@ -49,6 +53,12 @@ def read_checkpoint(path, model=None, width=None):
         raise InputError(f"Checkpoint {str(path)!r} is of {content['model']!r}, which is not "
                          f"known; known: {', '.join(MODELS)}")
     return content
+
+
+def _shipped(model, width):
+    network = load_float(model, width=width)
+    return {"model": model, "width": width, "size": network.size,
+            "state_dict": network.state_dict()}
 
 
 def load_checkpoint(path, model=None, width=None, size=None):

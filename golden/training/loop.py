@@ -18,13 +18,14 @@ from golden.training.augment import AUGMENTATIONS, augment
 from golden.training.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint
 from golden.training.forward import channels_last, half, logits
 from golden.training.losses import LOSSES
-from golden.training.norms import folded, with_norms
+from golden.training.norms import folded, unfold, with_norms
 from golden.training.pictures import draw_curves, draw_sheet
 from golden.training.start import begin, initialise
 
 __all__ = ["Settings", "train"]
 
 SCHEDULES = ("cosine", "plateau")
+UNFOLDED = 16                       # frames, or so, that settle normalisations of a folded start
 WARM_UP = 0.05                      # of all steps, with the cosine schedule
 COLUMNS = ("epoch", "rate", "loss", "validation_loss", "accuracy", "iou", "dice", "score",
            "seconds")
@@ -84,10 +85,10 @@ class Settings:
 class _Run:
     """Everything that changes while training goes on, and how it is kept and taken up again."""
 
-    def __init__(self, settings, start, teacher):
+    def __init__(self, settings, start, teacher, image_NCHW):
         torch.manual_seed(settings.seed)
         self.settings = settings
-        self.network = _begin(settings, start).to(settings.device,
+        self.network = _begin(settings, start, image_NCHW).to(settings.device,
                                                   memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.network).eval()
         self.teacher = None
@@ -191,7 +192,7 @@ def train(settings, frames, validation, folder, *, phantoms=None, start=None, te
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     last, best = folder / "last.pt", folder / "best.pt"
-    run = _Run(settings, start, teacher)
+    run = _Run(settings, start, teacher, frames.image)
     if resume:
         run.resume(last)
         report(f"resumed after epoch {run.epoch}")
@@ -233,7 +234,7 @@ def train(settings, frames, validation, folder, *, phantoms=None, start=None, te
     return run.best
 
 
-def _begin(settings, start):
+def _begin(settings, start, image_NCHW):
     """The network to train, on the CPU."""
     make = with_norms if settings.normalise else lambda network: network
     network = initialise(make(settings.network()))
@@ -242,12 +243,14 @@ def _begin(settings, start):
     content = read_checkpoint(start)
     source = dataclasses.replace(settings, model=content["model"], width=content["width"])
     lender = source.network()
-    try:
-        make(lender).load_state_dict(content.get("normed", content["state_dict"])
-                                     if settings.normalise else content["state_dict"])
-    except RuntimeError:
-        raise InputError(f"Checkpoint {str(start)!r} was trained without normalisations that are "
-                         f"folded away; go on with it as it is: --no-normalise") from None
+    if settings.normalise and "normed" in content:
+        make(lender).load_state_dict(content["normed"])
+    else:
+        lender.load_state_dict(content["state_dict"])
+        if settings.normalise:
+            some_NCHW = image_NCHW[::max(1, len(image_NCHW) // UNFOLDED)]
+            x_NCHW = channels_last(some_NCHW.float() / 255, "cpu")
+            lender = unfold(lender, make(source.network()), x_NCHW)
     return begin(network, lender, noise=settings.noise)
 
 

@@ -10,7 +10,7 @@ import copy
 import torch
 from torch import nn
 
-__all__ = ["folded", "with_norms"]
+__all__ = ["folded", "unfold", "with_norms"]
 
 # Convolutions that a ReLU follows, by the name they have in their blocks.
 FOLLOWED_BY_RELU = ("a", "b", "normal", "down", "pointwise")
@@ -45,4 +45,33 @@ def folded(network):
                 conv.weight.mul_(gain_O[:, None, None, None])
                 conv.bias.copy_((conv.bias - norm.running_mean) * gain_O + norm.bias)
                 setattr(module, name, conv)
+    return network
+
+
+@torch.no_grad()
+def unfold(plain, network, x_NCHW):
+    """Let ``network``, which has those normalisations, compute what ``plain``, without, does.
+
+    What passes a normalisation in training is near what ``x_NCHW`` makes pass it: it divides by
+    that deviation, and multiplies by it again. ``network`` itself, in evaluation mode.
+    """
+    normed = [name for name, module in network.named_modules() if isinstance(module, NormedConv)]
+    for name, module in plain.named_modules():
+        if name in normed:
+            network.get_submodule(name)[0].load_state_dict(module.state_dict())
+        elif not any(name.startswith(f"{inside}.") for inside in normed):
+            for key, tensor in (*module.named_parameters(recurse=False),
+                                *module.named_buffers(recurse=False)):
+                getattr(network.get_submodule(name), key).copy_(tensor)
+
+    def settle(norm, inputs):
+        norm.running_mean.copy_(inputs[0].mean((0, 2, 3)))
+        norm.running_var.copy_(inputs[0].var((0, 2, 3)))
+        norm.weight.copy_((norm.running_var + norm.eps).sqrt())
+        norm.bias.copy_(norm.running_mean)
+
+    hooks = [network.get_submodule(name)[1].register_forward_pre_hook(settle) for name in normed]
+    network.eval()(x_NCHW)
+    for hook in hooks:
+        hook.remove()
     return network

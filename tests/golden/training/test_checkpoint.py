@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from golden.errors import InputError
-from golden.models import seeded
+from golden.models import load_float, seeded
 from golden.training import load_checkpoint, save_checkpoint
 from golden.training.checkpoint import read_checkpoint
 
@@ -39,8 +39,17 @@ def test_of_another_network(checkpoint):
 
 def test_missing(tmp_path):
     path = tmp_path / "none.pt"
-    refused(f"No checkpoint at {str(path)!r}; training writes best.pt and last.pt into its folder",
-            path)
+    refused(f"No checkpoint at {str(path)!r}; training writes best.pt and last.pt into its folder; "
+            f"shipped weights go by name, like elec4848-32", path)
+
+
+def test_shipped_weights_go_by_name():
+    network = load_checkpoint("elec4848-8", "elec4848", 8, size=32)
+    assert (network.name, network.width, network.size) == ("elec4848", 8, 32)
+    state = load_float("elec4848", width=8).state_dict()
+    assert all(torch.equal(x, state[name]) for name, x in network.state_dict().items())
+    refused("Checkpoint 'elec4848-8' is of elec4848 with width 8, not of elec4848 with width 32; "
+            "give WIDTH=8, or another checkpoint", "elec4848-8", "elec4848", 32)
 
 
 @pytest.mark.parametrize("content", [b"", b"no zip", b"PK\3\4 cut short"])

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from golden.networks import MODELS
-from golden.training.norms import folded, with_norms
+from golden.training.norms import NormedConv, folded, unfold, with_norms
 from golden.training.start import initialise
 
 
@@ -29,3 +29,25 @@ def test_folding_changes_nothing(name, added):
     assert result.state_dict().keys() == MODELS[name](
         size=32, width=4, depth=2).state_dict().keys()
     assert torch.allclose(result(frame), network(frame), rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["elec4848", "elec4848-ds", "unet-busi"])
+@torch.no_grad()
+def test_unfolding_changes_nothing_and_normalises(name):
+    torch.manual_seed(2)
+    plain = initialise(MODELS[name](size=32, width=4, depth=2)).eval()
+    for module in plain.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.2, 3)
+        if getattr(module, "bias", None) is not None:
+            module.bias.normal_()
+    plain.final.weight.normal_()
+    frames = torch.rand(4, 3, 32, 32)
+    network = unfold(plain, with_norms(MODELS[name](size=32, width=4, depth=2)), frames)
+    assert torch.allclose(network(frames), plain(frames), rtol=1e-4, atol=1e-3)
+    assert torch.allclose(folded(network)(frames), plain(frames), rtol=1e-4, atol=1e-3)
+    for module in network.modules():        # and with the statistics of a batch, as in training
+        if isinstance(module, NormedConv):
+            module.train()
+    assert torch.allclose(network(frames), plain(frames), rtol=1e-2, atol=1e-2)
