@@ -29,6 +29,7 @@ UNIT_WEIGHT = 64            # of a depthwise 1x1 convolution that only moves bet
 STEADY = 2.0**-10           # factor of a channel that only has an offset
 CONTRACT = 0.98             # steps by which a fold may change a result before it is rounded
 SIGMOID = (1 / 256, 0)      # the grid of the contract's own tables
+MOVES    = ("pool", "nearest", "concat")
 SIXTEENTHS = 16             # of a step: what linear upsampling makes
 
 
@@ -57,13 +58,20 @@ class Builder:
             self.settled[key] = getattr(self, f"_{value.kind}")(value, grid, name), value
         return self.settled[key][0]
 
+    def kept(self, value):
+        """A float that needs no QuantizeLinear, as its values were only moved and lie on the grid
+        that they had; None of any other."""
+        grid = _kept_grid(value)
+        return grid and Real(self.settle(value, grid, self.fresh(value.name)), *grid)
+
     def exact_sum(self, value):
-        """A sum that goes to a convolution as it is, without a grid of its own."""
+        """A sum that goes to a dense convolution as it is, without a grid of its own; None of any
+        other float."""
+        if value.kind != "sum" or value.affine or value.bounded:
+            return None
         a, b = value.sources
-        if value.affine or value.bounded or value.kind != "sum" or not (
-                a.grid == b.grid and a.zero_point == 0):
-            raise Refusal(f"its operand {value.name!r} has no QuantizeLinear",
-                          f"quantise the result of {value.node.op_type}")
+        if a.grid != b.grid or a.zero_point:
+            return None
         if value.name not in self.layers:
             self._put(Add(value.name, a.name, b.name, UNPLACED), a.grid)
         return Real(value.name, *a.grid)
@@ -272,6 +280,16 @@ class Builder:
         self.tensors[layer.name] = Tensor(layer.name, *shape, float(grid[0]), int(grid[1]))
         self.layers[layer.name]  = layer
         return layer.name
+
+
+def _kept_grid(value):
+    """The grid on which a float still lies, as it was only moved; else None."""
+    if isinstance(value, Real):
+        return value.grid
+    if value.kind not in MOVES or value.affine or value.bounded:
+        return None
+    grids = {_kept_grid(source) for source in value.sources}
+    return grids.pop() if len(grids) == 1 else None
 
 
 def _bounded(source, value):

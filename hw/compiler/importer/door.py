@@ -55,22 +55,26 @@ class Imported:
 
     def segment(self, picture_CHW):
         """What ONNX Runtime makes of a picture with the file as it is: probabilities, H x W."""
-        frame_CHW, t = self.frame(picture_CHW), self.graph.tensors[self.graph.input]
         model = onnx.ModelProto()
         model.CopyFrom(self.model)
-        taken = [x.name for x in model.graph.initializer]
-        frame = next(x for x in model.graph.input if x.name not in taken)
-        kind  = frame.type.tensor_type.elem_type
+        part, offset = self.stored[self.graph.output]
+        model.graph.output.append(onnx.ValueInfoProto(name=part))
+        seen, = session(model).run([part], self.given(self.frame(picture_CHW)))
+        seen_CHW = torch.from_numpy(seen[0]).to(torch.int16) + offset
+        return torch.from_numpy(self.mask(seen_CHW.to(torch.uint8).numpy())[0]) / 256
+
+    def given(self, frame_CHW):
+        """What the file is fed, as ``{input: array}``, where the machine is given ``frame_CHW``."""
+        taken = [x.name for x in self.model.graph.initializer]
+        fed   = next(x for x in self.model.graph.input if x.name not in taken)
+        kind  = fed.type.tensor_type.elem_type
+        t     = self.graph.tensors[self.graph.input]
         if kind == onnx.TensorProto.FLOAT:
             given_CHW = t.scale * (frame_CHW.to(torch.float32) - t.zero_point)
         else:
             given_CHW = frame_CHW if kind == onnx.TensorProto.UINT8 else (
                 frame_CHW.to(torch.int16) - 128).to(torch.int8)
-        part, offset = self.stored[self.graph.output]
-        model.graph.output.append(onnx.ValueInfoProto(name=part))
-        seen, = session(model).run([part], {frame.name: given_CHW[None].numpy()})
-        seen_CHW = torch.from_numpy(seen[0]).to(torch.int16) + offset
-        return torch.from_numpy(self.mask(seen_CHW.to(torch.uint8).numpy())[0]) / 256
+        return {fed.name: given_CHW[None].numpy()}
 
     def mask(self, stored_CHW):
         """A picture of what was found, uint8 1 x H x W, of the bytes of the first output: the
@@ -118,7 +122,7 @@ def import_onnx(path, *, model=None, size=None):
         next(layer.name for layer in layers if isinstance(layer, Input)), outputs[0],
         outputs=outputs)
     notes   = [*_notes(graph, reader), *_dropped(file)]
-    stored  = {name: place for name, place in reader.stored.items() if name in needed}
+    stored  = {name: places[0] for name, places in reader.places.items() if name in needed}
     return Imported(graph, file.model, stored, tuple(reader.hosted), tuple(notes))
 
 

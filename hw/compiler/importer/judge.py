@@ -32,7 +32,9 @@ def _judge_layer(extractor, imported, layer, values):
     feeds, open_  = {}, list(layer.inputs)
     while open_:
         name = open_.pop()
-        if name in stored:
+        if name == graph.input:
+            feeds.update(imported.given(values[name]))
+        elif name in stored:
             tensor, offset = stored[name]
             feeds[tensor]  = _as_stored(values[name], offset)
         elif isinstance(graph.layer(name), Add) and name in extractor.vimap:

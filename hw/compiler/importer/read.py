@@ -61,7 +61,7 @@ class Reader:
         self.values[""] = None
         offset = {2: 0, 3: 128}.get(file.input.type.tensor_type.elem_type)
         self.values[file.input.name] = Frame(file.input.name, offset)
-        self.stored  = {}           # tensor of the graph -> (tensor of the file, offset)
+        self.places  = {}           # tensor of the graph -> [(tensor of the file, offset)]
         self.reasons = []
         self.hosted  = []           # what the host does to outputs
 
@@ -83,7 +83,18 @@ class Reader:
         return tuple(dict.fromkeys(outputs))
 
     def _sole(self, name):
-        return self.file.uses(self.stored[name][0]) == 1 if name in self.stored else False
+        """Whether a tensor of the graph has one reader but for its other places, each of which
+        reads one."""
+        places = self.places.get(name, ())
+        return sum(self.file.uses(place) for place, _ in places) == len(places) > 0
+
+    def _place(self, name, place, made):
+        """Note where the file has a tensor: there alone if it is new, or got its bounds since the
+        layers were those ``made``; there too if it has it before."""
+        if made.get(name) is not self.builder.layers[name]:
+            self.places[name] = [place]
+        elif name in self.places:
+            self.places[name].append(place)
 
     def _output(self, name):
         value = self.values[name]
@@ -93,16 +104,14 @@ class Reader:
             case Host():
                 self.hosted.append((value.name, value.operators))
                 return value.name
-            case Result(kind="sum"):
-                try:
-                    return self.builder.exact_sum(value).name
-                except Refusal as refusal:
-                    self.reasons.append(f"output {name!r}: {refusal}")
-            case Unknown():
-                pass
             case Result():
+                kept = self.builder.kept(value) or self.builder.exact_sum(value)
+                if kept:
+                    return kept.name
                 self.reasons.append(f"output {name!r}: it has no QuantizeLinear; quantise the "
                                     f"result of {value.node.op_type}")
+            case Unknown():
+                pass
             case _:
                 self.reasons.append(f"output {name!r}: no layer makes it; leave it out")
         return name
@@ -143,7 +152,11 @@ class Reader:
                                   "pad by a Conv's own pads")
                 return value
             case Result():
-                return self.builder.exact_sum(value)
+                kept = self.builder.kept(value)
+                if kept is None:
+                    raise Refusal(f"its operand {value.name!r} has no QuantizeLinear",
+                                  f"quantise the result of {value.node.op_type}")
+                return kept
             case Frame():
                 raise Refusal("it reads the frame before QuantizeLinear",
                               "quantise the input, and do this beforehand or in a Conv")
@@ -162,6 +175,7 @@ class Reader:
         grid, offset = self._grid(scale, zero_point, facts)
         stored = node.output[0]
         name   = self._name(stored, node)
+        made   = dict(self.builder.layers)
         match value:
             case Frame():
                 name = _clean(value.name)
@@ -172,15 +186,13 @@ class Reader:
                     self.builder.frame(name, self.file.frame_shape, grid)
             case Real() if any(value.pads):
                 inner = self.builder.settle(replace(value, pads=(0,) * 4), grid, name)
-                self.stored.setdefault(inner, (stored, offset))
                 return [Stored(inner, offset, value.pads)]
             case Real() | Result():
                 name = self.builder.settle(value, grid, name)
             case _:
                 raise Refusal("it reads integers", "remove it")
         self._check_shape(name, stored)
-        # A tensor that only got bounds is what the file has after them.
-        self.stored[name] = stored, offset
+        self._place(name, (stored, offset), made)
         return [Stored(name, offset)]
 
     def _on_dequantizelinear(self, node, facts, value, scale, zero_point=None):
@@ -195,11 +207,11 @@ class Reader:
                 name = _clean(value.name)
                 if name not in self.builder.tensors:
                     self.builder.frame(name, self.file.frame_shape, grid)
-                    self.stored[name] = value.name, offset
+                    self.places[name] = [(value.name, offset)]
                 return [Real(name, *grid)]
             case Looked():
                 self.builder.table(value.layer, grid)
-                self.stored[value.layer.name] = node.input[0], value.offset
+                self.places[value.layer.name] = [(node.input[0], value.offset)]
                 return [Real(value.layer.name, *grid)]
             case Stored():
                 tensor = self.builder.tensors[value.name]
@@ -244,10 +256,13 @@ class Reader:
     # Convolutions.
 
     def _on_conv(self, node, facts, value, weight, bias=None):
+        groups = facts.get("group", 1)
+        if isinstance(value, Result) and groups == 1:
+            value = self.builder.exact_sum(value) or value
         source = self._real(value, node, pads=True)
         whole, scale = _weights(weight, axis=0)
         channels = self._channels(source)
-        groups, (outputs, inputs, *kernel) = facts.get("group", 1), whole.shape
+        outputs, inputs, *kernel = whole.shape
         if groups not in (1, channels) or (groups > 1 and outputs != channels):
             raise Refusal(f"{groups} groups of {inputs} channels for {outputs} outputs",
                           "use a dense Conv, or a depthwise one (as many groups as input and "
@@ -354,9 +369,10 @@ class Reader:
             t = self.builder.tensors[value.name]
             real = Real(value.name, np.float32(t.scale), t.zero_point)
             reals = [t.scale * (x + value.offset - t.zero_point) for x in (low, high)]
+            made = dict(self.builder.layers)
             name = self.builder.settle(self._bounded(node, real, *reals), real.grid,
                                        self.builder.fresh(_clean(node.output[0])))
-            self.stored[name] = node.output[0], value.offset
+            self._place(name, (node.output[0], value.offset), made)
             return [Stored(name, value.offset)]
         return [self._bounded(node, value, low, high)]
 
@@ -438,10 +454,6 @@ class Reader:
         return self._affine(node, value, 1.0, _per_channel(constant.real))
 
     def _pair(self, node, a, b):
-        for x in (a, b):
-            if isinstance(x, Result):
-                raise Refusal(f"its operand {x.name!r} has no QuantizeLinear",
-                              f"quantise the result of {x.node.op_type}")
         return self._real(a, node), self._real(b, node)
 
     def _is_alpha_first(self, a, b):
@@ -536,9 +548,6 @@ class Reader:
     def _on_sigmoid(self, node, facts, value):
         if isinstance(value, Real) and self._ends(node):
             return [Host(value.name, ("Sigmoid",))]
-        if isinstance(value, Result):
-            raise Refusal(f"its operand {value.name!r} has no QuantizeLinear",
-                          f"quantise the result of {value.node.op_type}")
         return [Result("sigmoid", _clean(node.output[0]), node, (self._real(value, node),))]
 
     def _on_cast(self, node, facts, value):

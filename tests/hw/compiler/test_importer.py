@@ -272,6 +272,39 @@ def test_pooling_before_its_grid_is_known():
     assert kinds(agree(small.output(x).model())) == ["Input", "Conv", "MaxPool"]
 
 
+def test_what_was_only_moved_keeps_its_grid():
+    """Brevitas writes no QuantizeLinear after what its QuantTensors pass through unchanged."""
+    small = Model()
+    x = small.quantised(small.conv(small.image(), (4, 3, 3, 3), pads=[1] * 4))
+    pooled = small.node("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2])
+    deep = small.quantised(small.conv(pooled, (4, 4, 1, 1)))
+    grown = small.node("Resize", small.node("Concat", deep, pooled, axis=1), "",
+                       np.float32([1, 1, 2, 2]), mode="nearest")
+    imported = agree(small.output(small.quantised(small.conv(grown, (2, 8, 1, 1)))).model())
+    assert kinds(imported) == ["Input", "Conv", "MaxPool", "Conv", "Concat", "Upsample", "Conv"]
+    assert len(imported.stored) == 4
+
+
+@pytest.mark.parametrize("again", [0, 1, 2])
+def test_relu_of_one_reader_is_no_concern_of_the_others(again):
+    """Also where the map, on the grid that it has, is quantised once more in between."""
+    small = Model()
+    x = small.quantised(small.conv(small.image(), (4, 3, 1, 1)))
+    before = x if again < 2 else small.quantised(x)
+    bounded = small.quantised(small.node("Relu", small.quantised(x) if again == 1 else before))
+    imported = agree(small.output(*(small.quantised(small.conv(y, (2, 4, 1, 1)))
+                                    for y in (before, bounded))).model())
+    assert imported.graph.layers[1].low == 0
+    assert {100, 0} == {layer.low for layer in imported.graph.layers[1:]}
+
+
+def test_a_frame_that_is_quantised_twice():
+    small = Model()
+    a = small.quantised(small.conv(small.image(), (4, 3, 1, 1)))
+    b = small.quantised(small.conv(small.quantised("image", 1 / 255, 0), (4, 3, 1, 1)))
+    assert kinds(agree(small.output(a, b).model())) == ["Input", "Conv", "Conv"]
+
+
 def test_bytes_come_in_as_they_are():
     small = Model()
     small.input_type = onnx.TensorProto.UINT8
