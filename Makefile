@@ -19,6 +19,9 @@ PYTHON  = .venv/bin/python
 BASE   := $(shell command -v python3.11 || command -v python3)
 READY   = .venv/.ready
 
+# Threads of PyTorch wait asleep: awake, they starve themselves wherever something else runs.
+export OMP_WAIT_POLICY ?= passive
+
 .DEFAULT_GOAL := help
 .PHONY: explain onnx check-model fuzz help setup sim page wave disasm models train export evaluate synth test unit cosim stream lint check clean bench compare
 

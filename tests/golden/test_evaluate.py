@@ -1,5 +1,7 @@
 import csv
 import json
+import os
+import subprocess
 
 import numpy as np
 import pytest
@@ -142,3 +144,10 @@ def test_threads_do_not_matter():
     finally:
         torch.set_num_threads(count)
     assert torch.equal(*masks)
+
+
+def test_waiting_threads_sleep():
+    """Awake, on two cores that others used too, they made 46 seconds of evaluation 9 minutes."""
+    said = subprocess.run(["make", "--eval", "policy: ; @echo $$OMP_WAIT_POLICY", "policy"],
+                          env={"PATH": os.environ["PATH"]}, capture_output=True, text=True)
+    assert said.stdout == "passive\n"
