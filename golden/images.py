@@ -1,4 +1,7 @@
-"""Frames from files, and from phantoms."""
+"""Frames from files, and from phantoms.
+
+A size is the side of a square frame, or its rows and columns.
+"""
 
 from pathlib import Path
 
@@ -7,7 +10,6 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from golden.errors import InputError
-from golden.networks import check_shape
 from golden.phantom import phantom
 
 __all__ = ["FORMATS", "PHANTOM", "as_frame", "image_size", "read_image", "read_truth"]
@@ -18,36 +20,35 @@ PHANTOM = "phantom:"
 
 
 def read_image(path, size):
-    """A frame as uint8 3 x size x size, stretched to the square, from a file or ``phantom:SEED``.
+    """A frame as uint8 3 x H x W, stretched to that size, from a file or ``phantom:SEED``.
 
     PNG, JPEG and BMP in grey, RGB, RGBA (over black) or palette colours; of 16-bit grey the upper
     byte is kept. JPEG orientation is applied. Anything else is an :class:`InputError`.
     """
-    check_shape(size, 1)
     if str(path).startswith(PHANTOM):
-        image_HW, _ = phantom(_seed(path), size)
-        return torch.from_numpy(image_HW.copy()).expand(3, size, size).contiguous()
+        image_HW, _ = _phantom(path, size)
+        return as_frame(Image.fromarray(image_HW), path, size)
     return as_frame(_open(Path(path)), path, size)
 
 
 def as_frame(image, name, size):
     """What :func:`read_image` makes of an opened picture; ``name`` is what errors call it."""
-    check_shape(size, 1)
-    image = _eight_bits(image, name).resize((size, size), Image.Resampling.BILINEAR)
+    image = _eight_bits(image, name).resize(_shape(size)[::-1], Image.Resampling.BILINEAR)
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
 
 def read_truth(path, size):
-    """The true mask of a frame as uint8 size x size, 0 or 255: a mask file or ``phantom:SEED``."""
+    """The true mask of a frame as uint8 H x W, 0 or 255: a mask file or ``phantom:SEED``."""
     if str(path).startswith(PHANTOM):
-        _, mask_HW = phantom(_seed(path), size)
-        return torch.from_numpy(mask_HW.copy())
-    image = _eight_bits(_open(Path(path)), path).convert("L")
+        _, mask_HW = _phantom(path, size)
+        image = Image.fromarray(mask_HW)
+    else:
+        image = _eight_bits(_open(Path(path)), path).convert("L")
     _, brightest = image.getextrema()
     if 0 < brightest <= 127:
         raise InputError(f"Mask {str(path)!r} has nothing brighter than {brightest}; lesions are "
                          f"128 to 255, so scale it to 0 and 255")
-    image = image.resize((size, size), Image.Resampling.NEAREST)
+    image = image.resize(_shape(size)[::-1], Image.Resampling.NEAREST)
     return torch.from_numpy(np.where(np.array(image) > 127, np.uint8(255), np.uint8(0)))
 
 
@@ -61,12 +62,21 @@ def image_size(path):
     return (columns, rows) if lies else (rows, columns)
 
 
-def _seed(name):
+def _shape(size):
+    """Rows and columns."""
+    shape = (size, size) if isinstance(size, int) else tuple(size)
+    if min(shape) < 1:
+        raise InputError(f"Frame size must be positive, not {size!r}")
+    return shape
+
+
+def _phantom(name, size):
+    """Image and mask of a phantom; always square, with the frame's longer side."""
     digits = str(name).removeprefix(PHANTOM)
     if not (digits.isascii() and digits.isdigit()):
         raise InputError(f"Phantom seed must be a whole number of at least 0, not {digits!r}; "
                          f"for example phantom:7")
-    return int(digits)
+    return phantom(int(digits), max(_shape(size)))
 
 
 def _open(path, decode=True):

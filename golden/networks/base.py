@@ -9,16 +9,14 @@ from golden.errors import InputError
 __all__ = ["Network", "check_shape"]
 
 
-def check_shape(size, width, multiple=16):
-    """Refuse frame sizes and widths that a network cannot have.
-
-    ``multiple`` is what a network of depth 4 needs; a network knows its own (`frames_multiple`).
-    """
+def check_shape(size, width, multiple):
+    """Refuse frame sizes that are no ``multiple``, and widths that no network can have."""
     if size < multiple or size % multiple:
         raise InputError(f"Frame size must be a positive multiple of {multiple}, not {size!r}; "
                          f"try {max(multiple, round(size / multiple) * multiple)}")
     if width < 1:
-        raise InputError(f"Network width must be positive, not {width!r}; the paper's is 32")
+        raise InputError(f"Network width must be positive, not {width!r}; "
+                         "it is the number of filters of the first level")
 
 
 class Network(nn.Module):

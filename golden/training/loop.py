@@ -70,9 +70,7 @@ class Settings:
         for name in ("epochs", "batch", "patience", "stop", "rate"):
             if getattr(self, name) <= 0:
                 raise InputError(f"Training needs {name} above 0, not {getattr(self, name)!r}")
-        multiple = self.network().frames_multiple
-        check_shape(self.size, self.width, multiple)
-        check_shape(self.crop, self.width, multiple)
+        check_shape(self.crop, self.width, self.network().frames_multiple)
         if self.device != "cpu" and not torch.cuda.is_available():
             raise InputError(f"No device {self.device!r} here; use cpu")
 

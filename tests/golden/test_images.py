@@ -151,10 +151,27 @@ def test_phantom_seed(seed):
         read_image(f"phantom:{seed}", 32)
 
 
-def test_size():
-    with pytest.raises(InputError, match=message(
-            "Frame size must be a positive multiple of 16, not 33; try 32")):
-        read_image("phantom:1", 33)
+@pytest.mark.parametrize("name", ["phantom:1", "file"])
+def test_any_size(save, name):
+    """What a network can take is for the network to say."""
+    path = save(Image.fromarray(phantom(1, 64)[0])) if name == "file" else name
+    for size, shape in ((24, (24, 24)), (33, (33, 33)), ((40, 24), (40, 24))):
+        assert read_image(path, size).shape == (3, *shape)
+        assert read_truth("phantom:1", size).shape == shape
+    for size in (0, -16, (16, 0)):
+        with pytest.raises(InputError, match=message(f"Frame size must be positive, not {size}")):
+            read_image(path, size)
+
+
+def test_a_frame_that_is_not_square_shows_all_of_the_image(save):
+    pixels = np.zeros((10, 60), np.uint8)
+    pixels[:, 30:] = 255
+    image, truth = (read(save(Image.fromarray(pixels)), (32, 16))
+                    for read in (read_image, read_truth))
+    assert image[0, 20, [2, 13]].tolist() == truth[20, [2, 13]].tolist() == [0, 255]
+    for whole, read in ((phantom(5, 32)[0], read_image), (phantom(5, 32)[1], read_truth)):
+        tall = read("phantom:5", (32, 16)).to(torch.float32).numpy()
+        assert abs(tall.mean() - whole.mean()) < 3
 
 
 def test_a_mask_of_zeros_and_ones_is_not_taken_for_empty(save):

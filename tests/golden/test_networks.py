@@ -223,7 +223,7 @@ def test_frame_size_must_be_a_multiple_of_16(size, hint):
 
 def test_width_must_be_positive():
     with pytest.raises(InputError, match="^Network width must be positive, not 0; "
-                                         "the paper's is 32$"):
+                                         "it is the number of filters of the first level$"):
         elec4848(width=0)
 
 

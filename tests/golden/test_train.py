@@ -44,7 +44,8 @@ def error(capsys, *arguments):
 @pytest.mark.parametrize("arguments, message", [
     (["--model", "vgg"], ("error: No model 'vgg'; known: elec4848, elec4848-ds, unet-busi, "
                          "attunet-nuclei, attunet-ct\n")),
-    (["--width", "0"], "error: Network width must be positive, not 0; the paper's is 32\n"),
+    (["--width", "0"], ("error: Network width must be positive, not 0; it is the number of "
+                         "filters of the first level\n")),
     (["--odds", "normal"], "error: Odds must look like normal=0.6,benign=1, not 'normal'\n"),
     (["--data", "none"], "error: No data at 'none'; name a folder, a table (.csv), or phantom\n"),
     (["--epochs", "0"], "error: Training needs epochs above 0, not 0\n"),
