@@ -55,7 +55,11 @@ class Builder:
             if isinstance(value, Real):
                 value = Result("scaled", name, None, (value,))
             # The value is kept so that no other object can get its id.
-            self.settled[key] = getattr(self, f"_{value.kind}")(value, grid, name), value
+            try:
+                self.settled[key] = getattr(self, f"_{value.kind}")(value, grid, name), value
+            except Refusal as refusal:
+                refusal.node = refusal.node or value.node
+                raise
         return self.settled[key][0]
 
     def kept(self, value):
@@ -233,9 +237,8 @@ class Builder:
         _demand_bias(bias_O)
         if weight_OIKL.min() < -128 or weight_OIKL.max() > 127:
             low, high = int(weight_OIKL.min()), int(weight_OIKL.max())
-            raise Refusal(f"its weights less their zero point are {low}..{high}, beyond 8 bits and "
-                          "a sign", "quantise weights symmetrically (WeightSymmetric=True or "
-                                    "weight_type=QuantType.QInt8)")
+            raise Refusal(f"its weights are {low}..{high} where BatchNormalization or Mul turns "
+                          "their sign, beyond 8 bits", "quantise weights to -127..127")
         m_O, s_O = _fixed(factor_O)
         return (_integers(weight_OIKL, torch.int8), _integers(bias_O, torch.int32), m_O, s_O,
                 *_bounds(value, grid))

@@ -23,13 +23,13 @@ WHOLE_PIXELS = 32 * PIXEL   # input scales from here on are for pixels of 0..255
 class Imported:
     """A network from a file.
 
-    ``stored`` maps each tensor of ``graph`` that the file has to the file's integer tensor and what
-    that lacks to uint8 (128 for int8); ``hosted`` are outputs with the operators at the end that
+    ``stored`` maps each tensor of ``graph`` that the file has to the file's integer tensors and
+    what these lack to uint8 (128 for int8); ``hosted`` are outputs with the operators at the end that
     the host does; ``notes`` say what a user should know, a line each.
     """
     graph:  IntegerGraph
     model:  onnx.ModelProto
-    stored: dict[str, tuple[str, int]]
+    stored: dict[str, tuple[tuple[str, int], ...]]
     hosted: tuple[tuple[str, tuple[str, ...]], ...]
     notes:  tuple[str, ...]
 
@@ -57,7 +57,7 @@ class Imported:
         """What ONNX Runtime makes of a picture with the file as it is: probabilities, H x W."""
         model = onnx.ModelProto()
         model.CopyFrom(self.model)
-        part, offset = self.stored[self.graph.output]
+        part, offset = self.stored[self.graph.output][0]
         model.graph.output.append(onnx.ValueInfoProto(name=part))
         seen, = session(model).run([part], self.given(self.frame(picture_CHW)))
         seen_CHW = torch.from_numpy(seen[0]).to(torch.int16) + offset
@@ -122,7 +122,7 @@ def import_onnx(path, *, model=None, size=None):
         next(layer.name for layer in layers if isinstance(layer, Input)), outputs[0],
         outputs=outputs)
     notes   = [*_notes(graph, reader), *_dropped(file)]
-    stored  = {name: places[0] for name, places in reader.places.items() if name in needed}
+    stored  = {name: tuple(places) for name, places in reader.places.items() if name in needed}
     return Imported(graph, file.model, stored, tuple(reader.hosted), tuple(notes))
 
 

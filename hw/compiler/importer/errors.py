@@ -17,7 +17,9 @@ class Refused(InputError):
 
 
 class Refusal(Exception):
-    """One node cannot run, for a reason; ``rewrite`` is the nearest that would."""
+    """One node cannot run, for a reason; ``rewrite`` is the nearest that would. ``node`` is None
+    if it is the one that is being read."""
 
-    def __init__(self, reason, rewrite):
+    def __init__(self, reason, rewrite, node=None):
         super().__init__(f"{reason}; {rewrite}")
+        self.node = node

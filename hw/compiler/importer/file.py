@@ -50,12 +50,13 @@ class File:
         """Dimensions of a tensor; None if they do not follow from the file."""
         return self._shapes.get(name)
 
-    def uses(self, name):
-        """How many nodes and outputs read a tensor, through DequantizeLinear and Identity."""
+    def uses(self, name, own):
+        """How many outputs, and nodes but those that make its ``own``, read a tensor, through
+        DequantizeLinear and Identity."""
         count = self.outputs.count(name)
         for node in self.readers.get(name, []):
             through = node.op_type in ("DequantizeLinear", "Identity")
-            count += self.uses(node.output[0]) if through else 1
+            count += self.uses(node.output[0], own) if through else node.output[0] not in own
         return count
 
     def _check(self):

@@ -35,14 +35,14 @@ def _judge_layer(extractor, imported, layer, values):
         if name == graph.input:
             feeds.update(imported.given(values[name]))
         elif name in stored:
-            tensor, offset = stored[name]
-            feeds[tensor]  = _as_stored(values[name], offset)
+            feeds.update((tensor, _as_stored(values[name], offset))
+                         for tensor, offset in stored[name])
         elif isinstance(graph.layer(name), Add) and name in extractor.vimap:
             real = values[name].to(torch.float64) * graph.tensors[name].scale
             feeds[name] = real[None].to(torch.float32).numpy()
         else:
             open_ += graph.layer(name).inputs
-    output, offset = stored[layer.name]
+    output, offset = stored[layer.name][0]
     part = extractor.extract_model(list(feeds), [output])
     seen = torch.from_numpy(session(part).run([output], feeds)[0][0]).to(torch.int32) + offset
     steps = (seen - values[layer.name].to(torch.int32)).abs()

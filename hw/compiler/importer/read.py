@@ -62,6 +62,7 @@ class Reader:
         offset = {2: 0, 3: 128}.get(file.input.type.tensor_type.elem_type)
         self.values[file.input.name] = Frame(file.input.name, offset)
         self.places  = {}           # tensor of the graph -> [(tensor of the file, offset)]
+        self.floats  = {}           # tensor of the graph -> what the file quantises to make it
         self.reasons = []
         self.hosted  = []           # what the host does to outputs
 
@@ -71,7 +72,7 @@ class Reader:
             try:
                 outputs = self._node(node)
             except Refusal as refusal:
-                self.reasons.append(f"{_spoken(node)}: {refusal}")
+                self.reasons.append(f"{_spoken(refusal.node or node)}: {refusal}")
                 outputs = [Unknown()] * len(node.output)
             except ValueError as error:         # a layer that the golden contract forbids
                 self.reasons.append(f"{_spoken(node)}: {error}; change the layer")
@@ -83,16 +84,16 @@ class Reader:
         return tuple(dict.fromkeys(outputs))
 
     def _sole(self, name):
-        """Whether a tensor of the graph has one reader but for its other places, each of which
-        reads one."""
-        places = self.places.get(name, ())
-        return sum(self.file.uses(place) for place, _ in places) == len(places) > 0
+        """Whether a tensor of the graph has one reader, wherever the file has it."""
+        own = [place for place, _ in self.places.get(name, ())]
+        return sum(self.file.uses(x, own) for x in (self.floats.get(name), *own)) == 1
 
-    def _place(self, name, place, made):
+    def _place(self, name, place, made, source=None):
         """Note where the file has a tensor: there alone if it is new, or got its bounds since the
         layers were those ``made``; there too if it has it before."""
         if made.get(name) is not self.builder.layers[name]:
             self.places[name] = [place]
+            self.floats[name] = source
         elif name in self.places:
             self.places[name].append(place)
 
@@ -192,7 +193,8 @@ class Reader:
             case _:
                 raise Refusal("it reads integers", "remove it")
         self._check_shape(name, stored)
-        self._place(name, (stored, offset), made)
+        self._place(name, (stored, offset), made,
+                    node.input[0] if isinstance(value, Result) else None)
         return [Stored(name, offset)]
 
     def _on_dequantizelinear(self, node, facts, value, scale, zero_point=None):
@@ -610,6 +612,11 @@ def _weights(weight, *, axis):
     if weight.whole is None:
         raise Refusal("its weights are floats", "quantise weights too, with DequantizeLinear "
                                                 "before the operator")
+    low, high = weight.whole.min(), weight.whole.max()
+    if low < -128 or high > 127:
+        raise Refusal(f"its weights less their zero point are {low}..{high}, beyond 8 bits and a "
+                      "sign", "quantise weights symmetrically (quantize_static(..., extra_options="
+                      "{'WeightSymmetric': True}))")
     if weight.scale.size > 1 and weight.axis != axis:
         raise Refusal(f"its weights have scales along axis {weight.axis}",
                       f"quantise weights per output channel, axis {axis}")

@@ -298,6 +298,22 @@ def test_relu_of_one_reader_is_no_concern_of_the_others(again):
     assert {100, 0} == {layer.low for layer in imported.graph.layers[1:]}
 
 
+@pytest.mark.parametrize("bounded_first", [False, True])
+def test_a_float_that_is_quantised_for_each_reader(bounded_first):
+    """As ONNX Runtime's quantiser does with DedicatedQDQPair."""
+    small = Model()
+    x = small.conv(small.image(), (4, 3, 1, 1))
+    readers = [lambda y: small.node("Relu", y), lambda y: small.conv(y, (4, 4, 1, 1)),
+               lambda y: small.conv(small.node("Concat", y, y, axis=1), (4, 8, 1, 1))]
+    if not bounded_first:
+        readers.reverse()
+    imported = agree(small.output(*(small.quantised(reader(small.quantised(x)))
+                                    for reader in readers)).model())
+    first = imported.graph.layers[1]
+    assert first.low == 0
+    assert len(imported.stored[first.name]) == 3
+
+
 def test_a_frame_that_is_quantised_twice():
     small = Model()
     a = small.quantised(small.conv(small.image(), (4, 3, 1, 1)))

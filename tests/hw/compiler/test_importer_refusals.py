@@ -97,11 +97,21 @@ def test_weights_that_need_nine_bits():
         values = np.arange(16, dtype=np.uint8).reshape(4, 4, 1, 1) * 17
         return small.node("DequantizeLinear", values, np.float32(0.01), np.uint8(90))
 
-    # They are seen only when the layer is made.
-    reason = refusal(convolution((4, 4, 1, 1), weights=weights))
-    assert reason.endswith("(QuantizeLinear): its weights less their zero point are -90..165, "
-                           "beyond 8 bits and a sign; quantise weights symmetrically "
-                           "(WeightSymmetric=True or weight_type=QuantType.QInt8)")
+    assert refusal(convolution((4, 4, 1, 1), weights=weights)) == (
+        "node 'odd' (Conv): its weights less their zero point are -90..165, beyond 8 bits and a "
+        "sign; quantise weights symmetrically (quantize_static(..., extra_options="
+        "{'WeightSymmetric': True}))")
+
+
+def test_weights_that_a_negative_gain_takes_beyond_eight_bits():
+    small = Model()
+    weights = small.node("DequantizeLinear", np.full((4, 3, 1, 1), -128, np.int8),
+                         np.float32(0.01), np.int8(0))
+    x = small.conv(small.image(), (4, 3, 1, 1), weights=weights, name="odd")
+    x = small.node("Mul", x, np.float32([1, 1, -1, 1])[:, None, None])
+    assert refusal(small.output(small.quantised(x)).model()) == (
+        "node 'odd' (Conv): its weights are -128..128 where BatchNormalization or Mul turns their "
+        "sign, beyond 8 bits; quantise weights to -127..127")
 
 
 def test_a_sum_without_quantisation_between():
@@ -117,9 +127,9 @@ def test_scales_too_far_apart_for_a_sum():
     small = Model()
     a = small.quantised(small.conv(small.image(), (4, 3, 1, 1)), 1.0)
     b = small.quantised(small.conv(small.image(), (4, 3, 1, 1)), 0.001)
-    x = small.quantised(small.node("Add", a, b), 0.05, name="odd")
+    x = small.quantised(small.node("Add", a, b, name="odd"), 0.05)
     assert refusal(small.output(x).model()) == (
-        "node 'odd' (QuantizeLinear): the scales of its operands, 1 and 0.001, have no ratio of "
+        "node 'odd' (Add): the scales of its operands, 1 and 0.001, have no ratio of "
         "integers up to 381 within one step; bring both to similar scales by a QuantizeLinear "
         "before it")
 
