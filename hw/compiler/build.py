@@ -5,7 +5,7 @@ from hw.compiler.errors import CompileError, NoRoom
 from hw.compiler.estimate import estimate, masks_done, timetable
 from hw.compiler.flow import emit_frames
 from hw.compiler.groups import readers_of
-from hw.compiler.machine import Machine
+from hw.compiler.machine import Machine, Order
 from hw.compiler.ops import Pass, lower
 from hw.compiler.program import Program, TapLayer
 from hw.isa import CONVS, Engine, Opcode
@@ -20,7 +20,7 @@ def compile_network(graph, config, *, frames=1):
     Spills what a memory has no room for, the largest and longest-lived maps first, until a plan
     fits; then tries to spill more, and takes the cheapest plan: where on-chip memory is nearly
     full, weights are fetched once per block of rows, and spilling a map may save more than it
-    costs. Frames overlap unless no such plan fits.
+    costs. Of the orders in which frames overlap the cheapest is taken, and none if none fits.
 
     Raises
     ------
@@ -30,30 +30,34 @@ def compile_network(graph, config, *, frames=1):
     if frames < 1:
         raise CompileError(f"Number of frames must be positive, not {frames!r}")
     network = lower(graph)
-    for overlap in (True, False) if frames > 1 else (True,):
-        try:
-            spill = cheapest(network, config, min(frames, SEARCHED_FRAMES), overlap)
-            return finish(plan(network, config, frames, spill, overlap)[1])
-        except CompileError as reason:
-            error = reason
+    for orders in ((Order.EARLY, Order.LATE), (Order.APART,)) if frames > 1 else ((Order.APART,),):
+        plans = []
+        for order in orders:
+            try:
+                spill = cheapest(network, config, min(frames, SEARCHED_FRAMES), order)
+                plans.append(plan(network, config, frames, spill, order))
+            except CompileError as reason:
+                error = reason
+        if plans:
+            return finish(min(plans, key=lambda found: found[0])[1])
     raise error
 
 
-def plan(network, config, frames, spill, overlap=True):
+def plan(network, config, frames, spill, order):
     """Cost, and the machine with everything emitted."""
-    machine = Machine(network, config, frames, frozenset(spill), overlap)
+    machine = Machine(network, config, frames, frozenset(spill), order)
     emit_frames(machine)
     return estimate(machine.emitter, config)[-1] + sum(machine.beats.values()), machine
 
 
-def cheapest(network, config, frames, overlap):
+def cheapest(network, config, frames, order):
     """The tensors to spill."""
-    order = spillable(network)
+    largest = spillable(network)
     spill, best, worse = [], None, 0
     while True:
-        left = [name for name in order if name not in spill]
+        left = [name for name in largest if name not in spill]
         try:
-            cost, _ = plan(network, config, frames, spill, overlap)
+            cost, _ = plan(network, config, frames, spill, order)
         except NoRoom as reason:
             if reason.alone and reason.wanted in left:
                 left = [reason.wanted]

@@ -9,7 +9,7 @@ from golden import integer
 from hw.compiler.emit import Span
 from hw.compiler.errors import CompileError
 from hw.compiler.groups import group, sources
-from hw.compiler.machine import FrameRows
+from hw.compiler.machine import FrameRows, Order
 from hw.compiler.maps import Ring
 from hw.compiler.pack import pack_requant, padded_channels
 from hw.compiler.unit import TARGETS, PartRun, Wanted
@@ -17,23 +17,35 @@ from hw.isa import Engine, FillMode, LoadTarget, Opcode, Source, Target, Traffic
 
 
 def emit_frames(machine):
-    """Emit every frame. Frame n+1 goes through the groups before the first of the decoder ahead of
-    the last decoder group of frame n and its gate, in every stream that they share."""
+    """Emit every frame, in the order of the machine."""
     groups = group(machine)
-    decoder = [index for index, found in enumerate(groups) if found.unit == "decoder"]
-    begin, last = (decoder[0], [0, *decoder][-2] + 1) if decoder else (len(groups), len(groups))
+    begin  = next((index for index, found in enumerate(groups) if found.unit == "decoder"),
+                  len(groups))
     front, rest = groups[:begin], groups[begin:]
+    ahead  = _ahead(machine.order, front, rest)
     frames = [FrameRun(machine, groups, index) for index in range(machine.frames)]
     frames[0].run_all(front)
-    for index, frame in enumerate(frames):
-        following = frames[index + 1] if index + 1 < len(frames) else None
-        for number, found in enumerate(rest, begin):
-            if number == last and following and machine.overlap:
-                following.run_all(front)
+    for frame, following in zip(frames, [*frames[1:], None], strict=True):
+        for number, found in enumerate(rest):
+            if following and number in ahead:
+                following.run_all(ahead[number])
             frame.run(found)
         frame.finish()
-        if following and not (machine.overlap and decoder):
-            following.run_all(front)
+        if following and len(rest) in ahead:
+            following.run_all(ahead[len(rest)])
+
+
+def _ahead(order, front, rest):
+    """Which groups of the next frame go ahead of each of this one's; those after its last one
+    have its number plus one."""
+    decoder = [index for index, found in enumerate(rest) if found.unit == "decoder"]
+    if order == Order.LATE and decoder:
+        return {[-1, *decoder][-2] + 1: front}
+    if order == Order.EARLY:
+        begin = next((index for index, found in enumerate(front) if found.unit != "encoder"),
+                     len(front))
+        return {0: front[:begin], len(rest): front[begin:]}
+    return {len(rest): front}
 
 
 class FrameRun:

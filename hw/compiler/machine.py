@@ -1,6 +1,7 @@
 """Everything that lives while one program is emitted: memories, units, the off-chip image."""
 
 from dataclasses import dataclass
+from enum import Enum
 
 from hw.compiler.emit import Emitter
 from hw.compiler.errors import CompileError
@@ -31,6 +32,16 @@ class OutputArea:
     width:     int
 
 
+class Order(Enum):
+    """Where the groups of a frame that no decoder precedes stand in the streams of units that the
+    frame before it uses too. Earlier needs more memory; where the encoder is slower than what it
+    then precedes, earlier also takes longer."""
+
+    EARLY = "encoder ahead of the first decoder group, the rest after the last"
+    LATE  = "all ahead of the last decoder group and its gate"
+    APART = "after the frame before"
+
+
 class Machine:
     """What passes share.
 
@@ -41,13 +52,13 @@ class Machine:
     frames : int
     spill : frozenset[str]
         Tensors that go off chip.
-    overlap : bool
-        Whether a frame is encoded while the one before it is decoded.
+    order : Order
+        How frames of a stream overlap.
     """
 
-    def __init__(self, network, config, frames, spill, overlap=True):
+    def __init__(self, network, config, frames, spill, order=Order.APART):
         self.network, self.graph, self.config = network, network.graph, config
-        self.frames, self.spill, self.overlap = frames, spill, overlap
+        self.frames, self.spill, self.order = frames, spill, order
         self.image    = OffchipImage(config.offchip_bytes)
         self.onchip   = Heap("onchip", config.onchip_words)
         self.feedback = Heap("feedback", config.feedback_words)
