@@ -14,6 +14,7 @@ import tempfile
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -43,7 +44,8 @@ from sim.taps import golden_name
 from sim.trace import write_trace
 from sim.video import frame_times, write_animation
 
-__all__ = ["Job", "Options", "build_machine", "golden_tensors", "main", "prepare", "run"]
+__all__ = ["Job", "Options", "build_machine", "golden_tensors", "main", "prepare", "run",
+           "usual_shape"]
 
 PAPER_SHAPE = (256, 32)
 TINY_SHAPE  = (32, 4)       # what the `tiny` preset is for
@@ -183,7 +185,7 @@ def prepare(options):
         graph, imported = load_network(options.model, options.size, options.width)
         size, width = imported.square(), None
     else:
-        shape = TINY_SHAPE if config.name == "tiny" else PAPER_SHAPE
+        shape = usual_shape(config)
         size  = shape[0] if options.size is None else options.size
         width = shape[1] if options.width is None else options.width
         graph, imported = load_graph(options.model, size, width), None
@@ -192,6 +194,11 @@ def prepare(options):
     frames   = [imported.frame(picture) for picture in pictures] if imported else pictures
     return Job(config, size, width, [name for name, _ in clip], frames, graph,
                compile_network(graph, config, frames=options.frames), pictures, imported)
+
+
+def usual_shape(config):
+    """Size and width of a network where none is given: the paper's, or the least for ``tiny``."""
+    return TINY_SHAPE if config.name == "tiny" else PAPER_SHAPE
 
 
 def golden_tensors(graph, frames):
@@ -263,13 +270,18 @@ def _truth(truth, source, size):
 
 def build_machine(config, simulator, *, trace=False, waves=False):
     """The simulation of a machine, made now or kept from before."""
-    # Amaranth takes long to elaborate a machine, and only what simulates needs to.
-    from sim.top import SOURCES, SimTop
-    from sim.verilog import export
+    from sim.top import SOURCES
     start = time.monotonic()
-    text  = export(SimTop(config, trace=trace), name="top", reset=False)
-    built = build(simulator, text, top="top", sources=SOURCES, waves=waves)
+    built = build(simulator, _verilog(config, trace), top="top", sources=SOURCES, waves=waves)
     return built.including(time.monotonic() - start)
+
+
+@cache
+def _verilog(config, trace):
+    # Amaranth takes long to elaborate a machine, and only what simulates needs to, once.
+    from sim.top import SimTop
+    from sim.verilog import export
+    return export(SimTop(config, trace=trace), name="top", reset=False)
 
 
 def _remembered(error, cycle, options):
