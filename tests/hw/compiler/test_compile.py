@@ -10,7 +10,13 @@ import torch
 from golden import integer
 from golden.images import read_image
 from golden.models import load_graph
+from golden.networks import MODELS
+from golden.quantize import quantize
 from hw.compiler import CompileError, compile_network
+from hw.compiler.build import finish, plan
+from hw.compiler.estimate import masks_done, timetable
+from hw.compiler.machine import Order
+from hw.compiler.ops import lower
 from hw.config import EDGE, KIB, REFERENCE, TINY
 from hw.isa import Traffic
 from sim.interpreter import Deadlock, Interpreter
@@ -103,6 +109,32 @@ def test_overlapping_frames_in_any_order(graph, config, seed):
     _, masks = execute(program, config, frames, seed=seed)
     for frame, mask in zip(frames, masks, strict=True):
         assert torch.equal(mask, integer.run(graph, frame)["mask"][0])
+
+
+@pytest.mark.parametrize("order", Order)
+@pytest.mark.parametrize("depth", [1, 4])
+def test_every_order_of_frames(graph, order, depth):
+    """The compiler takes the cheapest; all of them have to be right."""
+    if depth == 1:                      # one group of the decoder
+        graph = quantize(MODELS["elec4848"](size=32, width=4, depth=1).eval(),
+                         [read_image("phantom:9", 32)])
+    program = finish(plan(lower(graph), TINY, 3, (), order)[1])
+    frames  = [read_image(f"phantom:{index}", 32) for index in range(3)]
+    _, masks = execute(program, TINY, frames, seed=depth)
+    for frame, mask in zip(frames, masks, strict=True):
+        assert torch.equal(mask, integer.run(graph, frame)["mask"][0])
+
+
+def test_separable_frames_are_encoded_early_and_dense_ones_late():
+    """By the estimate; at width 8, whose maps `tiny` holds on chip for either order."""
+    def done(model, order):
+        network = lower(load_graph(model, 32, 8))
+        machine = plan(network, TINY, 4, (), order)[1]
+        return masks_done(machine.emitter, timetable(machine.emitter, TINY))[-1]
+
+    for model, better in (("elec4848-ds", Order.EARLY), ("elec4848", Order.LATE)):
+        found = {order: done(model, order) for order in Order}
+        assert min(found, key=found.get) == better
 
 
 def test_a_program_without_its_waits_goes_wrong(graph):
