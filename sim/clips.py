@@ -24,7 +24,7 @@ MASK       = re.compile(r"_mask(_\d+)?$")
 
 
 def read_clip(image, frames, size):
-    """``frames`` pairs of a name and a frame, uint8 3 x size x size.
+    """``frames`` pairs of a name and a frame, uint8 3 x H x W; ``size`` as in :mod:`golden.images`.
 
     ``image`` is a file, a folder, ``phantom:SEED``, or several of them with commas between. A
     single phantom stands for itself and the seeds that follow. Picture 3 of an animation or a

@@ -145,7 +145,8 @@ def compare(a, b, names=("A", "B"), *, force=False):
 def network(report):
     """What a run computed, in words: what must be equal for its cycles to be comparable."""
     given = report.get("input", {})
-    shape = [f"at {given['size']} x {given['size']}"] if "size" in given else []
+    shape = ([f"at {given['size']} x {given.get('columns', given['size'])}"] if "size" in given
+             else [])
     width = [f"width {given['width']}"] if given.get("width") is not None else []
     return ", ".join([" ".join([report["model"], *shape]), *width,
                       f"{report['macs']} MACs"])

@@ -24,7 +24,7 @@ from golden.errors import InputError
 from golden.images import PHANTOM, read_truth
 from golden.integer import IntegerGraph
 from golden.metrics import binary
-from golden.models import is_trained, load_float, load_graph
+from golden.models import default_shape, is_trained, load_float, load_graph
 from golden.referee import STEP_BAR
 from hw.compiler import CompileError, Program, compile_network
 from hw.compiler.importer import Imported, is_file, judge, load_network
@@ -47,7 +47,6 @@ from sim.video import frame_times, write_animation
 __all__ = ["Job", "Options", "build_machine", "golden_tensors", "main", "prepare", "run",
            "usual_shape"]
 
-PAPER_SHAPE = (256, 32)
 TINY_SHAPE  = (32, 4)       # what the `tiny` preset is for
 LOG         = CACHE / "simulator.log"
 FAILED      = CACHE / "failed"
@@ -55,7 +54,7 @@ FAILED      = CACHE / "failed"
 
 @dataclass(frozen=True)
 class Options:
-    """One run; ``size`` and ``width`` default to the paper's, or the smallest useful for ``tiny``.
+    """One run; ``size`` and ``width`` default to :func:`usual_shape`.
 
     ``image`` is a file, a folder, a video, ``phantom:SEED``, or several of these with commas
     between, as :func:`sim.clips.read_clip` takes them. ``truth`` is a mask file; phantoms bring
@@ -85,15 +84,15 @@ def run(options, console):
         If it could not be done.
     """
     job = prepare(options)
-    config, size, width = job.config, job.size, job.width
+    config, (rows, columns), width = job.config, job.shape, job.width
     sources, frames, graph, program = job.sources, job.frames, job.graph, job.program
-    truth = _truth(options.truth, sources[0], size)
+    truth = _truth(options.truth, sources[0], job.shape)
 
     with _scratch() as scratch:
         with console.status("golden model"):
             expected = golden_tensors(graph, frames)
             segment  = (job.imported.segment(job.pictures[0]) if job.imported else
-                        load_float(options.model, size, width).segment(frames[0]))
+                        load_float(options.model, rows, width).segment(frames[0]))
         with console.status(f"building the {config.name} machine for {options.sim}"):
             built = build_machine(config, options.sim, trace=options.trace)
         with CycleProgress(console, program.estimated_cycles) as progress:
@@ -119,10 +118,11 @@ def run(options, console):
             build_s=built.seconds, timetable=trace and trace.timetable())
         report["settings"] = asdict(options)
         report["stream"] = frame_times(chip.counters(), sources, config.clock_mhz)
-        report["input"] = {"images": sources, "size": size, "width": width,
-                           "trained": job.imported is not None
+        report["input"] = {"images": sources, "size": rows, "columns": columns,
+                           "width": width, "trained": job.imported is not None
                            or is_trained(options.model, width)}
-        report["command"] = command(options, size=size, width=width, dram=config.dram.name)
+        report["command"] = command(options, size=None if job.imported else rows, width=width,
+                                    dram=config.dram.name)
         report["environment"] = environment(options.sim)
         report["created"] = time.strftime("%Y-%m-%d %H:%M:%S %z")
 
@@ -159,7 +159,7 @@ def run(options, console):
 class Job:
     """What is to run: everything that follows from the options before anything is simulated."""
     config:  Config
-    size:    int
+    shape:   tuple[int, int]            # rows and columns of a frame
     width:   int
     sources: list
     frames:  list
@@ -167,6 +167,12 @@ class Job:
     program: Program
     pictures: list                      # the frames before they are on the network's input grid
     imported: Imported | None = None    # where the model is a file
+
+
+def usual_shape(model, config):
+    """Side of a frame and width of a network, where a person gives none: those of its source, or
+    what ``tiny`` is for."""
+    return TINY_SHAPE if config.name == "tiny" else default_shape(model)
 
 
 def prepare(options):
@@ -183,22 +189,18 @@ def prepare(options):
     config  = _preset(options)
     if is_file(options.model):
         graph, imported = load_network(options.model, options.size, options.width)
-        size, width = imported.square(), None
+        frame = graph.tensors[graph.input]
+        shape, width = (frame.height, frame.width), None
     else:
-        shape = usual_shape(config)
-        size  = shape[0] if options.size is None else options.size
-        width = shape[1] if options.width is None else options.width
-        graph, imported = load_graph(options.model, size, width), None
-    clip     = read_clip(options.image, options.frames, size)
+        usual = usual_shape(options.model, config)
+        size  = usual[0] if options.size is None else options.size
+        width = usual[1] if options.width is None else options.width
+        graph, imported, shape = load_graph(options.model, size, width), None, (size, size)
+    clip     = read_clip(options.image, options.frames, shape)
     pictures = [picture for _, picture in clip]
     frames   = [imported.frame(picture) for picture in pictures] if imported else pictures
-    return Job(config, size, width, [name for name, _ in clip], frames, graph,
+    return Job(config, shape, width, [name for name, _ in clip], frames, graph,
                compile_network(graph, config, frames=options.frames), pictures, imported)
-
-
-def usual_shape(config):
-    """Size and width of a network where none is given: the paper's, or the least for ``tiny``."""
-    return TINY_SHAPE if config.name == "tiny" else PAPER_SHAPE
 
 
 def golden_tensors(graph, frames):
@@ -262,10 +264,10 @@ def _mask(job, tensors):
     return job.imported.mask(tensors[name]) if job.imported else tensors[name]
 
 
-def _truth(truth, source, size):
+def _truth(truth, source, shape):
     if truth is None and not source.startswith(PHANTOM):
         return None
-    return read_truth(truth or source, size) > 127
+    return read_truth(truth or source, shape) > 127
 
 
 def build_machine(config, simulator, *, trace=False, waves=False):

@@ -1,8 +1,12 @@
+import onnx
 import pytest
+from PIL import Image
+from rich.console import Console
 
 from golden.models import MODELS
 from sim import run, simulators
 from sim.progress import CycleProgress
+from tests.hw.compiler.onnx_models import Model
 
 
 @pytest.fixture
@@ -62,6 +66,23 @@ def test_unwritable_output(reports, capsys, monkeypatch):
     monkeypatch.setattr(run, "run", fail)
     assert run.main(["--out", str(reports / "file" / "run")]) == 2
     assert capsys.readouterr().err == f"error: {reports / 'file' / 'run'}: Not a directory\n"
+
+
+@pytest.mark.cosim
+def test_a_file_whose_frames_are_not_square(tmp_path, monkeypatch):
+    small = Model(frame=(3, 10, 28))
+    x = small.quantised(small.conv(small.image(), (5, 3, 3, 3), pads=[1] * 4))
+    onnx.save(small.output(small.quantised(small.conv(x, (1, 5, 1, 1)))).model(),
+              tmp_path / "wide.onnx")
+    monkeypatch.setattr(run, "ROOT", tmp_path)
+    options = run.Options(model=str(tmp_path / "wide.onnx"), config="tiny", taps=True, frames=2,
+                          out=str(tmp_path / "run"))
+    report = run.run(options, Console(quiet=True))
+    assert report["bit_exact"]
+    assert (report["input"]["size"], report["input"]["columns"]) == (10, 28)
+    assert "SIZE" not in report["command"]
+    for picture in ("input", "truth", "mask-golden", "mask-hardware", "overlay"):
+        assert Image.open(tmp_path / "run" / f"{picture}.png").size == (28, 10)
 
 
 def test_latest_leads_to_the_newest(reports):

@@ -44,15 +44,6 @@ class Imported:
             picture_CHW = torch.cat([picture_CHW, mean])[:t.channels] if t.channels > 1 else mean
         return self._table()[picture_CHW.to(torch.int64)]
 
-    def square(self):
-        """Rows of the frame, which must be as many as columns: pictures are stretched to that."""
-        t = self.graph.tensors[self.graph.input]
-        if t.height != t.width:
-            raise InputError(f"Frames of {self.graph.network} have {t.height} x {t.width} pixels, "
-                             "and `make sim` stretches pictures to squares; export it for a square "
-                             "frame (`make check-model` and `make fuzz` take any)")
-        return t.height
-
     def segment(self, picture_CHW):
         """What ONNX Runtime makes of a picture with the file as it is: probabilities, H x W."""
         model = onnx.ModelProto()
