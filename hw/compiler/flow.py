@@ -41,7 +41,7 @@ def _ahead(order, front, rest):
     decoder = [index for index, found in enumerate(rest) if found.unit == "decoder"]
     if order == Order.LATE and decoder:
         return {[-1, *decoder][-2] + 1: front}
-    if order == Order.EARLY:
+    if order == Order.EARLY and rest:
         begin = next((index for index, found in enumerate(front) if found.unit != "encoder"),
                      len(front))
         return {0: front[:begin], len(rest): front[begin:]}
