@@ -29,6 +29,7 @@ from sim.trace import (
     read_trace,
     write_trace,
 )
+from tests.sim.trace_format import assert_chrome_trace
 
 CONV  = Engine.ENCODER_CONV
 LAYER = SimpleNamespace(id=1, name="e1a", unit="encoder", macs=900, tensor="e1a")
@@ -164,6 +165,7 @@ def test_json(tmp_path):
     path  = tmp_path / "trace.json"
     write_trace(path, trace, [LAYER], clock_mhz=250, vector=16)
     whole  = json.loads(path.read_text())
+    assert_chrome_trace(whole)
     events = whole["traceEvents"]
     slices = [(one["name"], one["ts"], one["dur"], one["args"])
               for one in events if one["ph"] == "X"]
@@ -213,12 +215,33 @@ def test_long_runs_share_slices(tmp_path, monkeypatch):
     assert slices[0]["by_cause"] == {"issue": 6, "dependency": 4}
 
 
-def test_slices_on_one_track_never_overlap(tmp_path):
-    trace  = read_trace(write(tmp_path))
-    events = chrome_trace(trace, [LAYER], clock_mhz=300, vector=8)["traceEvents"]
-    slices = [one for one in events if one["ph"] == "X"]
-    for one, following in zip(slices, slices[1:], strict=False):
-        assert round(1000 * (one["ts"] + one["dur"])) <= round(1000 * following["ts"])
+def first(whole, phase):
+    return next(event for event in whole["traceEvents"] if event["ph"] == phase)
+
+
+@pytest.mark.parametrize("spoil", [
+    lambda whole: whole.update(displayTimeUnit="us"),
+    lambda whole: first(whole, "X").pop("dur"),
+    lambda whole: first(whole, "X").update(dur=-0.004),
+    lambda whole: first(whole, "X").update(dur=0.0041),
+    lambda whole: first(whole, "X").update(dur=3.0),
+    lambda whole: first(whole, "X").update(tid=99),
+    lambda whole: first(whole, "X").update(pid="2"),
+    lambda whole: first(whole, "X").update(name=""),
+    lambda whole: first(whole, "i").pop("s"),
+    lambda whole: first(whole, "C")["args"].update(issue="8"),
+    lambda whole: first(whole, "C")["args"].update(one_more=8),
+    lambda whole: first(whole, "C").update(ts=0.048),
+    lambda whole: first(whole, "M")["args"].clear(),
+    lambda whole: whole["traceEvents"].remove(first(whole, "e")),
+])
+def test_the_format_is_looked_at_closely(tmp_path, spoil):
+    whole = chrome_trace(read_trace(write(tmp_path, frame_started=[3], frame_ended=[15])), [LAYER],
+                         clock_mhz=250, vector=8)
+    assert_chrome_trace(whole)
+    spoil(whole)
+    with pytest.raises((AssertionError, KeyError)):
+        assert_chrome_trace(whole)
 
 
 def test_interval():
@@ -317,6 +340,7 @@ def test_trace_of_a_frame_sums_to_its_counters(tmp_path):
                 assert counters[Counter.LAYER, engine, layer.id, field] == cycle, layer.name
 
     whole  = chrome_trace(trace, program.layers, clock_mhz=100, vector=TINY.vector)
+    assert_chrome_trace(whole)
     events = whole["traceEvents"]
 
     def summed(name):
