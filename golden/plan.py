@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from golden.errors import InputError
+from golden.networks.operations import operations
 
 __all__ = ["Step", "plan"]
 
@@ -61,23 +62,10 @@ def plan(network):
     return _Reader(network).steps()
 
 
-class _Traced(nn.Module):
-    """Has the trace for its result, which is what ``torch.fx`` follows."""
-
-    def __init__(self, network):
-        super().__init__()
-        self.network = network
-
-    def forward(self, frame_N3HW):
-        return self.network.trace(frame_N3HW)
-
-
 class _Reader:
     def __init__(self, network):
         self.network = network
-        self.graph_module = fx.symbolic_trace(_Traced(network))
-        output = next(n for n in self.graph_module.graph.nodes if n.op == "output")
-        self.named = {node: name for name, node in output.args[0].items()}
+        self.graph_module, self.named = operations(network)
         self.made = {}
 
     def steps(self):

@@ -7,23 +7,14 @@ the results are the same.
 
 import torch
 import torch.nn.functional as F
-from torch import fx, nn
+from torch import nn
+
+from golden.networks.operations import operations
 
 __all__ = ["Probe", "Score"]
 
 RELU_FUNCTIONS = (F.relu, F.relu_, torch.relu, torch.relu_)
 RELU_METHODS = ("relu", "relu_")
-
-
-class _Traced(nn.Module):
-    """Has the trace for its result, which is what ``torch.fx`` follows."""
-
-    def __init__(self, network):
-        super().__init__()
-        self.network = network
-
-    def forward(self, frame_N3HW):
-        return self.network.trace(frame_N3HW)
 
 
 class Probe(nn.Module):
@@ -34,7 +25,7 @@ class Probe(nn.Module):
 
     def __init__(self, network):
         super().__init__()
-        self.traced = fx.symbolic_trace(_Traced(network).eval())
+        self.traced, _ = operations(network.eval())
         graph = self.traced.graph
         for index, node in enumerate(list(graph.nodes)):
             if ((node.op == "call_function" and node.target in RELU_FUNCTIONS)
@@ -43,8 +34,7 @@ class Probe(nn.Module):
         for module in self.traced.modules():
             if isinstance(module, nn.ReLU):
                 module.inplace = False
-        output = next(node for node in graph.nodes if node.op == "output")
-        for name, node in output.args[0].items():
+        for name, node in graph.output_node().args[0].items():
             self._insert(graph, node, f"point_{name}", nn.Identity())
         self.traced.recompile()
 

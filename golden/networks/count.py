@@ -8,7 +8,9 @@ import math
 from itertools import chain
 
 import torch
-from torch import fx, nn
+from torch import nn
+
+from golden.networks.operations import operations
 
 __all__ = ["float_bytes", "int8_bytes", "macs", "parameters", "peak_activation_bytes"]
 
@@ -94,19 +96,9 @@ def _shapes(network):
     return {name: tuple(x.shape[1:]) for name, x in network.trace(_frame(network)).items()}
 
 
-class _Traced(nn.Module):
-    def __init__(self, network):
-        super().__init__()
-        self.network = network
-
-    def forward(self, frame_N3HW):
-        return self.network.trace(frame_N3HW)
-
-
 def _sources(network):
     """Names of the tensors of the trace that each tensor of the trace is computed from."""
-    graph = fx.Tracer().trace(_Traced(network))
-    named = {node: name for name, node in graph.output_node().args[0].items()}
+    _, named = operations(network)
 
     def nearest(node):
         found = {}

@@ -1,7 +1,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import fx, nn
+from torch import nn
 
 from golden.errors import InputError
 from golden.networks import (
@@ -15,6 +15,7 @@ from golden.networks import (
     macs,
     parameters,
 )
+from golden.networks.operations import operations
 
 NAMES = list(MODELS)
 
@@ -368,17 +369,11 @@ def test_attunet_ct_is_the_followed_implementation():
 @torch.no_grad()
 @pytest.mark.parametrize("name", NAMES)
 def test_traces_symbolically(name):
-    class Traced(nn.Module):
-        def __init__(self, network):
-            super().__init__()
-            self.network = network
-
-        def forward(self, x):
-            return self.network.trace(x)
-
     network = randomised(name, size=32, width=4)
     frame = torch.rand(1, 3, 48, 32)
-    values, again = network.trace(frame), fx.symbolic_trace(Traced(network))(frame)
+    traced, named = operations(network)
+    values, again = network.trace(frame), traced(frame)
+    assert list(named.values()) == list(values)
     assert list(values) == list(again)
     assert all(torch.equal(values[key], again[key]) for key in values)
     assert all(key.isidentifier() for key in values)
