@@ -6,6 +6,7 @@ colours and fits a phone. Colour maps are safe for the colour-blind.
 
 import base64
 import io
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,8 @@ SHARE        = 99.0     # percentile that the ends of gradient maps are set to: 
 HEAT         = 0.8      # opacity of a map over the frame, where it is largest
 HEADING      = 0.62     # inches of a section's heading in the PNG
 PANEL        = 3.3      # and of its row of panels
+CAPTION      = 0.2      # and of a line below them
+LETTERS      = 36       # of such a line
 PIXELS       = 440      # rows that a picture has at least
 LINE         = 3        # of them, how thick an outline is
 
@@ -185,7 +188,7 @@ def _environment():
 
 
 def _figure(title, facts, parts):
-    heights = [HEADING + (PANEL if part.panels else 0.0) for part in parts]
+    heights = [HEADING + _height(part.panels) for part in parts]
     top = 0.55 + 0.22 * len(facts)
     figure = Figure(figsize=(2.75 * COLUMNS, top + sum(heights)), layout="constrained")
     header, *rows = figure.subfigures(1 + len(parts), 1, height_ratios=[top, *heights])
@@ -201,19 +204,26 @@ def _figure(title, facts, parts):
     return figure
 
 
+def _height(panels):
+    """Inches of a row of panels, with their captions."""
+    lines = [len(textwrap.wrap(panel.caption, LETTERS)) for panel in panels]
+    return PANEL + CAPTION * max(lines) if panels else 0.0
+
+
 def _draw(figure, axes, panel):
     axes.imshow(panel.pixels_HWC)
     axes.set_title(panel.title, fontsize=10)
     axes.set_axis_off()
+    caption = textwrap.fill(panel.caption, LETTERS)
     if panel.scale:
         scale = panel.scale
         bar = figure.colorbar(ScalarMappable(Normalize(scale.low, scale.high), scale.colours),
                               ax=axes, orientation="horizontal", fraction=0.05, pad=0.03)
-        bar.set_label(scale.meaning, fontsize=8)
+        bar.set_label(f"{scale.meaning}\n{caption}", fontsize=8)
         bar.ax.tick_params(labelsize=7)
         bar.locator.set_params(nbins=4)
     else:
-        axes.text(0.5, -0.04, panel.caption, fontsize=8, ha="center", va="top",
+        axes.text(0.5, -0.04, caption, fontsize=8, ha="center", va="top",
                   transform=axes.transAxes)
 
 

@@ -5,13 +5,23 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from matplotlib.text import Text
 from PIL import Image
 from torch import nn
 
 from golden.errors import InputError
 from golden.explain import Occlusion, Probe, Score, explain
 from golden.explain.__main__ import main
-from golden.explain.sheet import LINE, Scale, _outline, sections, write_sheet
+from golden.explain.sheet import (
+    LINE,
+    Panel,
+    Scale,
+    Section,
+    _figure,
+    _outline,
+    sections,
+    write_sheet,
+)
 from golden.images import read_image
 from golden.networks import MODELS
 from golden.training import save_checkpoint
@@ -312,6 +322,19 @@ def test_sheet(model, tmp_path):
     assert text.count("<img src=\"data:image/png;base64,") == sum(len(p.panels) for p in parts)
     assert not re.findall(r"(?:src|href)=\"(?!data:)", text) and "http" not in text
     assert text.count("class=\"bar\"") == sum(len(p.panels) for p in parts) - 1
+
+
+def test_the_picture_has_every_caption():
+    pixels_HWC = np.zeros((8, 8, 3), np.uint8)
+    captions = ("one that is so long that it takes more than a line below its picture", "4 x 4")
+    parts = [Section("Title", "text", (Panel("a", captions[0], pixels_HWC),
+                                       Panel("b", captions[1], pixels_HWC,
+                                             Scale("magma", 0.0, 1.0, "share"))))]
+    figure = _figure("title", [], parts)
+    shown = " ".join(" ".join(text.get_text() for text in figure.findobj(Text)).split())
+    assert all(caption in shown for caption in captions)
+    short = [Section("Title", "text", parts[0].panels[1:])]
+    assert figure.get_figheight() > _figure("title", [], short).get_figheight()
 
 
 @pytest.fixture
