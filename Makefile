@@ -34,9 +34,10 @@ sim: $(READY) .venv/.tools  ## run the machine: MODEL CONFIG SIM=verilator|icaru
 	  $(if $(SIZE),--size '$(SIZE)') $(if $(WIDTH),--width '$(WIDTH)') $(if $(OUT),--out '$(OUT)') \
 	  $(if $(DRAM),--dram '$(DRAM)') $(if $(TRUTH),--truth '$(TRUTH)')
 
-check-model: $(READY)  ## whether a network runs, where, and at what cost: MODEL=file.onnx|name CONFIG SIZE WIDTH
-	@$(PYTHON) -m hw.check --model '$(MODEL)' --config '$(CONFIG)' \
-	  $(if $(SIZE),--size '$(SIZE)') $(if $(WIDTH),--width '$(WIDTH)')
+check-model: $(READY)  ## whether a network runs, where, and at what cost: MODEL=file.onnx|name CONFIG SIZE WIDTH IMAGE REFEREE=0
+	@$(PYTHON) -m hw.check --model '$(MODEL)' --config '$(CONFIG)' --image '$(IMAGE)' \
+	  $(if $(SIZE),--size '$(SIZE)') $(if $(WIDTH),--width '$(WIDTH)') \
+	  $(if $(REFEREE),--referee '$(REFEREE)')
 
 fuzz: $(READY) .venv/.tools  ## random networks, every tensor compared: N SEED CONFIG=tiny,edge ENGINE=rtl|interpreter REFEREE=1
 	@$(PYTHON) -m sim.fuzz $(if $(N),--n '$(N)') $(if $(SEED),--seed '$(SEED)') \
@@ -65,11 +66,11 @@ train: $(READY)  ## train a network: MODEL DATA=folder|table.csv|phantom:N OUT E
 	  $(call option,split,$(SPLIT)) $(call option,device,$(DEVICE)) $(call flag,resume,$(RESUME)) \
 	  $(call flag,skip,$(SKIP)) $(call flag,clahe,$(CLAHE)) $(ARGS)
 
-export: $(READY)  ## quantise a checkpoint into golden/weights or OUT: CHECKPOINT DATA OUT SKIP=1 ARGS
+export: $(READY)  ## quantise a checkpoint into golden/weights or OUT: CHECKPOINT DATA SPLIT OUT SKIP=1 CLAHE=1 ARGS
 	@$(PYTHON) -m golden.export --checkpoint '$(or $(CHECKPOINT),runs/train/best.pt)' \
 	  $(if $(filter file,$(origin MODEL)),,--model '$(MODEL)') $(call option,data,$(DATA)) \
 	  $(call option,width,$(WIDTH)) $(call option,size,$(SIZE)) $(call option,out,$(OUT)) \
-	  $(call flag,skip,$(SKIP)) $(ARGS)
+	  $(call option,split,$(SPLIT)) $(call flag,skip,$(SKIP)) $(call flag,clahe,$(CLAHE)) $(ARGS)
 
 evaluate: $(READY)  ## measure masks, float beside INT8: MODEL DATA OUT PART=all|train|validation|test CHECKPOINT WIDTH SIZE SKIP=1 CLAHE=1
 	@$(PYTHON) -m golden.evaluate --model '$(MODEL)' $(call option,data,$(DATA)) \
@@ -83,11 +84,12 @@ explain: $(READY)  ## why the network decided so, on one sheet: IMAGE MODEL WIDT
 	  $(if $(TRUTH),--truth '$(TRUTH)') $(if $(WINDOW),--window '$(WINDOW)') \
 	  $(if $(STRIDE),--stride '$(STRIDE)') $(if $(CHECKPOINT),--checkpoint '$(CHECKPOINT)')
 
-bench: $(READY) .venv/.tools  ## table of models x presets x off-chip timings: MODELS CONFIGS DRAMS FRAMES IMAGE SIZE OUT REUSE
+bench: $(READY) .venv/.tools  ## table of models x presets x off-chip timings: MODELS CONFIGS DRAMS FRAMES IMAGE SIZE FULL=1 OUT REUSE=0
 	@$(PYTHON) -m sim.benchmark --image '$(IMAGE)' --frames '$(FRAMES)' \
 	  $(if $(MODELS),--models '$(MODELS)') $(if $(CONFIGS),--configs '$(CONFIGS)') \
 	  $(if $(DRAMS),--drams '$(DRAMS)') $(if $(SIZE),--size '$(SIZE)') \
-	  $(if $(WIDTH),--width '$(WIDTH)') $(if $(OUT),--out '$(OUT)') $(if $(REUSE),--reuse '$(REUSE)')
+	  $(if $(WIDTH),--width '$(WIDTH)') $(if $(OUT),--out '$(OUT)') $(if $(REUSE),--reuse '$(REUSE)') \
+	  $(if $(FULL),--full '$(FULL)')
 
 compare: $(READY)  ## two runs side by side, what got better and worse: A=reports/x B=reports/y [OUT FORCE]
 	@$(PYTHON) -m sim.compare_runs $(if $(A),--a '$(A)') $(if $(B),--b '$(B)') \

@@ -18,7 +18,7 @@ FRAME_SCALE = 1 / 255
 SIGMOID_SCALE = 1 / 256
 FIXED = {"input": FRAME_SCALE, "sigmoid": SIGMOID_SCALE}
 COPIES = ("max_pool", "upsample", "concat")
-SAMPLES = 1 << 17               # values kept per tensor and frame
+SAMPLES = 1 << 17               # values kept per tensor and frame, and four times that in all
 LOGIT_LIMIT = 6.5               # beyond it the sigmoid is 0/256 or at its highest entry
 ZERO_POINTS = range(0, 161, 16)     # tried where equalised, hence negative, channels join others
 ALONE_ZERO_POINTS = range(0, 256, 16)
@@ -35,12 +35,13 @@ class Calibration:
     network : Network, in evaluation mode
     steps : what :func:`golden.plan.plan` found in it
     images : list of uint8 C x H x W, all of one shape
+    advance : called after each image
     equalise : bool
         Whether convolutions are equalised too that are neither depthwise nor transposed. Off:
         on frames beyond the calibration's their channels leave such narrow ranges too often.
     """
 
-    def __init__(self, network, steps, images, *, equalise=False):
+    def __init__(self, network, steps, images, *, equalise=False, advance=lambda: None):
         self.equalise = equalise
         self.network = network
         self.steps = {step.name: step for step in steps}
@@ -49,7 +50,7 @@ class Calibration:
             for name in step.inputs:
                 self.readers[name].append(step)
         self.ranges, self.samples = {}, {}
-        self._observe(images)
+        self._observe(images, advance)
         self.places, self.equalisation = {}, {}
         for group in self._groups():
             place = self._place(group)
@@ -86,13 +87,14 @@ class Calibration:
         return bool(self.readers[name]) and all(map(takes_back, self.readers[name]))
 
     @torch.no_grad()
-    def _observe(self, images):
+    def _observe(self, images, advance):
         """Keep values of every tensor: some at random, and the extremes of each channel."""
         if not images:
             raise InputError("There are no frames to calibrate with; quantisation needs at least "
                              "one")
         self.shape = tuple(images[0].shape)
         generator = torch.Generator().manual_seed(0)
+        samples = min(SAMPLES, 4 * SAMPLES // len(images))
         for image_CHW in images:
             if image_CHW.dtype != torch.uint8 or image_CHW.ndim != 3 or len(image_CHW) != 3:
                 raise InputError("A frame to calibrate with must be uint8 of shape (3, H, W), not "
@@ -104,16 +106,17 @@ class Calibration:
                                  "of one size")
             trace = self.network.trace(image_CHW[None].to(torch.float32) / 255)
             for name, x_1CHW in trace.items():
-                x_CP = x_1CHW[0].flatten(1).to(torch.float64)
-                low_C, high_C = x_CP.aminmax(dim=1)
+                x_CP = x_1CHW[0].flatten(1)
+                low_C, high_C = (x_C.to(torch.float64) for x_C in x_CP.aminmax(dim=1))
                 if name in self.ranges:
                     low_C = torch.minimum(low_C, self.ranges[name][0])
                     high_C = torch.maximum(high_C, self.ranges[name][1])
                 self.ranges[name] = low_C, high_C
-                count = max(1, SAMPLES // len(x_CP))
+                count = max(1, samples // len(x_CP))
                 if count < x_CP.shape[1]:
                     x_CP = x_CP[:, torch.randint(x_CP.shape[1], (count,), generator=generator)]
-                self.samples.setdefault(name, []).append(x_CP)
+                self.samples.setdefault(name, []).append(x_CP.to(torch.float64))
+            advance()
         self.samples = {name: torch.cat(x, 1) for name, x in self.samples.items()}
 
     def _groups(self):

@@ -6,10 +6,9 @@
 Takes all images of the data, or one part of its split. Writes ``metrics.json`` (means over ``all``
 images, over those with a ``lesion``, and by ``class``, for ``float`` and ``int8``) and
 ``images.csv``. Weights are the repository's unless a checkpoint is given; that one is quantised
-here, on images of the training part or on phantoms.
+here, on images of the training part where others are measured, or on phantoms.
 """
 
-import argparse
 import csv
 import json
 import sys
@@ -19,14 +18,14 @@ from rich.console import Console
 from rich.table import Table
 
 from golden import data
+from golden.command import Parser, exit_code
 from golden.data import phantoms
 from golden.errors import InputError
-from golden.export import calibration_images
+from golden.export import calibration_images, quantise
 from golden.integer import float_mask, run
 from golden.metrics import METRICS, OUTLIER_RULE, binary, iou, measure, pixel_agreement, summary
 from golden.models import is_trained, load_float, load_graph
 from golden.progress import bars
-from golden.quantize import quantize
 from golden.training import load_checkpoint
 
 __all__ = ["evaluate", "main"]
@@ -80,18 +79,11 @@ def write_rows(path, rows):
 
 def main(arguments=None):
     """Command line; exit status 2 and one line on bad input."""
-    options = _parser().parse_args(arguments)
-    try:
-        _execute(options)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_code(_execute, arguments)
 
 
-def _parser():
-    parser = argparse.ArgumentParser(prog="python -m golden.evaluate", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+def _parse(arguments):
+    parser = Parser("golden.evaluate", __doc__)
     parser.add_argument("--model", default="elec4848")
     parser.add_argument("--width", type=int, help="default: the source's")
     parser.add_argument("--size", type=int, help="of frames; default: the source's")
@@ -105,12 +97,13 @@ def _parser():
     parser.add_argument("--checkpoint", type=Path, help="in place of the repository's weights")
     parser.add_argument("--clahe", action="store_true", help="equalise images as ELEC4848 does")
     parser.add_argument("--skip", action="store_true", help="leave broken pairs out")
-    return parser
+    return parser.parse_args(arguments)
 
 
-def _execute(options):
+def _execute(arguments):
+    options = _parse(arguments)
     console = Console(soft_wrap=True, highlight=False)
-    network, graph, weights = _networks(options)
+    network, weights = _network(options)
     dataset = data.find(options.data)
     with bars(console) as progress:
         reading = progress.add_task("reading images", total=len(dataset.samples))
@@ -119,7 +112,13 @@ def _execute(options):
         for line in (*dataset.notes, *frames.notes,
                      *(f"left out {line}" for line in frames.broken)):
             console.print(f"{dataset.source}: {line}")
-        frames = _part(frames, options)
+        parts = {"all": frames.samples,
+                 **data.split(frames.samples, options.split_seed, options.split)}
+        graph = _graph(options, network, frames.pick(parts["train"]), console, progress)
+        frames = frames.pick(parts[options.part])
+        if not len(frames):
+            raise InputError(f"The {options.part} part of {options.data!r} is empty; give more "
+                             f"images, or PART=all")
         measuring = progress.add_task("measuring masks", total=len(frames))
         rows = evaluate(network, graph, frames, advance=lambda: progress.advance(measuring))
     result = {"model": network.name, "width": network.width, "size": network.size,
@@ -135,31 +134,23 @@ def _execute(options):
     console.print(f"see {options.out}/metrics.json, images.csv")
 
 
-def _part(frames, options):
-    """The frames to measure."""
-    if options.part == "all":
-        return frames
-    parts = (data.split(frames.samples, options.split_seed) if options.split is None
-             else data.read_split(options.split, frames.samples))
-    if not parts[options.part]:
-        raise InputError(f"The {options.part} part of {options.data!r} is empty; give more images, "
-                         f"or PART=all")
-    return frames.pick(parts[options.part])
+def _network(options):
+    """The float network, and where its weights come from."""
+    if options.checkpoint is not None:
+        network = load_checkpoint(options.checkpoint, options.model, options.width, options.size)
+        return network, str(options.checkpoint)
+    trained = is_trained(options.model, options.width)
+    return (load_float(options.model, options.size, options.width),
+            "repository" if trained else "none: seeded, without meaning")
 
 
-def _networks(options):
-    """Float network, integer graph, and where they come from."""
+def _graph(options, network, train, console, progress):
+    """Its integer graph: the repository's, or made on images that are not measured."""
     if options.checkpoint is None:
-        network = load_float(options.model, options.size, options.width)
-        graph = load_graph(options.model, options.size, options.width)
-        trained = is_trained(options.model, options.width)
-        return network, graph, "repository" if trained else "none: seeded, without meaning"
-    network = load_checkpoint(options.checkpoint, options.model, options.width, options.size)
-    source = options.data
-    if phantoms.is_phantom(source) or options.part == "all":
-        source = "phantom"      # all images are measured, so none of them may calibrate
-    images = calibration_images(source, network.size, skip=options.skip)
-    return network, quantize(network, images), str(options.checkpoint)
+        return load_graph(options.model, options.size, options.width)
+    measured = options.part in ("all", "train") or phantoms.is_phantom(options.data)
+    images = calibration_images(None if measured else train, network.size, equalise=options.clahe)
+    return quantise(network, images, options.checkpoint, console, progress)
 
 
 def _table(result, count):

@@ -8,89 +8,103 @@ Without ``--out`` the file goes where :func:`golden.models.load_graph` looks for
 split, and phantoms, half and half where there are both.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
+from rich.console import Console
+
 from golden import data
+from golden.command import Parser, exit_code
 from golden.data import phantoms
 from golden.errors import InputError
 from golden.models import save_trained, weights_path
+from golden.progress import bars
 from golden.quantize import quantize
 from golden.training import load_checkpoint
 
-__all__ = ["calibration_images", "export", "main"]
+__all__ = ["calibration_images", "main", "quantise"]
 
 CALIBRATION_FRAMES = 16
 
 
-def export(checkpoint, images, out=None, *, model=None, width=None):
-    """Quantise a checkpoint on uint8 frames and write it; the file's path."""
-    if not images:
-        raise InputError("The calibration set is empty; give at least one image")
-    network = load_checkpoint(checkpoint, model, width, size=images[0].shape[-1])
-    path = weights_path(network.name, network.width) if out is None else Path(out)
-    graph = quantize(network, images)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
-    save_trained(part, graph, network)
-    part.replace(path)
-    return path
+def calibration_images(train, size, *, count=CALIBRATION_FRAMES, with_phantoms=True,
+                       equalise=False):
+    """Frames to quantise on: evenly chosen ones of ``train``, and as many phantoms.
 
-
-def calibration_images(text, size, *, count=CALIBRATION_FRAMES, with_phantoms=True, skip=False):
-    """Frames of the data that ``text`` names which may have been trained on, never others."""
-    if phantoms.is_phantom(text):
-        return _frames(phantoms.phantoms(phantoms.TRAIN_SEEDS, count), size)
-    dataset = data.find(text)
-    if not all(sample.group for sample in dataset.samples):
-        # Groups come from a screen of all images, so all must be seen before any is chosen.
-        samples = data.load(dataset, size, skip=skip).samples
-        dataset = data.Dataset(dataset.source, dataset.layout, samples)
-    train = data.split(dataset.samples)["train"]
-    if not train:
-        raise InputError(f"No image of {text!r} falls into the training part; give more images")
-    real = count // 2 if with_phantoms else count
-    chosen = tuple(train[i * len(train) // real] for i in range(min(real, len(train))))
-    images = _frames(data.Dataset(dataset.source, dataset.layout, chosen), size, skip)
-    if with_phantoms:
-        images += _frames(phantoms.phantoms(phantoms.TRAIN_SEEDS, count - len(images)), size)
+    ``train`` are the :class:`golden.data.Frames` of a training part; None: phantoms alone.
+    """
+    images = []
+    if train is not None:
+        if not len(train):
+            raise InputError("The train part of the data is empty, and calibration takes no other; "
+                             "give more images, or DATA=phantom")
+        real = min(len(train), count // 2 if with_phantoms else count)
+        images = [train.frame(i * len(train) // real) for i in range(real)]
+    if train is None or with_phantoms:
+        more = data.load(phantoms.phantoms(phantoms.TRAIN_SEEDS, count - len(images)), size,
+                         equalise=equalise)
+        images += [more.frame(i) for i in range(len(more))]
     return images
 
 
-def _frames(dataset, size, skip=False):
-    frames = data.load(dataset, size, skip=skip)
-    return [frames.frame(i) for i in range(len(frames))]
+def quantise(network, images, name, console, progress):
+    """The integer graph of a network that came from ``name``, with something to look at."""
+    console.print(f"quantising {name} on {len(images)} frames")
+    task = progress.add_task("quantising", total=len(images))
+    return quantize(network, images, advance=lambda: progress.advance(task))
 
 
 def main(arguments=None):
     """Command line; exit status 2 and one line on bad input."""
-    parser = argparse.ArgumentParser(prog="python -m golden.export", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    return exit_code(_execute, arguments)
+
+
+def _parse(arguments):
+    parser = Parser("golden.export", __doc__)
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--model", help="refuse a checkpoint of another network")
     parser.add_argument("--width", type=int, help="refuse a checkpoint of another width")
     parser.add_argument("--size", type=int, help="of calibration images (default: the network's)")
     parser.add_argument("--data", default="phantom", help="where calibration images come from")
+    parser.add_argument("--split", type=Path, metavar="CSV", help="a split.csv to use")
+    parser.add_argument("--split-seed", type=int, default=0, help="of the split, if none is given")
     parser.add_argument("--images", type=int, default=CALIBRATION_FRAMES, help="how many")
     parser.add_argument("--no-phantoms", dest="phantoms", action="store_false",
                         help="calibrate on the data alone")
+    parser.add_argument("--clahe", action="store_true", help="equalise images as ELEC4848 does")
     parser.add_argument("--out", type=Path, help="file to write (default: into golden/weights)")
     parser.add_argument("--skip", action="store_true", help="leave broken pairs out")
-    options = parser.parse_args(arguments)
-    try:
-        if options.images < 1:
-            raise InputError("The calibration set is empty; give at least one image")
-        network = load_checkpoint(options.checkpoint, options.model, options.width)
-        images = calibration_images(options.data, options.size or network.size,
+    return parser.parse_args(arguments)
+
+
+def _execute(arguments):
+    options = _parse(arguments)
+    if options.images < 1:
+        raise InputError("The calibration set is empty; give at least one image")
+    console = Console(soft_wrap=True, highlight=False)
+    network = load_checkpoint(options.checkpoint, options.model, options.width, options.size)
+    path = options.out or weights_path(network.name, network.width)
+    with bars(console) as progress:
+        images = calibration_images(_train_part(options, network.size, progress), network.size,
                                     count=options.images, with_phantoms=options.phantoms,
-                                    skip=options.skip)
-        path = export(options.checkpoint, images, options.out)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"{path}: {path.stat().st_size} bytes, calibrated on {len(images)} images")
-    return 0
+                                    equalise=options.clahe)
+        graph = quantise(network, images, options.checkpoint, console, progress)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    save_trained(part, graph, network)
+    part.replace(path)
+    console.print(f"{path}: {path.stat().st_size} bytes")
+
+
+def _train_part(options, size, progress):
+    """Frames of the data that may have been trained on; None: phantoms, of which there are more."""
+    dataset = data.find(options.data)
+    if phantoms.is_phantom(options.data):
+        return None
+    task = progress.add_task("reading images", total=len(dataset.samples))
+    frames = data.load(dataset, size, skip=options.skip, equalise=options.clahe,
+                       advance=lambda: progress.advance(task))
+    return frames.pick(data.split(frames.samples, options.split_seed, options.split)["train"])
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
 """Weights of ELEC4848's Keras model into :func:`golden.networks.elec4848`, by layer name.
 
-    python -m golden.keras MODEL.h5 --out CHECKPOINT [--size 256]
-
-Reads the HDF5 files of ``model.save("x.h5")``, with layers under ``model_weights``, and of
+Training, evaluation, export and explanation take such a file where they take a checkpoint. Read are
+the HDF5 files of ``model.save("x.h5")``, with layers under ``model_weights``, and of
 ``model.save_weights("x.h5")``, with layers at the top; Keras itself is not needed. The names of
 the layers are one of these:
 
@@ -14,13 +13,9 @@ the layers are one of these:
   logit``, where ``gated1`` is the batch normalisation of gate 1;
 * Keras' own ``conv2d``, ``conv2d_1`` .. and ``batch_normalization`` .., which count in the order
   in which the model was built: encoder, gate 1, decoder 1, gate 2 and so on, output.
-
-The checkpoint is one of :mod:`golden.training.checkpoint`: training, evaluation and export take it.
 """
 
-import argparse
 import re
-import sys
 from itertools import chain
 from pathlib import Path
 
@@ -29,10 +24,11 @@ import numpy as np
 import torch
 
 from golden.errors import InputError
-from golden.networks import elec4848, parameters
-from golden.training.checkpoint import save_checkpoint
+from golden.networks import elec4848
 
-__all__ = ["BLOCKS", "MODULES", "NORMS", "main", "read_keras"]
+__all__ = ["BLOCKS", "MODULES", "NORMS", "is_keras", "read_keras"]
+
+SUFFIXES = (".h5", ".hdf5", ".keras")       # the last is refused, with a line that says what to do
 
 ENCODERS = {f"Encoder{i}": {"c1": f"e{i}a", "c2": f"c{i}"} for i in range(1, 5)} | {
     "Encoding": {"c1": "e5a", "c2": "encoding"}}
@@ -69,6 +65,11 @@ def _modules():
 
 
 MODULES = _modules()
+
+
+def is_keras(path):
+    """Whether a file, by its name, comes from Keras."""
+    return Path(path).suffix.lower() in SUFFIXES
 
 
 def read_keras(path, *, size=256):
@@ -132,7 +133,7 @@ def _places(path, layers):
         places = _places_by_number(path, layers)
     else:
         raise InputError(f"{str(path)!r} has no layer of ELEC4848 ({_listed(tops)}); "
-                         "`python -m golden.keras --help` has the names")
+                         "golden/keras.py has the names")
     if missing := [place for place in places.values() if place not in layers]:
         raise InputError(f"{str(path)!r} lacks {_listed(missing)}; is it ELEC4848's model?")
     if unknown := set(layers) - set(places.values()):
@@ -198,32 +199,3 @@ def _listed(names):
     names = sorted(names, key=lambda name: (_number(name), name))
     more = f" and {len(names) - 4} more" if len(names) > 4 else ""
     return (", ".join(repr(name) for name in names[:4]) or "nothing") + more
-
-
-def main(arguments=None):
-    """Read a Keras file, write a checkpoint; 0, or 2 after one line that says why not."""
-    parser = argparse.ArgumentParser(prog="python -m golden.keras", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file", help="HDF5 file of a Keras model")
-    parser.add_argument("--out", required=True, help="checkpoint to write")
-    parser.add_argument("--size", type=int, default=256, help="frame size it is meant for")
-    options = parser.parse_args(arguments)
-    try:
-        network = read_keras(options.file, size=options.size)
-        if Path(options.out).is_dir():
-            raise InputError(f"{options.out!r} is a folder; name a file in it")
-        save_checkpoint(options.out, network)
-    except InputError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except (OSError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or "it cannot be opened"
-        print(f"Cannot write {options.out!r} ({reason}); name another file", file=sys.stderr)
-        return 2
-    print(f"{options.out}: {network.name}, width {network.width}, "
-          f"{parameters(network):,} parameters")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -35,15 +35,15 @@ BIAS_LIMIT = 1 << 30            # leaves the other half of int32 to the products
 FACTOR_LIMIT = 16000.0          # of an equalised channel; 2**14 has no multiplier
 
 
-def quantize(network, images, *, equalise=False):
+def quantize(network, images, *, equalise=False, advance=lambda: None):
     """Quantise a network of :mod:`golden.networks` on uint8 C x H x W frames, all of one size.
 
     The graph is made for that size; :func:`golden.integer.resize` makes it for another.
-    ``equalise`` is :class:`golden.calibration.Calibration`'s.
+    ``equalise`` and ``advance`` are :class:`golden.calibration.Calibration`'s.
     """
     network.eval()
     steps = plan(network)
-    calibration = Calibration(network, steps, images, equalise=equalise)
+    calibration = Calibration(network, steps, images, equalise=equalise, advance=advance)
     return _Builder(network, steps, calibration).graph()
 
 

@@ -9,6 +9,7 @@ element; then the whole network runs, where such steps add up, and the masks mus
 
 import argparse
 import sys
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +28,8 @@ from golden.metrics import binary, iou, pixel_agreement
 from golden.models import default_shape, load_graph
 from golden.onnx_export import export, quantized
 
-__all__ = ["LayerVerdict", "MASK_BAR", "STEP_BAR", "Verdict", "judge", "main", "session"]
+__all__ = ["LayerVerdict", "MASK_BAR", "STEP_BAR", "Verdict", "judge", "main", "progress",
+           "session", "steps"]
 
 STEP_BAR = 1                # largest difference of any element of a layer, in steps
 MASK_BAR = 0.999            # least share of mask pixels that are equal
@@ -154,14 +156,20 @@ def _command(options, console):
     path.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(model, path)
     console.print(f"{path}: {path.stat().st_size / 1e6:.1f} MB", soft_wrap=True)
+    with progress(console, len(graph.layers)) as done:
+        verdict = judge(model, graph, image_CHW, progress=done)
+    _print(console, verdict, options.image)
+    return 0 if verdict.passed else 1
+
+
+@contextmanager
+def progress(console, layers):
+    """A bar, and what to call with the number of layers that are judged."""
     with Progress(TextColumn("ONNX Runtime, layer by layer"), BarColumn(), MofNCompleteColumn(),
                   TimeRemainingColumn(), console=console, transient=True,
                   disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=len(graph.layers))
-        verdict = judge(model, graph, image_CHW,
-                        progress=lambda done: bar.update(task, completed=done))
-    _print(console, verdict, options.image)
-    return 0 if verdict.passed else 1
+        task = bar.add_task("", total=layers)
+        yield lambda done: bar.update(task, completed=done)
 
 
 def _print(console, verdict, image):
@@ -171,11 +179,11 @@ def _print(console, verdict, image):
         table.add_column(heading, justify=side)
     for layer in verdict.layers:
         table.add_row(layer.name, layer.kind, f"{layer.elements:,}", f"{layer.different:,}",
-                      _steps(layer.steps),
+                      steps(layer.steps),
                       style="" if layer.steps <= STEP_BAR else "bold red")
     console.print(table)
     console.print(_line(verdict.steps <= STEP_BAR, "each layer, same inputs",
-                        f"largest difference {_steps(verdict.steps)}", STEP_BAR))
+                        f"largest difference {steps(verdict.steps)}", STEP_BAR))
     console.print(_line(verdict.agreement >= MASK_BAR, "mask, end to end",
                         f"{verdict.agreement:.4%} of pixels equal, IoU {verdict.iou:.4f}",
                         f"{MASK_BAR:.1%}"))
@@ -183,7 +191,8 @@ def _print(console, verdict, image):
                   f"{verdict.optimised_agreement:.4%} of pixels equal")
 
 
-def _steps(count):
+def steps(count):
+    """In words."""
     return f"{count} step{'' if count == 1 else 's'}"
 
 

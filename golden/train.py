@@ -8,7 +8,6 @@ Writes ``best.pt`` (the checkpoint with the best mean IoU over validation images
 ``split.csv``, ``curves.png``, ``sheet-EPOCH.png``. `golden.export` makes a checkpoint INT8.
 """
 
-import argparse
 import dataclasses
 import sys
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 from rich.console import Console
 
 from golden import data
+from golden.command import Parser, exit_code
 from golden.data import phantoms
 from golden.errors import InputError
 from golden.networks import MODELS
@@ -51,21 +51,11 @@ PHANTOMS_PER_CHECK = 10         # trained on for each that validates, where data
 
 def main(arguments=None):
     """Command line; exit status 2 and one line on bad input."""
-    options = _parser().parse_args(arguments)
-    try:
-        _execute(options)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"stopped; go on with RESUME=1 OUT={options.out}", file=sys.stderr)
-        return 130
-    return 0
+    return exit_code(_execute, arguments)
 
 
-def _parser():
-    parser = argparse.ArgumentParser(prog="python -m golden.train", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+def _parse(arguments):
+    parser = Parser("golden.train", __doc__)
     parser.add_argument("--model", default="elec4848", help=", ".join(MODELS))
     parser.add_argument("--data", default="phantom:600",
                         help="folder as published, table (.csv), or phantom:N")
@@ -94,10 +84,11 @@ def _parser():
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
     parser.add_argument("--sheets", type=int, default=5, help="epochs between picture sheets")
     parser.add_argument("--threads", type=int, default=0, help="of the CPU; 0: torch decides")
-    return parser
+    return parser.parse_args(arguments)
 
 
-def _execute(options):
+def _execute(arguments):
+    options = _parse(arguments)
     if options.threads:
         torch.set_num_threads(options.threads)
     settings = _settings(options)
@@ -138,9 +129,14 @@ def _execute(options):
             if text.startswith("resumed after epoch "):
                 progress.update(task, completed=int(text.split()[-1]) * steps)
 
-        best = train(settings, train_frames, check, options.out, phantoms=mixed,
-                     start=options.start, teacher=options.teacher, resume=options.resume,
-                     sheet_every=options.sheets, report=report, advance=advance)
+        try:
+            best = train(settings, train_frames, check, options.out, phantoms=mixed,
+                         start=options.start, teacher=options.teacher, resume=options.resume,
+                         sheet_every=options.sheets, report=report, advance=advance)
+        except KeyboardInterrupt:
+            if not (options.out / "last.pt").exists():
+                raise
+            raise InputError(f"stopped; go on with RESUME=1 OUT={options.out}") from None
     console.print(f"best score {best:.4f}; see {options.out}/best.pt, log.csv, curves.png")
 
 
@@ -182,9 +178,7 @@ def _data(options, load):
         frames = load(dataclasses.replace(sets["train"], samples=samples), "phantoms")
         return frames, {part: list(d.samples) for part, d in sets.items()} | {"test": []}
     frames = load(data.find(options.data), "images")
-    if options.split is not None:
-        return frames, data.read_split(options.split, frames.samples)
-    return frames, data.split(frames.samples, options.split_seed)
+    return frames, data.split(frames.samples, options.split_seed, options.split)
 
 
 if __name__ == "__main__":

@@ -14,11 +14,14 @@ VALIDATION_SHARE = 0.08
 COLUMNS = ["name", "class", "group", "part"]
 
 
-def split(samples, seed=0):
+def split(samples, seed=0, path=None):
     """Samples as a dictionary of ``train``, ``validation`` and ``test``.
 
     A group's part depends on its name and the seed alone, so that it stays when images come or go.
+    With ``path`` the split is what :func:`write_split` wrote there.
     """
+    if path is not None:
+        return read_split(path, samples)
     parts = {part: [] for part in PARTS}
     for sample in samples:
         text = f"attune {sample.group or sample.name}" + (f" {seed}" if seed else "")

@@ -4,20 +4,19 @@ Exit code 0: the sheet is written; 2: it could not be made, and one line says wh
 folder appears, or changes, only when the sheet is complete.
 """
 
-import argparse
 import sys
 import time
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from golden.errors import InputError
+from golden.command import Parser, exit_code
 from golden.explain.maps import Occlusion, explain
 from golden.explain.sheet import sections, write_sheet
 from golden.images import PHANTOM, read_image, read_truth
 from golden.metrics import binary, dice, iou
 from golden.models import is_trained, load_float
+from golden.progress import bars
 from golden.training import load_checkpoint
 
 __all__ = ["main"]
@@ -28,47 +27,29 @@ NOTICE = "Research and teaching only: not for clinical use."
 
 def main(arguments=None):
     """The command line; returns the exit code."""
-    console = Console(highlight=False)
-    try:
-        _command(_parse(arguments), console)
-        return 0
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-    except OSError as error:
-        print(f"error: {error.filename or 'system'}: {error.strerror or error}", file=sys.stderr)
-    except KeyboardInterrupt:
-        print("error: interrupted", file=sys.stderr)
-    return 2
+    return exit_code(_execute, arguments)
 
 
-def _command(options, console):
-    started = time.monotonic()
+def _execute(arguments):
+    options, started = _parse(arguments), time.monotonic()
+    console = Console(highlight=False, soft_wrap=True)
     network = _network(options)
     occlusion = Occlusion(options.window, options.stride)
     occlusion.check(network.size)
     image_CHW = read_image(options.image, network.size)
     truth_HW = _truth(options, network.size)
-    with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-                  TextColumn("passes, {task.fields[rate]:.1f}/s"), TimeRemainingColumn(),
-                  console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(f"explaining {options.image}", total=None, rate=0.0)
-
-        def progress(done, total):
-            rate = done / max(1e-9, time.monotonic() - begun)
-            bar.update(task, completed=done, total=total, rate=rate)
-
-        begun = time.monotonic()
-        explanation = explain(network, image_CHW, occlusion, progress=progress)
-
+    with bars(console) as progress:
+        task = progress.add_task(f"explaining {options.image}, passes", total=None)
+        explanation = explain(
+            network, image_CHW, occlusion,
+            progress=lambda done, total: progress.update(task, completed=done, total=total))
     facts = _facts(options, network, explanation, truth_HW)
     folder = options.out or (f"{FOLDER}/explain-{options.model}-"
                              f"{time.strftime('%Y%m%d-%H%M%S')}")
     parts = sections(image_CHW, explanation, occlusion, truth_HW)
     paths = write_sheet(folder, f"{options.model}: {_name(options.image)}", facts, parts)
-    for line in facts:
-        console.print(line, soft_wrap=True)
-    for path in paths:
-        console.print(str(path), soft_wrap=True)
+    for line in (*facts, *map(str, paths)):
+        console.print(line)
     console.print(f"{time.monotonic() - started:.0f} s")
 
 
@@ -112,15 +93,8 @@ def _facts(options, network, explanation, truth_HW):
     return [*lines, NOTICE]
 
 
-class _Parser(argparse.ArgumentParser):
-    """Complains in one line."""
-
-    def error(self, message):
-        raise InputError(f"{message}; see `make help`")
-
-
 def _parse(arguments):
-    parser = _Parser(prog="python -m golden.explain", description=__doc__.splitlines()[0])
+    parser = Parser("golden.explain", __doc__)
     parser.add_argument("--model", default="elec4848")
     parser.add_argument("--image", default="phantom:7")
     parser.add_argument("--truth", help="mask file; phantoms bring their own")

@@ -1,12 +1,11 @@
-import re
-
 import pytest
 import torch
 from PIL import Image
 
 from golden import models
-from golden.errors import InputError
-from golden.export import calibration_images, export, main
+from golden.data import find, load
+from golden.data.clahe import clahe
+from golden.export import calibration_images, main
 from golden.images import read_image
 from golden.models import load_float, load_graph, seeded
 from golden.training import save_checkpoint
@@ -24,8 +23,8 @@ def test_a_checkpoint_becomes_the_weights_that_models_find(checkpoint, tmp_path,
     monkeypatch.setattr(models, "WEIGHTS", tmp_path / "weights")
     assert main(["--checkpoint", str(checkpoint), "--size", "32", "--images", "2"]) == 0
     path = tmp_path / "weights" / "elec4848-2.safetensors"
-    assert capsys.readouterr().out == (f"{path}: {path.stat().st_size} bytes, calibrated on 2 "
-                                       f"images\n")
+    assert capsys.readouterr().out == (f"quantising {checkpoint} on 2 frames\n"
+                                       f"{path}: {path.stat().st_size} bytes\n")
     assert list(path.parent.iterdir()) == [path]
     expected = torch.load(checkpoint, weights_only=True)["state_dict"]["final.bias"]
     assert torch.equal(load_float(width=2, size=32).final.bias, expected)
@@ -33,30 +32,48 @@ def test_a_checkpoint_becomes_the_weights_that_models_find(checkpoint, tmp_path,
 
 
 def test_calibration_images_are_those_of_training():
-    images = calibration_images("phantom:3", 32, count=2)
-    assert torch.equal(images[0], read_image("phantom:1000000", 32))
-    assert len(images) == 2
+    train = load(find("phantom:3"), 32)
+    images = calibration_images(train, 32, count=6)
+    assert all(torch.equal(images[i], train.frame(i)) for i in range(3))
+    assert torch.equal(images[3], read_image("phantom:1000000", 32))
+    assert len(images) == 6
+    assert len(calibration_images(train, 32, count=8)) == 8     # three are not made four
+    images = calibration_images(train, 32, count=2, with_phantoms=False)
+    assert torch.equal(torch.stack(images), torch.stack([train.frame(0), train.frame(1)]))
+
+
+def test_images_are_equalised_alike():
+    train = load(find("phantom:2"), 32, equalise=True)
+    images = calibration_images(train, 32, count=4, equalise=True)
+    assert torch.equal(images[0], clahe(read_image("phantom:0", 32)))
+    assert torch.equal(images[2], clahe(read_image("phantom:1000000", 32)))
 
 
 def test_an_empty_calibration_set(checkpoint, tmp_path, capsys):
-    message = "The calibration set is empty; give at least one image"
-    with pytest.raises(InputError, match=f"^{message}$"):
-        export(checkpoint, [], tmp_path / "x.safetensors")
     assert main(["--checkpoint", str(checkpoint), "--images", "0"]) == 2
-    assert capsys.readouterr().err == f"error: {message}\n"
+    assert capsys.readouterr().err == ("error: The calibration set is empty; give at least one "
+                                       "image\n")
     assert [path.name for path in tmp_path.iterdir()] == ["best.pt"]
 
 
-def test_no_image_for_training(tmp_path):
-    (tmp_path / "images").mkdir()
-    (tmp_path / "masks").mkdir()
-    # The name lands in the test part of the split.
+def test_a_split_is_kept_to_and_may_leave_nothing(checkpoint, tmp_path, capsys):
+    home, out = tmp_path / "data", tmp_path / "x.safetensors"
     for folder in ("images", "masks"):
-        Image.new("L", (16, 16)).save(tmp_path / folder / "12.png")
-    with pytest.raises(InputError, match=(
-            f"^No image of {re.escape(repr(str(tmp_path)))} falls into the training part; give "
-            f"more images$")):
-        calibration_images(str(tmp_path), 16)
+        (home / folder).mkdir(parents=True)
+        for name in ("a.png", "b.png"):
+            Image.new("L", (32, 32)).save(home / folder / name)
+    split = tmp_path / "split.csv"
+    arguments = ["--checkpoint", str(checkpoint), "--size", "32", "--data", str(home), "--split",
+                 str(split), "--images", "2", "--out", str(out)]
+    split.write_text("name,class,group,part\na.png,nuclei,,test\nb.png,nuclei,,test\n")
+    assert main(arguments) == 2
+    assert capsys.readouterr().err == (
+        "error: The train part of the data is empty, and calibration takes no other; give more "
+        "images, or DATA=phantom\n")
+    assert not out.exists()
+    split.write_text("name,class,group,part\na.png,nuclei,,test\nb.png,nuclei,,train\n")
+    assert main(arguments) == 0
+    assert out.exists()
 
 
 def test_another_network(checkpoint, capsys):

@@ -1,14 +1,14 @@
+import json
 import re
-import subprocess
-import sys
 
 import h5py
 import numpy as np
 import pytest
 import torch
 
+from golden import evaluate
 from golden.errors import InputError
-from golden.keras import BLOCKS, MODULES, NORMS, main, read_keras
+from golden.keras import BLOCKS, MODULES, NORMS, read_keras
 from golden.training.checkpoint import load_checkpoint
 
 WIDTH = 2
@@ -216,25 +216,24 @@ def test_every_parameter_is_read(tmp_path):
     assert set(MODULES) == set(weights)
 
 
-def test_a_checkpoint_makes_the_same_network(model, tmp_path, capsys):
-    out = tmp_path / "elec.pt"
-    assert main([str(model), "--out", str(out), "--size", "64"]) == 0
-    count = sum(x.size for arrays in keras_weights().values() for x in arrays.values())
-    assert capsys.readouterr().out == f"{out}: elec4848, width 2, {count:,} parameters\n"
-    network = load_checkpoint(out, model="elec4848")
+@torch.no_grad()
+def test_a_file_will_do_for_a_checkpoint(model):
+    network = load_checkpoint(model, "elec4848", WIDTH, size=64)
     assert (network.name, network.width, network.size) == ("elec4848", WIDTH, 64)
     frame = torch.rand(1, 3, 32, 32)
     assert torch.equal(network(frame), read_keras(model)(frame))
-    assert sorted(tmp_path.iterdir()) == sorted([model, out])
+    with pytest.raises(InputError, match="is of elec4848 with width 2, not of unet-busi"):
+        load_checkpoint(model, "unet-busi")
 
 
-def test_as_a_command(model, tmp_path):
-    out = str(model / "folder" / "a.pt")
-    done = subprocess.run([sys.executable, "-m", "golden.keras", str(model), "--out", out],
-                          capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"Cannot write {out!r} (Not a directory); name another file\n"
-    assert [path.name for path in tmp_path.iterdir()] == ["model.h5"]
+def test_from_keras_to_scores(model, tmp_path, capsys):
+    out = tmp_path / "scores"
+    assert evaluate.main(["--checkpoint", str(model), "--size", "32", "--data", "phantom:2",
+                          "--out", str(out)]) == 0
+    assert f"quantising {model} on 16 frames" in capsys.readouterr().out
+    result = json.loads((out / "metrics.json").read_text())
+    assert (result["weights"], result["width"]) == (str(model), WIDTH)
+    assert result["agreement"]["pixels equal"] > 0.9
 
 
 def refused(path, message):
@@ -254,9 +253,10 @@ def test_not_hdf5(tmp_path, capsys):
     message = (f"{str(path)!r} is not an HDF5 file, or is damaged; save the model with "
                "model.save('x.h5') or model.save_weights('x.h5')")
     refused(path, message)
-    assert main([str(path), "--out", str(tmp_path / "out.pt")]) == 2
-    assert capsys.readouterr().err == message + "\n"
-    assert not (tmp_path / "out.pt").exists()
+    out = tmp_path / "scores"
+    assert evaluate.main(["--checkpoint", str(path), "--out", str(out)]) == 2
+    assert capsys.readouterr().err == f"error: {message}\n"
+    assert not out.exists()
 
 
 def test_truncated(model, tmp_path):
@@ -281,11 +281,11 @@ def test_another_model(tmp_path):
         file["dense/dense/kernel:0"] = np.zeros((3, 3))
         file["block1_conv1/block1_conv1/kernel:0"] = np.zeros((3, 3))
     refused(path, f"{str(path)!r} has no layer of ELEC4848 ('block1_conv1', 'dense'); "
-                  "`python -m golden.keras --help` has the names")
+                  "golden/keras.py has the names")
     with h5py.File(path, "w"):
         pass
     refused(path, f"{str(path)!r} has no layer of ELEC4848 (nothing); "
-                  "`python -m golden.keras --help` has the names")
+                  "golden/keras.py has the names")
 
 
 def edited(tmp_path, edit, names=block_names):
@@ -384,12 +384,3 @@ def test_size_of_the_frame(model):
     with pytest.raises(InputError, match="^Frame size must be a positive multiple of 16, not 30; "
                                          "try 32$"):
         read_keras(model, size=30)
-
-
-def test_out_is_a_folder(model, tmp_path, capsys):
-    folder = tmp_path / "out"
-    folder.mkdir()
-    assert main([str(model), "--out", str(folder)]) == 2
-    assert capsys.readouterr().err == f"{str(folder)!r} is a folder; name a file in it\n"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.h5", "out"]
-    assert list(folder.iterdir()) == []

@@ -48,6 +48,7 @@ def error(capsys, *arguments):
                          "filters of the first level\n")),
     (["--odds", "normal"], "error: Odds must look like normal=0.6,benign=1, not 'normal'\n"),
     (["--data", "none"], "error: No data at 'none'; name a folder, a table (.csv), or phantom\n"),
+    (["--epochs", "x"], "error: argument --epochs: invalid int value: 'x'; see `make help`\n"),
     (["--epochs", "0"], "error: Training needs epochs above 0, not 0\n"),
 ])
 def test_bad_input_is_one_line(capsys, tmp_path, arguments, message):
@@ -66,5 +67,7 @@ def test_a_stop_by_hand_says_how_to_go_on(capsys, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(train, "train", stopped)
-    assert train.main([*SMALL, "--data", "phantom:2", "--out", str(tmp_path)]) == 130
-    assert capsys.readouterr().err == f"stopped; go on with RESUME=1 OUT={tmp_path}\n"
+    arguments = [*SMALL, "--data", "phantom:2", "--out", str(tmp_path)]
+    assert error(capsys, *arguments) == "error: interrupted\n"
+    (tmp_path / "last.pt").touch()
+    assert error(capsys, *arguments) == f"error: stopped; go on with RESUME=1 OUT={tmp_path}\n"
