@@ -1,7 +1,9 @@
 """``make bench``: models on presets with off-chip timings, beside the same network on this CPU.
 
-Every combination is one run of the machine as ``make sim`` does it, kept in a folder of its own.
-No figure appears of a run that is not bit-exact. A combination that cannot run is a row that says
+Every combination is one run of the machine as ``make sim`` does it, kept in a folder of its own and
+taken from there while sources, weights, images and options are those of then. Frames are small
+(``SIZES``) unless a size or the full one is asked for. No figure appears of a run that is not
+bit-exact. A combination that cannot run is a row that says
 why. The table goes to the terminal and to ``benchmark.md``, ``.csv`` and ``.html``, anew after
 every run, so that an interrupted benchmark leaves what it has. Exit code 0: every combination that
 can run did, bit-exact; 1: one was not exact, or failed; 2: nothing was done, and one line says why.
@@ -16,17 +18,16 @@ import math
 import sys
 import time
 from dataclasses import asdict, dataclass, field, replace
-from itertools import chain
+from itertools import groupby
 from pathlib import Path
 
 import torch
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from golden.errors import InputError
 from golden.images import PHANTOM, read_truth
-from golden.networks import MODELS, macs
+from golden.networks import MODELS, int8_bytes, macs
 from hw.compiler import CompileError
 from hw.config import DRAM_TIMINGS, PRESETS, preset
 from sim import run as machine
@@ -43,10 +44,13 @@ __all__ = ["COLUMNS", "Combination", "Row", "combinations", "figures_of", "main"
 
 OWN      = "own"            # the off-chip timing that a preset brings
 ALL      = "all"
-SIZES    = {"edge": 64}     # a full frame takes this machine minutes of real time, here an hour
+SIZES    = {"reference": 64, "edge": 64, "tiny": 32}    # full frames of all take a day
 SOURCES  = (".py", ".v", ".cpp", ".safetensors")
 PACKAGES = ("golden", "hw", "sim")
 BUSY     = 0.75             # load average per core from which times of the CPU are doubtful
+SPEED    = 400_000          # cycles simulated per second, about, to tell the time left
+EXTRA    = 8                # seconds of a run but for its cycles
+BUILD    = 45               # seconds to build a machine
 UNITS    = ("encoder", "attention", "decoder")
 
 
@@ -88,11 +92,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Column:
-    """A figure of the table. ``text`` formats it for people; ``group`` is one of :data:`GROUPS`."""
-    key:   str
-    title: str
-    text:  str
-    group: str = "machine"
+    """A figure of the table. ``text`` formats it for people; ``group`` is one of :data:`GROUPS`;
+    a ``narrow`` terminal goes without some."""
+    key:    str
+    title:  str
+    text:   str
+    group:  str = "machine"
+    narrow: bool = True
 
     def show(self, row):
         value = row.figures.get(self.key)
@@ -108,13 +114,13 @@ GROUPS = {
 
 COLUMNS = (
     Column("size",             "size",                   "{}"),
-    Column("frames",           "frames",                 "{}"),
-    Column("mac_lanes",        "MAC lanes",              "{:,}"),
-    Column("clock_mhz",        "clock, MHz",             "{:g}"),
+    Column("frames",           "frames",                 "{}", narrow=False),
+    Column("mac_lanes",        "MAC lanes",              "{:,}", narrow=False),
+    Column("clock_mhz",        "clock, MHz",             "{:g}", narrow=False),
     Column("cycles",           "cycles",                 "{:,}"),
     Column("time_ms",          "time, ms",               "{:,.3f}"),
-    Column("latency",          "latency, cycles",        "{:,}"),
-    Column("interval",         "interval, cycles",       "{:,.0f}"),
+    Column("latency",          "latency, cycles",        "{:,}", narrow=False),
+    Column("interval",         "interval, cycles",       "{:,.0f}", narrow=False),
     Column("fps",              "frames/s",               "{:,.2f}"),
     Column("utilization",      "MAC use, one frame",     "{:.1%}"),
     Column("steady",           "MAC use, steady",        "{:.1%}"),
@@ -131,29 +137,22 @@ COLUMNS = (
 
 
 def combinations(options):
-    """The combinations that the options ask for: a cross product, or the default selection.
-
-    The default is ``elec4848`` on every preset, with what ``SIZES`` says, and every other model on
-    ``tiny``.
+    """The combinations that the options ask for: models x presets x off-chip timings, all of each
+    that is not named.
 
     Raises
     ------
     InputError
         If a name is unknown.
     """
-    common = {"width": options.width, "frames": options.frames, "image": options.image}
-    if not (options.models or options.configs or options.drams):
-        first  = next(iter(MODELS))
-        chosen = [(first, name, None) for name in PRESETS]
-        chosen += [(model, "tiny", None) for model in MODELS if model != first]
-    else:
-        models  = _names(options.models or next(iter(MODELS)), MODELS, "model")
-        configs = _names(options.configs or ALL, PRESETS, "preset")
-        drams   = _names(options.drams or OWN, DRAM_TIMINGS, "off-chip timing", also=(OWN,))
-        chosen  = [(model, config, None if dram == OWN else dram)
-                   for model in models for config in configs for dram in drams]
-    return [Combination(model, config, dram, size=options.size or SIZES.get(config), **common)
-            for model, config, dram in chosen]
+    models  = _names(options.models or ALL, MODELS, "model")
+    configs = _names(options.configs or ALL, PRESETS, "preset")
+    drams   = _names(options.drams or ALL, DRAM_TIMINGS, "off-chip timing", also=(OWN,))
+    sizes   = {} if options.full else SIZES
+    return [Combination(model, config, None if dram == OWN else dram,
+                        size=options.size or sizes.get(config), width=options.width,
+                        frames=options.frames, image=options.image)
+            for model in models for config in configs for dram in drams]
 
 
 def _names(given, known, what, also=()):
@@ -219,43 +218,58 @@ class Benchmark:
     """Runs the combinations one after another and keeps their rows."""
 
     def __init__(self, todo, out, console, *, reuse, repeats):
-        self._todo, self._out, self._console = todo, Path(out), console
-        self._reuse, self._repeats = reuse, repeats
-        self.baselines  = {}
-        self._start     = time.monotonic()
-        self._effort    = [_effort(one) for one in todo]
-        self._worked    = 0.0       # effort of what was simulated in this benchmark
-        self.rows       = []
+        self._todo, self._out, self._console, self._repeats = todo, Path(out), console, repeats
+        self._sources  = fingerprint(todo[0].image)
+        self._kept     = [reuse and self._is_kept(one) for one in todo]
+        self._effort   = _efforts(todo, self._kept)
+        self._spent    = 0.0        # seconds on what was simulated in this benchmark
+        self.baselines = {}
+        self.rows      = []
 
     def run(self):
         """All of them; the files are written anew after each."""
+        if any(self._kept):
+            self._console.print(f"{sum(self._kept)} of {len(self._todo)} were measured before, "
+                                "with the same sources and inputs; REUSE=0 measures them again")
         for index, combination in enumerate(self._todo):
             self._console.print(f"[bold]{index + 1} of {len(self._todo)}[/]  {combination.name}"
                                 f"{self._left(index)}")
-            row = self._row(combination)
+            start = time.monotonic()
+            row   = self._row(combination, self._kept[index])
             if row.status == "measured":
                 self._compare_with_cpu(row)
             else:
                 self._console.print(f"  {row.status}: {row.reason}", soft_wrap=True)
-            self._worked += self._effort[index]
+            self._spent += 0 if self._kept[index] else time.monotonic() - start
             self.rows.append(row)
             write(self._out, self.rows, self.baselines)
 
-    def _row(self, combination):
-        folder = self._out / "runs" / combination.name
-        inputs = {**asdict(combination), "sources": fingerprint(combination.image)}
-        if self._reuse and _is_of(folder, inputs):
-            self._console.print("  measured before, with the same sources and inputs")
+    def _folder(self, combination):
+        return self._out / "runs" / combination.name
+
+    def _inputs(self, combination):
+        return {**asdict(combination), "sources": self._sources}
+
+    def _is_kept(self, combination):
+        folder = self._folder(combination)
+        try:
+            return json.loads((folder / "inputs.json").read_text()) == self._inputs(combination) \
+                and (folder / "report.json").exists()
+        except (OSError, ValueError):
+            return False
+
+    def _row(self, combination, kept):
+        folder = self._folder(combination)
+        if kept:
             return row_of(combination, read_report(folder))
         (folder / "inputs.json").unlink(missing_ok=True)
         try:
-            options = replace(combination.options, out=str(folder))
-            report  = machine.run(options, self._console)
+            report = machine.run(replace(combination.options, out=str(folder)), self._console)
         except (CompileError, InputError) as error:
             return Row(combination, "cannot run", str(error))
         except SimulationError as error:
             return Row(combination, "failed", str(error))
-        (folder / "inputs.json").write_text(json.dumps(inputs, indent=2) + "\n")
+        (folder / "inputs.json").write_text(json.dumps(self._inputs(combination), indent=2) + "\n")
         return row_of(combination, report)
 
     def _compare_with_cpu(self, row):
@@ -270,33 +284,39 @@ class Benchmark:
         beside(row, self.baselines[key])
 
     def _left(self, index):
-        if not self._worked:
-            return ""
-        rate = (time.monotonic() - self._start) / self._worked
-        left = rate * sum(self._effort[index:])
+        done = sum(self._effort[:index])
+        left = sum(self._effort[index:]) * (self._spent / done if done else 1)
         return f"   about {left / 60:.0f} min left" if left >= 60 else f"   about {left:.0f} s left"
 
 
-def _effort(combination):
-    """About how many cycles a combination simulates, from its MACs; 0 if it has no network."""
-    config = preset(combination.config)
+def _efforts(todo, kept):
+    """About how many seconds each combination takes; a machine is built for the first that wants
+    it."""
+    seconds, machines = [], set()
+    for combination, known in zip(todo, kept, strict=True):
+        cycles = 0 if known else _cycles(combination)
+        built  = (combination.config, combination.dram)
+        seconds.append(cycles / SPEED + EXTRA + BUILD * (built not in machines) if cycles else 0)
+        machines |= {built} if cycles else set()
+    return seconds
+
+
+def _cycles(combination):
+    """About how many cycles a combination simulates; 0 if it has no network."""
+    config      = preset(combination.config, dram=combination.dram)
+    size, width = _usual(combination)
     try:
-        shape = machine.TINY_SHAPE if config.name == "tiny" else machine.PAPER_SHAPE
-        size  = combination.size or shape[0]
-        width = combination.width or shape[1]
         with torch.device("meta"):
-            network = MODELS[combination.model](size=size, width=width)
+            network = MODELS[combination.model](size=combination.size or size,
+                                                width=combination.width or width)
     except InputError:
-        return 0.0
-    return sum(macs(network).values()) * combination.frames / config.mac_lanes
+        return 0
+    loads = int8_bytes(network) / config.dram.bus_bytes_per_cycle
+    return combination.frames * (2 * sum(macs(network).values()) / config.mac_lanes + loads)
 
 
-def _is_of(folder, inputs):
-    try:
-        return json.loads((folder / "inputs.json").read_text()) == inputs \
-            and (folder / "report.json").exists()
-    except (OSError, ValueError):
-        return False
+def _usual(combination):
+    return machine.usual_shape(combination.model, preset(combination.config))
 
 
 def fingerprint(image):
@@ -317,13 +337,14 @@ def write(out, rows, baselines):
     """The table as Markdown, CSV and HTML."""
     out.mkdir(parents=True, exist_ok=True)
     facts = facts_of(rows, baselines)
-    bars, quarter = speeds(rows)
+    machines = machines_of(rows)
+    bars, quarter = speeds(machines)
     (out / "benchmark.md").write_text(markdown(rows, facts))
     (out / "benchmark.csv").write_text(as_csv(rows))
     (out / "benchmark.html").write_text(render(
         "benchmark.html.j2", rows=rows, facts=facts, causes=CAUSES, classes=CLASSES, units=UNITS,
-        groups=[(*GROUPS[group], columns_of(group, rows)) for group in GROUPS], speeds=bars,
-        quarter=quarter))
+        groups=[(*GROUPS[group], columns_of(group, rows)) for group in GROUPS], machines=machines,
+        speeds=bars, quarter=quarter))
 
 
 def facts_of(rows, baselines):
@@ -334,6 +355,9 @@ def facts_of(rows, baselines):
     if loads and max(loads) > BUSY * cpu["cores"]:
         facts.append(f"The CPU was busy with other work when it was measured: load average "
                      f"{max(loads):.1f} on {cpu['cores']} cores, so its times are too long.")
+    if any(row.combination.size not in (None, _usual(row.combination)[0]) for row in rows):
+        facts.append("Frames are smaller than those the networks are made for, so that all of them "
+                     "take minutes; FULL=1 takes full ones.")
     if any(row.figures and not row.report.get("input", {}).get("trained", True) for row in rows):
         facts.append("Networks without trained weights have no Dice to truth.")
     facts.append("A machine's time is cycles / configured clock.")
@@ -346,23 +370,30 @@ def columns_of(group, rows):
             if column.group == group and any(column.show(row) for row in rows)]
 
 
-def speeds(rows):
+def machines_of(rows):
+    """Rows with figures, those of one model on one preset together: they differ in their off-chip
+    timing only."""
+    measured = [row for row in rows if row.figures]
+    return [list(group) for _, group in groupby(
+        measured, key=lambda row: (row.combination.model, row.combination.config))]
+
+
+def speeds(groups):
     """Bars of frames per second on one logarithmic scale, and the factor of a quarter of it.
 
-    (row, [(name, frames per second, share of the scale), ..]) of every row with figures: the
-    machine, then the CPU.
+    [(name, frames per second, share of the scale), ..] of every group of :func:`machines_of`: the
+    machine with each off-chip timing, then the CPU.
     """
-    groups = []
-    for row in rows:
-        if row.figures:
-            cpu = [(title, 1e3 / row.figures[f"{name}_ms"]) for name, title in ENGINES.items()
-                   if f"{name}_ms" in row.figures]
-            groups.append((row, [(f"machine, {row.combination.config}", row.figures["fps"]), *cpu]))
-    values  = [fps for _, bars in groups for _, fps in bars]
+    bars = []
+    for rows in groups:
+        cpu = [(title, 1e3 / rows[0].figures[f"{name}_ms"]) for name, title in ENGINES.items()
+               if f"{name}_ms" in rows[0].figures]
+        bars.append([*((_names_of(row)[2], row.figures["fps"]) for row in rows), *cpu])
+    values  = [fps for group in bars for _, fps in group]
     least   = min(values, default=1) / 2
     decades = math.log(max(values, default=1) / least)
-    return [(row, [(name, fps, math.log(fps / least) / decades) for name, fps in bars])
-            for row, bars in groups], math.exp(decades / 4)
+    return [[(name, fps, math.log(fps / least) / decades) for name, fps in group]
+            for group in bars], math.exp(decades / 4)
 
 
 def markdown(rows, facts):
@@ -400,18 +431,21 @@ def as_csv(rows):
 
 
 def print_table(console, rows, facts):
-    """The table on the terminal, turned: a combination is a column, so that it fits."""
-    table = Table(box=None, header_style="bold")
-    table.add_column("")
-    for row in rows:
-        model, config, dram = _names_of(row)
-        table.add_column(f"{model}\n{config}\n{dram}", justify="right")
-    if any(row.status != "measured" for row in rows):
-        table.add_row("", *(Text("" if row.status == "measured" else row.status, "red")
-                            for row in rows))
-    for column in chain.from_iterable(columns_of(group, rows) for group in GROUPS):
-        table.add_row(column.title, *(column.show(row) for row in rows))
-    console.print(table)
+    """The tables on the terminal, and why rows have no figures."""
+    measured = [row for row in rows if row.figures]
+    for group, (title, note) in GROUPS.items():
+        columns = [column for column in columns_of(group, rows) if column.narrow]
+        if not columns:
+            continue
+        table = Table(box=None, header_style="bold", title=f"{title}. {note}", title_justify="left",
+                      padding=(0, 1, 0, 0))
+        for name in ("model", "machine", "off-chip"):
+            table.add_column(name, no_wrap=True)
+        for column in columns:
+            table.add_column(column.title, justify="right")
+        for row in measured:
+            table.add_row(*_names_of(row), *(column.show(row) for column in columns))
+        console.print(table)
     for row in rows:
         if row.reason:
             console.print(f"  {row.combination.name}: {row.status}: {row.reason}", soft_wrap=True)
@@ -441,7 +475,7 @@ def main(arguments=None):
         print(f"error: {error.filename or 'system'}: {error.strerror or error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("error: interrupted; REUSE=1 goes on from here", file=sys.stderr)
+        print("error: interrupted; the same command goes on from here", file=sys.stderr)
         return 2
     rows = benchmark.rows
     print_table(console, rows, facts_of(rows, benchmark.baselines))
@@ -466,7 +500,8 @@ def _parse(arguments):
     parser.add_argument("--size", type=int)
     parser.add_argument("--width", type=int)
     parser.add_argument("--out")
-    parser.add_argument("--reuse", type=int, choices=(0, 1), default=0)
+    parser.add_argument("--reuse", type=int, choices=(0, 1), default=1)
+    parser.add_argument("--full", type=int, choices=(0, 1), default=0)
     parser.add_argument("--repeats", type=int, default=5)
     return parser.parse_args(arguments)
 

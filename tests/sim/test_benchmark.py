@@ -6,6 +6,7 @@ import pytest
 
 from golden.networks import MODELS
 from hw.compiler import CompileError
+from hw.config import DRAM_TIMINGS
 from sim import benchmark
 from sim.baseline import ENGINES, Baseline, measure
 from sim.benchmark import Combination, combinations, figures_of, fingerprint, main
@@ -13,6 +14,7 @@ from sim.clips import read_clip
 from sim.errors import SimulationError
 from tests.sim.reports import imaginary, save
 
+TINY   = ["--models", "elec4848", "--configs", "tiny", "--drams", "own"]
 MILLIS = {"torch_fp32": 20.0, "onnx_fp32": 10.0, "onnx_int8": 5.0}
 
 
@@ -25,7 +27,7 @@ def machine(monkeypatch):
         name = f"{options.model}-{options.config}" + (f"-{options.dram}" if options.dram else "")
         ran.append(name)
         outcome = outcomes.get(name, imaginary())
-        if isinstance(outcome, Exception):
+        if isinstance(outcome, BaseException):
             raise outcome
         save(benchmark.Path(options.out), outcome)
         return outcome
@@ -44,7 +46,7 @@ def table(folder):
 
 
 def test_figures_are_those_of_the_report(tmp_path, machine):
-    assert main(["--models", "elec4848", "--configs", "tiny", "--out", str(tmp_path)]) == 0
+    assert main([*TINY, "--out", str(tmp_path)]) == 0
     row = table(tmp_path)["elec4848-tiny"]
     assert {key: row[key] for key in ("dram", "status", "reason", "size", "cycles", "latency",
                                       "interval", "steady", "traffic_ratio", "ipc")} == {
@@ -61,7 +63,8 @@ def test_forged_report_has_no_figure(tmp_path, machine, capsys):
     forged = imaginary(**{"bit_exact": True, "tensors.mismatched": 1, "cycles.total": 987_654,
                           "frames_per_second": 424_242.42})
     machine["elec4848-edge"] = forged
-    assert main(["--models", "elec4848", "--configs", "edge,tiny", "--out", str(tmp_path)]) == 1
+    assert main(["--models", "elec4848", "--configs", "edge,tiny", "--drams", "own",
+                 "--out", str(tmp_path)]) == 1
     rows = table(tmp_path)
     assert rows["elec4848-tiny"]["status"] == "measured"
     edge = rows["elec4848-edge"]
@@ -78,7 +81,7 @@ def test_forged_report_has_no_figure(tmp_path, machine, capsys):
 
 def test_what_cannot_run_is_a_row(tmp_path, machine, capsys):
     machine["unet-busi-tiny"] = CompileError("d1a needs 9 words of decoder rows; it has 4")
-    assert main(["--models", "unet-busi,elec4848", "--configs", "tiny",
+    assert main(["--models", "unet-busi,elec4848", "--configs", "tiny", "--drams", "own",
                  "--out", str(tmp_path)]) == 0
     rows = table(tmp_path)
     assert (rows["unet-busi-tiny"]["status"], rows["unet-busi-tiny"]["reason"]) == (
@@ -91,45 +94,70 @@ def test_what_cannot_run_is_a_row(tmp_path, machine, capsys):
 
 def test_run_that_fails_is_a_row_and_an_exit_code(tmp_path, machine):
     machine["elec4848-tiny"] = SimulationError("The machine stopped at its limit")
-    assert main(["--models", "elec4848", "--configs", "tiny", "--out", str(tmp_path)]) == 1
+    assert main([*TINY, "--out", str(tmp_path)]) == 1
     assert table(tmp_path)["elec4848-tiny"]["status"] == "failed"
 
 
-def test_runs_are_repeated_unless_reuse_is_asked_for(tmp_path, machine):
-    arguments = ["--models", "elec4848", "--configs", "tiny,edge", "--out", str(tmp_path)]
+def test_what_is_done_is_kept(tmp_path, machine, capsys):
+    arguments = ["--models", "elec4848", "--configs", "tiny,edge", "--drams", "own",
+                 "--out", str(tmp_path)]
     main(arguments)
+    first = (tmp_path / "benchmark.csv").read_text()
     main(arguments)
-    assert machine["ran"] == ["elec4848-tiny", "elec4848-edge"] * 2
-    main([*arguments, "--reuse", "1"])
+    assert machine["ran"] == ["elec4848-tiny", "elec4848-edge"]
+    assert "2 of 2 were measured before" in capsys.readouterr().out
+    assert (tmp_path / "benchmark.csv").read_text() == first
+    main([*arguments, "--frames", "2"])
     assert len(machine["ran"]) == 4
-    main([*arguments, "--reuse", "1", "--frames", "2"])
+    main([*arguments, "--frames", "2", "--reuse", "0"])
     assert len(machine["ran"]) == 6
 
 
+def test_an_interrupted_benchmark_goes_on(tmp_path, machine, capsys):
+    arguments = ["--models", "elec4848", "--configs", "tiny,edge", "--drams", "own",
+                 "--out", str(tmp_path)]
+    machine["elec4848-edge"] = KeyboardInterrupt()
+    assert main(arguments) == 2
+    assert "the same command goes on from here" in capsys.readouterr().err
+    assert list(table(tmp_path)) == ["elec4848-tiny"]
+    del machine["elec4848-edge"]
+    assert main(arguments) == 0
+    assert machine["ran"] == ["elec4848-tiny", "elec4848-edge", "elec4848-edge"]
+
+
 def test_reuse_wants_the_same_sources(tmp_path, machine, monkeypatch):
-    arguments = ["--models", "elec4848", "--configs", "tiny", "--out", str(tmp_path)]
+    arguments = [*TINY, "--out", str(tmp_path)]
     main(arguments)
     monkeypatch.setattr(benchmark, "fingerprint", lambda image: "others")
-    main([*arguments, "--reuse", "1"])
+    main(arguments)
     assert len(machine["ran"]) == 2
 
 
 def test_a_reused_run_must_be_exact_too(tmp_path, machine):
-    arguments = ["--models", "elec4848", "--configs", "tiny", "--out", str(tmp_path)]
+    arguments = [*TINY, "--out", str(tmp_path)]
     main(arguments)
     save(tmp_path / "runs" / "elec4848-tiny-ddr3-1600", imaginary(bit_exact=False))
-    assert main([*arguments, "--reuse", "1"]) == 1
+    assert main(arguments) == 1
     assert len(machine["ran"]) == 1
     assert table(tmp_path)["elec4848-tiny"]["cycles"] == ""
 
 
 def test_a_failed_run_leaves_nothing_to_reuse(tmp_path, machine):
-    arguments = ["--models", "elec4848", "--configs", "tiny", "--out", str(tmp_path)]
+    arguments = [*TINY, "--out", str(tmp_path)]
     main(arguments)
     machine["elec4848-tiny"] = SimulationError("it broke")
-    main(arguments)
-    assert main([*arguments, "--reuse", "1"]) == 1
+    main([*arguments, "--reuse", "0"])
+    assert main(arguments) == 1
     assert len(machine["ran"]) == 3
+
+
+def test_time_left_counts_only_what_is_to_do():
+    todo = chosen("--models", "elec4848", "--configs", "reference,tiny", "--drams", "own")
+    long, short = benchmark._efforts([todo[0], todo[1]], [False, False])
+    assert long > short > benchmark.EXTRA + benchmark.BUILD
+    again = benchmark._efforts([todo[1], todo[1]], [False, False])
+    assert again[0] - again[1] == benchmark.BUILD       # the machine is built once
+    assert benchmark._efforts(todo, [True, False]) == [0, short]
 
 
 def test_fingerprint_knows_the_images(tmp_path):
@@ -146,20 +174,29 @@ def chosen(*arguments):
     return combinations(benchmark._parse(arguments))
 
 
-def test_default_selection():
-    first, *others = MODELS
+def test_default_selection_is_everything_on_small_frames():
     assert chosen() == [
-        Combination(first, "reference"), Combination(first, "edge", size=64),
-        Combination(first, "tiny"), *(Combination(model, "tiny") for model in others)]
+        Combination(model, config, dram, size=size)
+        for model in MODELS for config, size in (("reference", 64), ("edge", 64), ("tiny", 32))
+        for dram in DRAM_TIMINGS]
+    assert {one.size for one in chosen("--full", "1")} == {None}
+    assert {one.size for one in chosen("--size", "48", "--full", "1")} == {48}
 
 
-def test_cross_product():
+def test_selection_by_name():
     assert [one.name for one in chosen("--models", "elec4848", "--configs", "tiny, edge",
                                        "--drams", "own,lpddr4-3200")] == [
         "elec4848-tiny-ddr3-1600", "elec4848-tiny-lpddr4-3200",
         "elec4848-edge-sdr-ulx3s", "elec4848-edge-lpddr4-3200"]
-    assert len(chosen("--models", "all", "--configs", "all", "--drams", "all")) == len(MODELS) * 12
-    assert chosen("--configs", "edge", "--size", "32") == [Combination("elec4848", "edge", size=32)]
+    assert len(chosen("--configs", "edge")) == len(MODELS) * len(DRAM_TIMINGS)
+
+
+def test_smaller_frames_are_said_to_be(tmp_path, machine, capsys):
+    for size, count in ((16, 1), (32, 0)):
+        main([*TINY, "--size", str(size), "--out", str(tmp_path)])
+        for text in (capsys.readouterr().out, (tmp_path / "benchmark.md").read_text(),
+                     (tmp_path / "benchmark.html").read_text()):
+            assert " ".join(text.split()).count("Frames are smaller than those") == count
 
 
 @pytest.mark.parametrize("arguments, line", [
@@ -181,7 +218,8 @@ def test_untrained_network_has_no_dice_to_truth():
 
 
 def test_page_is_one_file_with_every_figure(tmp_path, machine):
-    main(["--models", "elec4848", "--configs", "tiny,edge", "--out", str(tmp_path)])
+    main(["--models", "elec4848", "--configs", "tiny,edge", "--drams", "own",
+          "--out", str(tmp_path)])
     page = (tmp_path / "benchmark.html").read_text()
     for figure in ("1 000", "111 111.11", "49.6%", "1.25", "1.500", "0.7500", "20.00",
                    "2 222.222"):
@@ -213,7 +251,7 @@ def test_exported_network_is_the_float_one():
 
 @pytest.mark.cosim
 def test_one_combination_through_the_machine(tmp_path, capsys):
-    assert main(["--models", "elec4848", "--configs", "tiny", "--size", "16", "--width", "2",
+    assert main([*TINY, "--size", "16", "--width", "2",
                  "--frames", "2", "--repeats", "1", "--out", str(tmp_path)]) == 0
     row    = table(tmp_path)["elec4848-tiny"]
     report = json.loads((tmp_path / "runs" / "elec4848-tiny-ddr3-1600" /
