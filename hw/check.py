@@ -2,7 +2,9 @@
 
 MODEL is an ONNX QDQ file or a name of ``make models``. Prints every layer with its unit, the
 estimated cycles at which its first and last row are done, and its off-chip bytes; or every reason
-why not, with the nearest rewrite that would run. Exit code 0: it runs; 2: it does not.
+why not, with the nearest rewrite that would run. ONNX Runtime then computes every layer of a file
+on the very inputs that the integer model has. Exit code 0: it runs; 1: ONNX Runtime differs by more
+than a step; 2: it does not run.
 """
 
 import argparse
@@ -13,18 +15,22 @@ from rich.console import Console
 from rich.table import Table
 
 from golden.errors import InputError
+from golden.images import read_image
 from golden.integer import Conv
+from golden.referee import STEP_BAR, progress
 from hw.compiler import CompileError, compile_network
-from hw.compiler.importer import Refused, load_network
+from hw.compiler.importer import Refused, judge, load_network, worst
 from hw.config import preset
 
 __all__ = ["check", "main"]
 
 FILE_COLUMNS = 120      # of the table where it is not on a terminal
+NAME_COLUMNS = 30       # at most, of a layer's name
 
 
 def check(model, config, console, *, size=None, width=None):
-    """Print what compiling a network for a preset tells; returns the program.
+    """Print what compiling a network for a preset tells; returns the program, and the
+    :class:`hw.compiler.importer.Imported` if the network is a file, else None.
 
     Raises
     ------
@@ -41,7 +47,8 @@ def check(model, config, console, *, size=None, width=None):
     for heading, side in (("", "right"), ("layer", "left"), ("kind", "left"), ("unit", "left"),
                           ("output", "right"), ("MACs", "right"), ("from cycle", "right"),
                           ("to cycle", "right"), ("off-chip B", "right")):
-        table.add_column(heading, justify=side, no_wrap=True)
+        table.add_column(heading, justify=side, no_wrap=True,
+                         max_width=NAME_COLUMNS if heading == "layer" else None)
     for layer in program.layers:
         first, last = (f"{cycle:,}" for cycle in program.layer_spans[layer.id]) \
             if layer.id in program.layer_spans else ("", "")
@@ -52,7 +59,18 @@ def check(model, config, console, *, size=None, width=None):
     console.print(table)
     for line in (*_figures(program, config), *(imported.notes if imported else ())):
         console.print(line)
-    return program
+    return program, imported
+
+
+def referee(imported, image, console):
+    """Print what ONNX Runtime makes of a file's layers; returns whether it is within the bar."""
+    graph   = imported.graph
+    frame   = graph.tensors[graph.input]
+    picture = read_image(image, (frame.height, frame.width))
+    with progress(console, len(graph.layers)) as done:
+        layer, line = worst(judge(imported, imported.frame(picture), progress=done))
+    console.print(line, style="" if layer.steps <= STEP_BAR else "bold red")
+    return layer.steps <= STEP_BAR
 
 
 def main(arguments=None):
@@ -63,7 +81,10 @@ def main(arguments=None):
     try:
         options = _parse(arguments)
         config  = _preset(options.config)
-        check(options.model, config, console, size=options.size, width=options.width)
+        _, imported = check(options.model, config, console, size=options.size,
+                            width=options.width)
+        agreed = (imported is None or not options.referee
+                  or referee(imported, options.image, console))
     except Refused as refused:
         print(f"error: {refused.path} does not run", file=sys.stderr)
         for reason in refused.reasons:
@@ -78,7 +99,7 @@ def main(arguments=None):
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return 2
-    return 0
+    return 0 if agreed else 1
 
 
 def _figures(program, config):
@@ -127,6 +148,8 @@ def _parse(arguments):
     parser.add_argument("--config", default="reference")
     parser.add_argument("--size", type=int)
     parser.add_argument("--width", type=int)
+    parser.add_argument("--image", default="phantom:7")
+    parser.add_argument("--referee", type=int, choices=(0, 1), default=1)
     return parser.parse_args(arguments)
 
 

@@ -25,9 +25,8 @@ from golden.images import PHANTOM, read_truth
 from golden.integer import IntegerGraph
 from golden.metrics import binary
 from golden.models import default_shape, is_trained, load_float, load_graph
-from golden.referee import STEP_BAR
 from hw.compiler import CompileError, Program, compile_network
-from hw.compiler.importer import Imported, is_file, judge, load_network
+from hw.compiler.importer import Imported, is_file, judge, load_network, worst
 from hw.config import Config, preset
 from sim.clips import read_clip
 from sim.compare import compare_mask, compare_tensors
@@ -144,9 +143,7 @@ def run(options, console):
     _point_latest(folder)
     print_summary(console, report, folder)
     if job.imported:
-        steps = max(layer.steps for layer in judge(job.imported, frames[0]))
-        console.print(f"ONNX Runtime on {options.model}, layer by layer: golden differs by at most "
-                      f"{steps} step{'' if steps == 1 else 's'} (bar {STEP_BAR})")
+        console.print(worst(judge(job.imported, frames[0]))[1])
         for note in job.imported.notes:
             console.print(note)
     if not report["bit_exact"]:

@@ -5,6 +5,8 @@ import onnx
 import pytest
 from rich.console import Console
 
+from golden.referee import LayerVerdict
+from hw import check as module
 from hw.check import check, main
 from hw.config import EDGE, TINY
 from tests.hw.compiler.onnx_models import Model
@@ -27,7 +29,7 @@ def small(tmp_path):
 
 def test_layers_units_and_costs(small, tmp_path):
     with (tmp_path / "log").open("w") as log:
-        program = check(small, TINY, Console(file=log, width=160))
+        program, _ = check(small, TINY, Console(file=log, width=160))
     text = (tmp_path / "log").read_text()
     convolved = [layer.unit for layer in program.layers if layer.macs]
     assert convolved[0] == convolved[1] == "encoder"
@@ -47,6 +49,20 @@ def test_layers_units_and_costs(small, tmp_path):
 def test_exit_code_of_a_network_that_runs(small, capsys):
     assert main(["--model", small, "--config", "edge"]) == 0
     assert EDGE.name in capsys.readouterr().out
+
+
+def test_onnx_runtime_judges_every_layer(small, capsys, monkeypatch):
+    """The bar is one step in any element; a layer beyond it is named."""
+    line = "ONNX Runtime, layer by layer on the same inputs: "
+    assert main(["--model", small, "--config", "tiny", "--image", "phantom:1"]) == 0
+    assert line in capsys.readouterr().out
+    monkeypatch.setattr(module, "judge", lambda imported, frame_CHW, progress: (
+        LayerVerdict("first", "Conv", 9, 3, 1), LayerVerdict("deep", "Conv", 5, 1, 2)))
+    assert main(["--model", small, "--config", "tiny"]) == 1
+    assert (line + "2 steps apart at most, most in 'deep' (Conv): 1 of 5 elements (bar 1)"
+            in " ".join(capsys.readouterr().out.split()))
+    assert main(["--model", small, "--config", "tiny", "--referee", "0"]) == 0
+    assert line not in capsys.readouterr().out
 
 
 def test_every_reason_is_printed(tmp_path, capsys):

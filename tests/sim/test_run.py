@@ -36,8 +36,8 @@ def reports(tmp_path, monkeypatch):
     (["--frames", "0"], "Number of frames must be positive, not 0"),
     (["--frames", "two"], "argument --frames: invalid int value: 'two'; see `make help`"),
     (["--size", "100"], "Frame size must be a positive multiple of 16, not 100; try 96"),
-    (["--width", "0"], "Network width must be positive, not 0; it is the number of filters of "
-     "the first level"),
+    (["--width", "0"],
+     "Network width must be positive, not 0; it is the number of filters of the first level"),
     (["--colour", "blue"], "unrecognized arguments: --colour blue; see `make help`"),
 ])
 def test_bad_input_is_one_line(reports, capsys, arguments, line):

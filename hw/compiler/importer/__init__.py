@@ -2,6 +2,6 @@
 
 from hw.compiler.importer.door import Imported, import_onnx, is_file, load_network
 from hw.compiler.importer.errors import Refused
-from hw.compiler.importer.judge import judge
+from hw.compiler.importer.judge import judge, worst
 
-__all__ = ["Imported", "Refused", "import_onnx", "is_file", "judge", "load_network"]
+__all__ = ["Imported", "Refused", "import_onnx", "is_file", "judge", "load_network", "worst"]

@@ -76,9 +76,11 @@ class Builder:
         a, b = value.sources
         if a.grid != b.grid or a.zero_point:
             return None
-        if value.name not in self.layers:
-            self._put(Add(value.name, a.name, b.name, UNPLACED), a.grid)
-        return Real(value.name, *a.grid)
+        key = id(value), None
+        if key not in self.settled:
+            made = Add(self.fresh(value.name), a.name, b.name, UNPLACED)
+            self.settled[key] = self._put(made, a.grid), value
+        return Real(self.settled[key][0], *a.grid)
 
     def fresh(self, name):
         """``name``, or if it is taken with a number after it."""

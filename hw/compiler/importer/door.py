@@ -24,8 +24,8 @@ class Imported:
     """A network from a file.
 
     ``stored`` maps each tensor of ``graph`` that the file has to the file's integer tensors and
-    what these lack to uint8 (128 for int8); ``hosted`` are outputs with the operators at the end that
-    the host does; ``notes`` say what a user should know, a line each.
+    what these lack to uint8 (128 for int8); ``hosted`` are outputs with the operators at the end
+    that the host does; ``notes`` say what a user should know, a line each.
     """
     graph:  IntegerGraph
     model:  onnx.ModelProto

@@ -5,7 +5,7 @@ import torch
 from onnx.utils import Extractor
 
 from golden.integer import Add, Input, run
-from golden.referee import LayerVerdict, session
+from golden.referee import STEP_BAR, LayerVerdict, session, steps
 
 
 def judge(imported, frame_CHW, *, progress=None):
@@ -19,12 +19,21 @@ def judge(imported, frame_CHW, *, progress=None):
     model  = onnx.shape_inference.infer_shapes(imported.model)
     extractor = Extractor(model)
     verdicts  = []
-    for layer in graph.layers:
+    for done, layer in enumerate(graph.layers, 1):
         if layer.name in imported.stored and not isinstance(layer, Input):
             verdicts.append(_judge_layer(extractor, imported, layer, values))
         if progress:
-            progress(len(verdicts))
+            progress(done)
     return tuple(verdicts)
+
+
+def worst(verdicts):
+    """The layer in which most differs, and a line about it."""
+    layer = max(verdicts, key=lambda layer: (layer.steps, layer.different))
+    where = (f", most in {layer.name!r} ({layer.kind}): {layer.different:,} of {layer.elements:,} "
+             "elements") if layer.steps else ""
+    return layer, ("ONNX Runtime, layer by layer on the same inputs: "
+                   f"{steps(layer.steps)} apart at most{where} (bar {STEP_BAR})")
 
 
 def _judge_layer(extractor, imported, layer, values):
@@ -45,9 +54,9 @@ def _judge_layer(extractor, imported, layer, values):
     output, offset = stored[layer.name][0]
     part = extractor.extract_model(list(feeds), [output])
     seen = torch.from_numpy(session(part).run([output], feeds)[0][0]).to(torch.int32) + offset
-    steps = (seen - values[layer.name].to(torch.int32)).abs()
-    return LayerVerdict(layer.name, type(layer).__name__, steps.numel(), int((steps > 0).sum()),
-                        int(steps.max()))
+    apart = (seen - values[layer.name].to(torch.int32)).abs()
+    return LayerVerdict(layer.name, type(layer).__name__, apart.numel(), int((apart > 0).sum()),
+                        int(apart.max()))
 
 
 def _as_stored(value_CHW, offset):

@@ -23,6 +23,7 @@ from hw.compiler.importer.values import (
 )
 
 SUFFIXES = ("_quantized", "_QuantizeLinear_Output", "_QuantizeLinear_Input", "_output_0")
+BREVITAS = ("act_quant", "activation_impl", "export_handler")   # its own parts of a module's path
 OFFSETS  = {np.dtype(np.uint8): 0, np.dtype(np.int8): 128}
 SAME_SCALE = 1e-6       # relative: a bias in steps of its convolution's accumulator
 FLOATS   = (Real, Result)
@@ -672,7 +673,8 @@ def _clean(name):
         for suffix in SUFFIXES:
             if name.endswith(suffix) and name != suffix:
                 name, changed = name.removesuffix(suffix), True
-    return name.strip("/").replace("/", ".")
+    parts = name.strip("/").replace("/", ".").split(".")
+    return ".".join([part for part in parts[:-1] if part not in BREVITAS] + parts[-1:])
 
 
 def _by(sides):
