@@ -238,6 +238,8 @@ class Benchmark:
             row   = self._row(combination, self._kept[index])
             if row.status == "measured":
                 self._compare_with_cpu(row)
+                self._console.print(f"  bit-exact, {row.figures['cycles']} cycles, "
+                                    f"{row.figures['time_ms']:.3f} ms")
             else:
                 self._console.print(f"  {row.status}: {row.reason}", soft_wrap=True)
             self._spent += 0 if self._kept[index] else time.monotonic() - start
@@ -264,7 +266,8 @@ class Benchmark:
             return row_of(combination, read_report(folder))
         (folder / "inputs.json").unlink(missing_ok=True)
         try:
-            report = machine.run(replace(combination.options, out=str(folder)), self._console)
+            report = machine.run(replace(combination.options, out=str(folder)), self._console,
+                                 brief=True)
         except (CompileError, InputError) as error:
             return Row(combination, "cannot run", str(error))
         except SimulationError as error:

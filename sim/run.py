@@ -74,8 +74,8 @@ class Options:
     max_cycles: int       = None
 
 
-def run(options, console):
-    """Do one run; returns the report, which is also written.
+def run(options, console, *, brief=False):
+    """Do one run; returns the report, which is also written. ``brief`` prints no summary.
 
     Raises
     ------
@@ -141,7 +141,8 @@ def run(options, console):
         write_report(report, folder / "report.json")
         write_page(folder)
     _point_latest(folder)
-    print_summary(console, report, folder)
+    if not brief:
+        print_summary(console, report, folder)
     if job.imported:
         console.print(worst(judge(job.imported, frames[0]))[1])
         for note in job.imported.notes:

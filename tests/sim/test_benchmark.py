@@ -23,7 +23,7 @@ def machine(monkeypatch):
     """Outcomes of runs by name of the combination: a report, or an error; records what ran."""
     outcomes, ran = {}, []
 
-    def run(options, console):
+    def run(options, console, *, brief):
         name = f"{options.model}-{options.config}" + (f"-{options.dram}" if options.dram else "")
         ran.append(name)
         outcome = outcomes.get(name, imaginary())
