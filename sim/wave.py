@@ -18,7 +18,7 @@ from rich.console import Console
 
 from golden.errors import InputError
 from hw.compiler import CompileError
-from hw.isa import CONVS, FORMS, INSTRUCTION_BYTES, Engine, Opcode, StreamHeader
+from hw.isa import CONVS, FORMS, INSTRUCTION_BYTES, Cause, Engine, Opcode, StreamHeader
 from sim.compare import compare_tensors
 from sim.errors import SimulationError
 from sim.fst import read_fst
@@ -30,11 +30,13 @@ from sim.trace import UNITS, chrome_trace
 
 __all__ = ["Event", "find_event", "layout", "main", "show"]
 
-WINDOW     = 2000
-MAX_WINDOW = 200_000
-FRONT      = ("offered_valid", "cause", "layer", "retired", "retiring", "following_valid",
-              "pending")
-BLOCKS     = {
+WINDOW      = 2000
+MAX_WINDOW  = 200_000
+BEFORE      = 50            # cycles between the left edge of GTKWave's window and the event
+FRONT       = ("offered_valid", "cause", "layer", "retired", "retiring", "following_valid",
+               "pending")
+HEXADECIMAL = re.compile("addr|data")
+BLOCKS      = {
     "load":      (r"chip\.load\.[^.$]*(valid|ready)", r"axi__(ar|r)(valid|ready|addr|len|last)"),
     "encoder":   (r"chip\.encoder\.[^.$]*(valid|ready)",),
     "attention": (r"chip\.attention\.[^.$]*(valid|ready)",),
@@ -42,15 +44,16 @@ BLOCKS     = {
     "store":     (r"chip\.stores\.[^.$]*(valid|ready)",
                   r"axi__(aw|w|b)(valid|ready|addr|len|last)"),
 }
-ARRAYS     = (r"chip\.{}\.compute\.conv\."
-              r"(sequencer\.(start|busy|weight_address)|array\.(valid|first|last))")
+ARRAYS      = (r"chip\.{}\.compute\.conv\."
+               r"(sequencer\.(start|busy|weight_address)|array\.(valid|first|last))")
 
 
 @dataclass(frozen=True)
 class Event:
-    """A cycle of the machine, and what happens in it."""
+    """A cycle of the machine, and what happens in it; ``unit`` where it is one unit's."""
     cycle: int
     text:  str
+    unit:  str = None
 
 
 def show(run, at, *, window=WINDOW, console):
@@ -97,7 +100,9 @@ def show(run, at, *, window=WINDOW, console):
     groups  = layout(signals)
     period  = round(1e6 / job.config.clock_mhz)
     marker  = event.cycle * period if options.sim == "verilator" else None
-    (folder / "wave.gtkw").write_text(_gtkwave(path, groups, signals, marker))
+    (folder / "wave.causes").write_text("".join(f"{cause.value:X} {cause.name.lower()}\n"
+                                                for cause in Cause))
+    (folder / "wave.gtkw").write_text(_gtkwave(path, groups, signals, marker, period, event.unit))
     (folder / "wave.sucl").write_text(_surfer(groups, marker))
     console.print(f"{path} ({path.stat().st_size / 2**20:.1f} MiB, {len(signals)} signals)\n"
                   f"gtkwave {folder / 'wave.gtkw'}\n"
@@ -238,7 +243,8 @@ def _mismatch(record, job, again):
     args = rows[0]["args"]
     return Event(args["cycle"] + args["cycles"] - 1,
                  f"The end of row {wrong['row']} of layer {layer.name} in frame {wrong['frame']}, "
-                 f"where channel {wrong['channel']} of column {wrong['column']} differs first,")
+                 f"where channel {wrong['channel']} of column {wrong['column']} differs first,",
+                 layer.unit)
 
 
 def _layer(name, folder, program, again):
@@ -250,7 +256,8 @@ def _layer(name, folder, program, again):
     slices = _slices(events, name)
     if not slices:
         raise InputError(f"No instruction of layer {name} ran; name another layer or a cycle")
-    return Event(min(one["args"]["cycle"] for one in slices), f"The start of layer {name}")
+    return Event(min(one["args"]["cycle"] for one in slices), f"The start of layer {name}",
+                 program.layers[names.index(name)].unit)
 
 
 def _slices(events, name):
@@ -278,18 +285,32 @@ def _word(program, address):
     return int.from_bytes(program.image[address:address + INSTRUCTION_BYTES], "little")
 
 
-def _gtkwave(path, groups, signals, marker):
-    """A save file: one closed group for each unit but the first."""
-    lines = ["[*] Attune", f'[dumpfile] "{path}"', "[size] 1700 1000",
-             f"*-16.0 {marker if marker is not None else -1}", "[sst_width] 260",
-             "[signals_width] 420"]
-    for number, (unit, names) in enumerate(groups.items()):
-        closed = "c00200" if number else "800200"
-        lines += [f"@{closed}", f"-{unit}"]
-        lines += [line for name in names for line in
-                  ("@22" if signals[name] > 1 else "@28", _ranged(name, signals[name]))]
-        lines += ["@1401200" if number else "@1000200", f"-{unit}"]
+def _gtkwave(path, groups, signals, marker, period, opened):
+    """A save file: a group for each unit, of which the one of the event is open, or all are."""
+    lines = ["[*] Attune", f'[dumpfile] "{path}"', "[size] 1700 1000"]
+    if marker is not None:
+        lines.append(f"[timestart] {max(0, marker - BEFORE * period)}")
+    lines += [f"*-16.0 {marker if marker is not None else -1}", "[sst_width] 200",
+              "[signals_width] 420"]
+    for unit, names in groups.items():
+        closed = opened is not None and unit not in ("machine", opened)
+        lines += [f"@{'c00200' if closed else '800200'}", f"-{unit}"]
+        for name in names:
+            known  = name.endswith(".cause")        # shown by name
+            wide   = "22" if known or HEXADECIMAL.search(name) else "24"
+            lines += [f"@{'20' * known}{wide if signals[name] > 1 else '28'}",
+                      *([f"^1 {path.parent / 'wave.causes'}"] if known else []),
+                      f"+{{{_alias(name)}}} {_ranged(name, signals[name])}"]
+        lines += [f"@{'1401200' if closed else '1000200'}", f"-{unit}"]
     return "\n".join(lines) + "\n"
+
+
+def _alias(name):
+    """The name of a signal within the group of its unit, as short as can be told apart; GTKWave
+    would show only what follows the last dot."""
+    name = re.sub(r"^(.*\.)?top\.(chip\.)?", "", name)
+    name = re.sub(r"^(controller\.(front_)?|(encoder|attention|decoder)\.(compute\.)?)", "", name)
+    return name.replace(".", " ")
 
 
 def _ranged(name, width):

@@ -17,8 +17,8 @@ from sim.run import Options
 from sim.simulators import check_waves
 from sim.wave import Event, find_event, layout
 
-LAYERS = [SimpleNamespace(id=1, name="e1a", tensor="e1a"),
-          SimpleNamespace(id=2, name="p1", tensor="p1")]
+LAYERS = [SimpleNamespace(id=1, name="e1a", tensor="e1a", unit="encoder"),
+          SimpleNamespace(id=2, name="p1", tensor="p1", unit="encoder")]
 SMALL  = Options(config="tiny", size=16, width=4)
 RECORD = {"bit_exact": True, "cycles": {"total": 5000}, "settings": asdict(SMALL)}
 FAILED = {"settings": asdict(SMALL),
@@ -60,9 +60,10 @@ def test_a_cycle():
 def test_a_layer_starts_with_what_makes_it(tmp_path):
     events = trace(conv(60, 0, name="p1", op="layer"), conv(70, 0, tid=1, pid=2, name="p1"),
                    conv(90, 1, tid=5, name="p1"), conv(80, 0, tid=5, name="p1"))
-    assert find("layer:p1", again=lambda: (events, None)) == Event(80, "The start of layer p1")
+    start = Event(80, "The start of layer p1", "encoder")
+    assert find("layer:p1", again=lambda: (events, None)) == start
     (tmp_path / "trace.json").write_text(json.dumps(events))
-    assert find("layer:p1", folder=tmp_path) == Event(80, "The start of layer p1")
+    assert find("layer:p1", folder=tmp_path) == start
 
 
 def test_an_error():
@@ -115,7 +116,7 @@ def test_a_mismatch_is_the_end_of_its_row():
     event = mismatch(trace(conv(5, 1, op="layer"), conv(100, 0, index=1), conv(200, 1, index=2)),
                      image=image)
     assert event == Event(209, "The end of row 1 of layer e1a in frame 0, where channel 0 of "
-                               "column 4 differs first,")
+                               "column 4 differs first,", "encoder")
 
 
 def test_a_mismatch_in_a_tile_of_channels():
@@ -209,13 +210,39 @@ def verilator():
 
 def names_of(folder):
     """Signals that the two layouts name."""
-    gtkwave = [line.split("[")[0] for line in (folder / "wave.gtkw").read_text().splitlines()
-               if line.startswith("top.")]
+    gtkwave = [line.split("} ")[1].split("[")[0]
+               for line in (folder / "wave.gtkw").read_text().splitlines() if line[:2] == "+{"]
     surfer  = [line.removeprefix("variable_add ")
                for line in (folder / "wave.sucl").read_text().splitlines()
                if line.startswith("variable_add ")]
     assert gtkwave == surfer
     return gtkwave
+
+
+GROUPS  = {"machine": ["top.cycle"],
+           "encoder": ["top.chip.controller.front_encoder_conv.cause",
+                       "top.chip.encoder.compute.conv.sequencer.weight_address"],
+           "decoder": ["top.chip.decoder.fill__i__valid"]}
+SIGNALS = dict(zip(sum(GROUPS.values(), []), (48, 3, 13, 1), strict=True))
+
+
+def test_gtkwave_shows_the_unit_of_the_event_with_causes_by_name():
+    lines = wave._gtkwave(Path("/run/wave.fst"), GROUPS, SIGNALS, 1000, 10, "encoder").splitlines()
+    assert "[timestart] 500" in lines
+    assert lines[lines.index("@800200"):] == [
+        "@800200", "-machine", "@24", "+{cycle} top.cycle[47:0]", "@1000200", "-machine",
+        "@800200", "-encoder", "@2022", "^1 /run/wave.causes",
+        "+{encoder_conv cause} top.chip.controller.front_encoder_conv.cause[2:0]", "@22",
+        ("+{conv sequencer weight_address} "
+         "top.chip.encoder.compute.conv.sequencer.weight_address[12:0]"), "@1000200", "-encoder",
+        "@c00200", "-decoder", "@28", "+{fill__i__valid} top.chip.decoder.fill__i__valid",
+        "@1401200", "-decoder"]
+
+
+def test_gtkwave_opens_every_unit_where_the_event_has_none():
+    text = wave._gtkwave(Path("/run/wave.fst"), GROUPS, SIGNALS, None, 10, None)
+    assert text.count("@800200") == len(GROUPS) and "@c00200" not in text
+    assert "[timestart]" not in text and "\n*-16.0 -1\n" in text
 
 
 @pytest.mark.cosim
