@@ -469,6 +469,11 @@ function drawRoof(given) {
     const angle = -Math.atan2(y(from * rate) - y(to * rate), x(to) - x(from)) * 180 / Math.PI;
     const at = from * (to / from) ** .3, [px, py] = [x(at), y(at * rate)];
     svg.append(part("text", {x: px, y: py + (name === "peak" ? -6 : 14), "text-anchor": "middle", transform: `rotate(${angle} ${px} ${py})`}, `${name} bandwidth`));
+    // What is written along a slope is covered by a few short labels, as far as others are concerned.
+    for (let k = -3; k <= 3; k += 1) {
+      const along = k * 14;
+      placed.push([px + along * Math.cos(angle * Math.PI / 180), py + along * Math.sin(angle * Math.PI / 180), 8]);
+    }
   }
   for (const dot of [...dots, run]) placed.push([dot.moved ? x(dot.macs / dot.moved) : wide - right - 6, y(dot.rate), 4]);
   for (const dot of [...dots, run]) {
@@ -483,7 +488,7 @@ function drawRoof(given) {
     mark.addEventListener("focus", () => { const box = mark.getBoundingClientRect(); showTip(text, box.left, box.bottom); });
     mark.addEventListener("blur", hideTip);
     svg.append(mark);
-    const half = dot.name.length * 3.2, spot = [[px, py - 9], [px, py + 16], [px + half + 9, py + 4], [px - half - 9, py + 4]]
+    const half = dot.name.length * 3.5, spot = [[px, py - 9], [px, py + 16], [px + half + 9, py + 4], [px - half - 9, py + 4]]
       .find(([cx, cy]) => cx - half > left && cx + half < wide - right && cy > top + 8 && cy < bottom
         && placed.every(([ox, oy, other]) => Math.abs(ox - cx) > other + half + 1 || Math.abs(oy + 4 - cy) > 8));
     if (spot) {
