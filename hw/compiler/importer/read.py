@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from golden.integer import Lookup
+from golden.integer import Input, Lookup
 from hw.compiler.importer.build import UNPLACED, Builder
 from hw.compiler.importer.errors import Refusal, Refused
 from hw.compiler.importer.file import attributes, evaluate
@@ -25,6 +25,7 @@ from hw.compiler.importer.values import (
 SUFFIXES = ("_quantized", "_QuantizeLinear_Output", "_QuantizeLinear_Input", "_output_0")
 BREVITAS = ("act_quant", "activation_impl", "export_handler")   # its own parts of a module's path
 OFFSETS  = {np.dtype(np.uint8): 0, np.dtype(np.int8): 128}
+LARGEST_KERNEL = 7
 SAME_SCALE = 1e-6       # relative: a bias in steps of its convolution's accumulator
 FLOATS   = (Real, Result)
 AT_END   = ("Softmax", "ArgMax", "LogSoftmax")
@@ -39,6 +40,9 @@ REWRITES = {
     "Gemm":       "use a 1x1 Conv",
     "MatMul":     "use a 1x1 Conv",
     "GlobalAveragePool": "use AveragePool 2x2 with stride 2",
+    "ReduceMean": "use AveragePool 2x2 with stride 2",
+    "Flatten":    "keep maps as N x C x H x W",
+    "Reshape":    "keep maps as N x C x H x W",
     "InstanceNormalization": "train with BatchNormalization instead",
     "GroupNormalization": "train with BatchNormalization instead",
     "LayerNormalization": "train with BatchNormalization instead",
@@ -101,7 +105,8 @@ class Reader:
     def _output(self, name):
         value = self.values[name]
         match value:
-            case Real() | Stored() if not any(value.pads):
+            case Real() | Stored() if not any(value.pads) and not isinstance(
+                    self.builder.layers[value.name], Input):
                 return value.name
             case Host():
                 self.hosted.append((value.name, value.operators))
@@ -260,10 +265,10 @@ class Reader:
 
     def _on_conv(self, node, facts, value, weight, bias=None):
         groups = facts.get("group", 1)
-        if isinstance(value, Result) and groups == 1:
-            value = self.builder.exact_sum(value) or value
-        source = self._real(value, node, pads=True)
         whole, scale = _weights(weight, axis=0)
+        if isinstance(value, Result) and groups == 1 and 2 * whole.shape[2] <= LARGEST_KERNEL:
+            value = self.builder.exact_sum(value) or value      # its rows, for each operand
+        source = self._real(value, node, pads=True)
         channels = self._channels(source)
         outputs, inputs, *kernel = whole.shape
         if groups not in (1, channels) or (groups > 1 and outputs != channels):
@@ -277,7 +282,7 @@ class Reader:
         if len(kernel) != 2 or strides[0] != strides[-1] or strides[0] not in (1, 2):
             raise Refusal(f"a kernel of {_by(kernel)} with strides of {_by(strides)}",
                           "use two dimensions and a stride of 1 or 2 in both")
-        if max(kernel) > 7:
+        if max(kernel) > LARGEST_KERNEL:
             raise Refusal(f"a kernel of {_by(kernel)}", "use several of up to 7x7")
         own  = self._pads(facts, source, kernel, strides[0])
         pads = tuple(int(a + b) for a, b in zip(own, source.pads, strict=True))

@@ -141,6 +141,21 @@ def test_an_output_that_is_not_quantised():
         "output 'last_out': it has no QuantizeLinear; quantise the result of Conv")
 
 
+def test_a_frame_that_is_an_output():
+    small = Model()
+    assert refusal(small.output(small.image()).model()) == (
+        "output 'dequantizelinear1_out': no layer makes it; leave it out")
+
+
+def test_a_sum_whose_convolution_has_no_room_for_both_operands():
+    small = Model()
+    a, b = (small.quantised(small.conv(small.image(), (4, 3, 1, 1)), 0.02, 0) for _ in range(2))
+    x = small.conv(small.node("Add", a, b, name="sum"), (4, 4, 5, 1), name="odd")
+    assert refusal(small.output(small.quantised(x)).model()) == (
+        "node 'odd' (Conv): its operand 'sum_out' has no QuantizeLinear; quantise the result of "
+        "Add")
+
+
 def test_all_reasons_are_listed_and_none_follows_from_another():
     small = Model()
     x = small.quantised(small.conv(small.image(), (4, 3, 1, 1)))
