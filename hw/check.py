@@ -20,7 +20,7 @@ from golden.integer import Conv
 from golden.referee import STEP_BAR, progress
 from hw.compiler import CompileError, compile_network
 from hw.compiler.importer import Refused, judge, load_network, worst
-from hw.config import preset
+from hw.config import PRESETS, preset
 
 __all__ = ["check", "main"]
 
@@ -90,7 +90,11 @@ def main(arguments=None):
         for reason in refused.reasons:
             print(f"  {reason}", file=sys.stderr)
         return 2
-    except (InputError, CompileError) as error:
+    except CompileError as error:
+        print(f"error: {error}", file=sys.stderr)
+        print(f"  {_elsewhere(options)}", file=sys.stderr)
+        return 2
+    except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
@@ -100,6 +104,21 @@ def main(arguments=None):
         print("error: interrupted", file=sys.stderr)
         return 2
     return 0 if agreed else 1
+
+
+def _elsewhere(options):
+    """Which other presets a network that does not compile would run on."""
+    graph, _ = load_network(options.model, options.size, options.width)
+    runs = [name for name, config in PRESETS.items() if _compiles(graph, config)]
+    return (f"it runs with CONFIG={' or '.join(runs)}" if runs else
+            "no preset runs it; take a smaller frame, or fewer channels in that layer")
+
+
+def _compiles(graph, config):
+    try:
+        return bool(compile_network(graph, config))
+    except CompileError:
+        return False
 
 
 def _figures(program, config):

@@ -65,6 +65,17 @@ def test_onnx_runtime_judges_every_layer(small, capsys, monkeypatch):
     assert line not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("channels", "line"), [
+    (600, "  it runs with CONFIG=reference or edge\n"),
+    (2000, "  no preset runs it; take a smaller frame, or fewer channels in that layer\n")])
+def test_what_would_run_a_network_that_does_not_fit(channels, line, tmp_path, capsys):
+    model = Model(frame=(3, 24, 24))
+    x = model.quantised(model.conv(model.image(), (channels, 3, 1, 1)))
+    onnx.save(model.output(x).model(), tmp_path / "wide.onnx")
+    assert main(["--model", str(tmp_path / "wide.onnx"), "--config", "tiny"]) == 2
+    assert capsys.readouterr().err.endswith(line)
+
+
 def test_every_reason_is_printed(tmp_path, capsys):
     model = Model()
     x = model.quantised(model.conv(model.image(), (4, 3, 1, 1)))
