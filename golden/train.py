@@ -21,7 +21,7 @@ from golden.data import phantoms
 from golden.errors import InputError
 from golden.networks import MODELS
 from golden.progress import bars
-from golden.training import Settings, train
+from golden.training import Settings, check_folder, train
 
 __all__ = ["main"]
 
@@ -92,6 +92,7 @@ def _execute(arguments):
     if options.threads:
         torch.set_num_threads(options.threads)
     settings = _settings(options)
+    check_folder(options.out, options.resume)
     console = Console(highlight=False, soft_wrap=True)
     with bars(console) as progress:
         def load(dataset, what):
@@ -111,8 +112,6 @@ def _execute(arguments):
         mixed = None
         if options.phantoms:
             mixed = load(phantoms.phantoms(phantoms.TRAIN_SEEDS, options.phantoms), "phantoms")
-        options.out.mkdir(parents=True, exist_ok=True)
-        data.write_split(options.out / "split.csv", parts)
         chosen = parts["train"] + (parts["validation"] if options.final else [])
         train_frames, check = frames.pick(chosen), frames.pick(parts["validation"])
         console.print(f"{settings.model}, width {settings.width}: "
@@ -132,7 +131,8 @@ def _execute(arguments):
         try:
             best = train(settings, train_frames, check, options.out, phantoms=mixed,
                          start=options.start, teacher=options.teacher, resume=options.resume,
-                         sheet_every=options.sheets, report=report, advance=advance)
+                         sheet_every=options.sheets, report=report, advance=advance,
+                         begun=lambda: data.write_split(options.out / "split.csv", parts))
         except KeyboardInterrupt:
             if not (options.out / "last.pt").exists():
                 raise
@@ -168,7 +168,8 @@ def _odds(text):
 
 
 def _data(options, load):
-    """All frames, and their split."""
+    """All frames, and their split; that of the run, if one goes on."""
+    path = options.out / "split.csv" if options.resume else options.split
     if phantoms.is_phantom(options.data):
         count = len(data.find(options.data).samples)
         checks = max(2, count // PHANTOMS_PER_CHECK)
@@ -176,9 +177,11 @@ def _data(options, load):
                 "validation": phantoms.phantoms(phantoms.VALIDATION_SEEDS, checks)}
         samples = tuple(s for part in sets.values() for s in part.samples)
         frames = load(dataclasses.replace(sets["train"], samples=samples), "phantoms")
+        if path is not None:
+            return frames, data.read_split(path, frames.samples)
         return frames, {part: list(d.samples) for part, d in sets.items()} | {"test": []}
     frames = load(data.find(options.data), "images")
-    return frames, data.split(frames.samples, options.split_seed, options.split)
+    return frames, data.split(frames.samples, options.split_seed, path)
 
 
 if __name__ == "__main__":

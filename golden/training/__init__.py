@@ -1,6 +1,6 @@
 """Training of :mod:`golden.networks`: what happens to frames, losses, the loop, its files."""
 
 from golden.training.checkpoint import load_checkpoint, save_checkpoint
-from golden.training.loop import Settings, train
+from golden.training.loop import Settings, check_folder, train
 
-__all__ = ["Settings", "load_checkpoint", "save_checkpoint", "train"]
+__all__ = ["Settings", "check_folder", "load_checkpoint", "save_checkpoint", "train"]

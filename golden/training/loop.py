@@ -22,7 +22,7 @@ from golden.training.norms import folded, unfold, with_norms
 from golden.training.pictures import draw_curves, draw_sheet
 from golden.training.start import begin, initialise
 
-__all__ = ["Settings", "train"]
+__all__ = ["Settings", "check_folder", "train"]
 
 SCHEDULES = ("cosine", "plateau")
 UNFOLDED = 16                       # frames, or so, that settle normalisations of a folded start
@@ -175,30 +175,31 @@ class _Run:
 
 
 def train(settings, frames, validation, folder, *, phantoms=None, start=None, teacher=None,
-          resume=False, sheet_every=5, report=lambda text: None, advance=lambda loss: None):
+          resume=False, sheet_every=5, begun=lambda: None, report=lambda text: None,
+          advance=lambda loss: None):
     """Train until the epochs are over or nothing has improved for long; the best score.
 
     ``folder`` receives ``best.pt``, ``last.pt``, ``log.csv``, ``curves.png`` and picture sheets.
     The score is the mean IoU over validation frames with a lesion (over all, if none has one).
     ``start`` is a checkpoint to begin with (:func:`golden.training.start.begin`); ``teacher`` one
     whose masks are learnt beside the true ones. With ``resume`` the run in ``folder`` goes on, bit
-    for bit as if it had never stopped.
+    for bit as if it had never stopped. ``begun`` is called when there is nothing left to refuse:
+    until then nothing is written.
     """
     if not len(frames) or not len(validation):
         part = "validation" if len(frames) else "train"
         raise InputError(f"The {part} part of the split is empty; give more images")
+    check_folder(folder, resume)
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     last, best = folder / "last.pt", folder / "best.pt"
     run = _Run(settings, start, teacher, frames.image)
     if resume:
         run.resume(last)
         report(f"resumed after epoch {run.epoch}")
-    elif last.exists():
-        raise InputError(f"{str(folder)!r} holds a run already; go on with RESUME=1, or name "
-                         f"another folder with OUT")
     image_NCHW, truth_NHW, odds_N = _mixture(settings, frames, phantoms)
     steps = settings.steps or max(1, len(frames) // settings.batch)
+    folder.mkdir(parents=True, exist_ok=True)
+    begun()
 
     while run.epoch < settings.epochs and run.stalled < settings.stop:
         begin = time.monotonic()
@@ -230,6 +231,17 @@ def train(settings, frames, validation, folder, *, phantoms=None, start=None, te
                f"score {row['score']:.4f}{' (best)' if improved else ''}, "
                f"{row['seconds']:.0f} s")
     return run.best
+
+
+def check_folder(folder, resume):
+    """Refuse to overwrite a run, and to go on where there is none."""
+    exists = (Path(folder) / "last.pt").exists()
+    if exists and not resume:
+        raise InputError(f"{str(folder)!r} holds a run already; go on with RESUME=1, or name "
+                         f"another folder with OUT")
+    if resume and not exists:
+        raise InputError(f"{str(folder)!r} holds no run to go on with; name its folder with OUT, "
+                         f"or begin one without RESUME")
 
 
 def _begin(settings, start, image_NCHW):

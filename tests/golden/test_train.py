@@ -4,8 +4,11 @@ import pytest
 import torch
 
 from golden import train
+from golden.data import write_split
+from golden.data.phantoms import TRAIN_SEEDS, VALIDATION_SEEDS, phantoms
 from golden.training import load_checkpoint
 
+TRAINED, CHECKED = (phantoms(seed, 2).samples for seed in (TRAIN_SEEDS, VALIDATION_SEEDS))
 SMALL = ["--width", "2", "--size", "32", "--batch", "4", "--threads", "1"]
 
 
@@ -58,8 +61,26 @@ def test_bad_input_is_one_line(capsys, tmp_path, arguments, message):
 
 
 def test_odds_of_an_unknown_class(capsys, tmp_path):
-    assert error(capsys, *SMALL, "--data", "phantom:2", "--out", str(tmp_path / "run"), "--odds",
+    out = tmp_path / "run"
+    assert error(capsys, *SMALL, "--data", "phantom:2", "--out", str(out), "--odds",
                  "cyst=2") == "error: No class 'cyst' to give odds to; classes: phantom\n"
+    assert not out.exists()
+
+
+def test_a_run_goes_on_with_its_own_data_or_not_at_all(capsys, tmp_path):
+    common = ["--epochs", "1", "--out", str(tmp_path), *SMALL]
+    assert train.main(["--data", "phantom:4", *common]) == 0
+    split = (tmp_path / "split.csv").read_text()
+    assert error(capsys, "--data", "phantom:5", *common) == (
+        f"error: {str(tmp_path)!r} holds a run already; go on with RESUME=1, or name another "
+        f"folder with OUT\n")
+    assert error(capsys, "--data", "phantom:5", "--resume", *common).startswith(
+        f"error: Split {str(tmp_path / 'split.csv')!r} is of other data: 'phantom:1000004' is in "
+        f"the data alone; ")
+    assert (tmp_path / "split.csv").read_text() == split
+    assert error(capsys, *SMALL, "--resume", "--out", str(tmp_path / "none")) == (
+        f"error: {str(tmp_path / 'none')!r} holds no run to go on with; name its folder with OUT, "
+        f"or begin one without RESUME\n")
 
 
 def test_a_stop_by_hand_says_how_to_go_on(capsys, tmp_path, monkeypatch):
@@ -69,5 +90,7 @@ def test_a_stop_by_hand_says_how_to_go_on(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(train, "train", stopped)
     arguments = [*SMALL, "--data", "phantom:2", "--out", str(tmp_path)]
     assert error(capsys, *arguments) == "error: interrupted\n"
+    write_split(tmp_path / "split.csv", {"train": TRAINED, "validation": CHECKED})
     (tmp_path / "last.pt").touch()
-    assert error(capsys, *arguments) == f"error: stopped; go on with RESUME=1 OUT={tmp_path}\n"
+    assert error(capsys, *arguments, "--resume") == (
+        f"error: stopped; go on with RESUME=1 OUT={tmp_path}\n")
