@@ -347,7 +347,7 @@ def write(out, rows, baselines):
     (out / "benchmark.html").write_text(render(
         "benchmark.html.j2", rows=rows, facts=facts, causes=CAUSES, classes=CLASSES, units=UNITS,
         groups=[(*GROUPS[group], columns_of(group, rows)) for group in GROUPS], machines=machines,
-        speeds=bars, quarter=quarter))
+        others=_together([row for row in rows if not row.figures]), speeds=bars, quarter=quarter))
 
 
 def facts_of(rows, baselines):
@@ -376,9 +376,12 @@ def columns_of(group, rows):
 def machines_of(rows):
     """Rows with figures, those of one model on one preset together: they differ in their off-chip
     timing only."""
-    measured = [row for row in rows if row.figures]
-    return [list(group) for _, group in groupby(
-        measured, key=lambda row: (row.combination.model, row.combination.config))]
+    return _together([row for row in rows if row.figures])
+
+
+def _together(rows):
+    return [list(group) for _, group in groupby(rows, key=lambda row: (
+        row.combination.model, row.combination.config, row.status, row.reason))]
 
 
 def speeds(groups):
