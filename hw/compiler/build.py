@@ -6,12 +6,17 @@ from hw.compiler.estimate import estimate, masks_done, timetable
 from hw.compiler.flow import emit_frames
 from hw.compiler.groups import readers_of
 from hw.compiler.machine import Machine, Order
+from hw.compiler.maps import Map
 from hw.compiler.ops import Pass, lower
 from hw.compiler.program import Program, TapLayer
 from hw.isa import CONVS, Engine, Opcode
 
 PATIENCE = 2            # plans no better than the best before the search ends
 SEARCHED_FRAMES = 2     # a longer stream repeats what the second frame does
+CHOICES = (             # the next ones where none of these fits
+    ((Order.EARLY, Map.READ_SLOTS), (Order.LATE, Map.READ_SLOTS)),
+    ((Order.APART, Map.READ_SLOTS),),
+    ((Order.APART, Map.LEAST_READ_SLOTS),))
 
 
 def compile_network(graph, config, *, frames=1):
@@ -20,7 +25,8 @@ def compile_network(graph, config, *, frames=1):
     Spills what a memory has no room for, the largest and longest-lived maps first, until a plan
     fits; then tries to spill more, and takes the cheapest plan: where on-chip memory is nearly
     full, weights are fetched once per block of rows, and spilling a map may save more than it
-    costs. Of the orders in which frames overlap the cheapest is taken, and none if none fits.
+    costs. Of the orders in which frames overlap the cheapest is taken, and none if none fits; then
+    fewer rows of what is spilled are held at a time.
 
     Raises
     ------
@@ -30,12 +36,12 @@ def compile_network(graph, config, *, frames=1):
     if frames < 1:
         raise CompileError(f"Number of frames must be positive, not {frames!r}")
     network = lower(graph)
-    for orders in ((Order.EARLY, Order.LATE), (Order.APART,)) if frames > 1 else ((Order.APART,),):
+    for choices in CHOICES if frames > 1 else CHOICES[1:]:
         plans = []
-        for order in orders:
+        for choice in choices:
             try:
-                spill = cheapest(network, config, min(frames, SEARCHED_FRAMES), order)
-                plans.append(plan(network, config, frames, spill, order))
+                spill = cheapest(network, config, min(frames, SEARCHED_FRAMES), *choice)
+                plans.append(plan(network, config, frames, spill, *choice))
             except CompileError as reason:
                 error = reason
         if plans:
@@ -43,21 +49,21 @@ def compile_network(graph, config, *, frames=1):
     raise error
 
 
-def plan(network, config, frames, spill, order):
+def plan(network, config, frames, spill, order, read_slots):
     """Cost, and the machine with everything emitted."""
-    machine = Machine(network, config, frames, frozenset(spill), order)
+    machine = Machine(network, config, frames, frozenset(spill), order, read_slots)
     emit_frames(machine)
     return estimate(machine.emitter, config)[-1] + sum(machine.beats.values()), machine
 
 
-def cheapest(network, config, frames, order):
+def cheapest(network, config, frames, order, read_slots):
     """The tensors to spill."""
     largest = spillable(network)
     spill, best, worse = [], None, 0
     while True:
         left = [name for name in largest if name not in spill]
         try:
-            cost, _ = plan(network, config, frames, spill, order)
+            cost, _ = plan(network, config, frames, spill, order, read_slots)
         except NoRoom as reason:
             if reason.alone and reason.wanted in left:
                 left = [reason.wanted]

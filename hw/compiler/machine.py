@@ -54,11 +54,14 @@ class Machine:
         Tensors that go off chip.
     order : Order
         How frames of a stream overlap.
+    read_slots : int
+        Rows of a spilled map that are on chip at most while it is read.
     """
 
-    def __init__(self, network, config, frames, spill, order=Order.APART):
+    def __init__(self, network, config, frames, spill, order, read_slots):
         self.network, self.graph, self.config = network, network.graph, config
         self.frames, self.spill, self.order = frames, spill, order
+        self.read_slots = read_slots
         self.image    = OffchipImage(config.offchip_bytes)
         self.onchip   = Heap("onchip", config.onchip_words)
         self.feedback = Heap("feedback", config.feedback_words)
