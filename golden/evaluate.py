@@ -14,6 +14,7 @@ import json
 import sys
 from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -102,6 +103,8 @@ def _parse(arguments):
 
 def _execute(arguments):
     options = _parse(arguments)
+    if options.out.is_file():
+        raise InputError(f"{str(options.out)!r} is a file; name a folder with OUT")
     console = Console(soft_wrap=True, highlight=False)
     network, weights = _network(options)
     dataset = data.find(options.data)
@@ -154,11 +157,12 @@ def _graph(options, network, train, console, progress):
 
 
 def _table(result, count):
-    table = Table(title=f"{result['model']}, {count} images: mean ± standard deviation")
+    table = Table(title=f"{result['model']}, {count} images: mean ± standard deviation",
+                  box=SIMPLE_HEAD, padding=0)       # fits 80 columns
     table.add_column("measure")
     sets = [(form, part) for part in ("all", "lesion") for form in FORMS]
     for form, part in sets:
-        table.add_column(f"{part} ({result[form][part]['images']}), {form}", justify="right")
+        table.add_column(f"{part} ({result[form][part]['images']}),\n{form}", justify="right")
     for name in METRICS:
         cells = [result[form][part] for form, part in sets]
         table.add_row(name, *("none" if cell[name] is None else

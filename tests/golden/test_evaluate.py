@@ -1,6 +1,7 @@
 import csv
 import json
 import os
+import re
 import subprocess
 
 import numpy as np
@@ -59,6 +60,7 @@ def test_a_folder_of_other_people(folder, tmp_path, capsys):
     assert main([*SMALL, "--data", str(folder), "--out", str(out)]) == 0
     said = capsys.readouterr().out
     assert "no class 'malignant'" in said
+    assert re.search(r"^ ?accuracy( +0\.\d{4} ± 0\.\d{4}){4} *$", said, re.M)      # one line
     assert "related groups come from a screen for near duplicates, which found 0" in said
     result = json.loads((out / "metrics.json").read_text())
     assert result["weights"] == "none: seeded, without meaning"
@@ -121,6 +123,13 @@ def test_an_empty_part(folder, tmp_path, capsys):
                  "--split", str(split)]) == 2
     assert capsys.readouterr().err == (f"error: The test part of {str(folder)!r} is empty; give "
                                        f"more images, or PART=all\n")
+
+
+def test_a_file_where_the_folder_should_be(tmp_path, capsys):
+    out = tmp_path / "x.json"
+    out.touch()
+    assert main([*SMALL, "--data", "phantom:1", "--out", str(out)]) == 2
+    assert capsys.readouterr().err == f"error: {str(out)!r} is a file; name a folder with OUT\n"
 
 
 def test_another_network(tmp_path, capsys):
