@@ -70,6 +70,7 @@ def show(run, at, *, window=WINDOW, console):
     folder, record = _record(run)
     options = Options(**record["settings"])
     job     = prepare(options)
+    CACHE.mkdir(exist_ok=True)      # `make clean` may have been before
     with tempfile.TemporaryDirectory(dir=CACHE, prefix="wave-") as scratch:
         scratch = Path(scratch)
 

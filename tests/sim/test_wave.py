@@ -219,6 +219,13 @@ def names_of(folder):
     return gtkwave
 
 
+def test_a_run_is_shown_after_make_clean(tmp_path, monkeypatch):
+    (tmp_path / "report.json").write_text(json.dumps(RECORD))
+    monkeypatch.setattr(wave, "CACHE", tmp_path / ".build")
+    with pytest.raises(InputError, match="^Cycle 5000 is beyond the end of the run"):
+        wave.show(tmp_path, "5000", console=Console(quiet=True))
+
+
 GROUPS  = {"machine": ["top.cycle"],
            "encoder": ["top.chip.controller.front_encoder_conv.cause",
                        "top.chip.encoder.compute.conv.sequencer.weight_address"],
