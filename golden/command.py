@@ -19,12 +19,12 @@ class Parser(argparse.ArgumentParser):
         raise InputError(f"{message}; see `make help`")
 
 
-def exit_code(command, arguments):
-    """Of ``command(arguments)``: 0, or 2 after one line that says why it could not be done."""
+def exit_code(command, arguments, *refusals):
+    """What ``command(arguments)`` returns, 0 for None; or 2 after one line that says why it could
+    not be done. ``refusals`` are exceptions that say so as :class:`InputError` does."""
     try:
-        command(arguments)
-        return 0
-    except InputError as error:
+        return command(arguments) or 0
+    except (InputError, *refusals) as error:
         reason = error
     except OSError as error:
         reason = f"{error.filename or 'system'}: {error.strerror or error}"

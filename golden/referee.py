@@ -7,7 +7,6 @@ element; then the whole network runs, where such steps add up, and the masks mus
 0: it does; 1: it does not; 2: it could not be done, and one line says why.
 """
 
-import argparse
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from golden.errors import InputError
+from golden.command import Parser, exit_code
 from golden.images import read_image
 from golden.integer import Add, float_mask, run
 from golden.metrics import binary, iou, pixel_agreement
@@ -131,21 +130,11 @@ def _judge_layer(extractor, graph, layer, values, frame):
 
 def main(arguments=None):
     """The command line; returns the exit code."""
-    console = Console(highlight=False)
-    try:
-        return _command(_parse(arguments), console)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {error.filename or 'system'}: {error.strerror or error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("error: interrupted", file=sys.stderr)
-        return 2
+    return exit_code(_command, arguments)
 
 
-def _command(options, console):
+def _command(arguments):
+    options, console = _parse(arguments), Console(highlight=False)
     graph = load_graph(options.model, options.size, options.width)
     image_CHW = read_image(options.image, graph.size)
     path = Path(options.out or FOLDER)
@@ -201,15 +190,8 @@ def _line(passed, what, seen, bar):
     return f"{mark}  {what}: {seen} (bar {bar})"
 
 
-class _Parser(argparse.ArgumentParser):
-    """Complains in one line."""
-
-    def error(self, message):
-        raise InputError(f"{message}; see `make help`")
-
-
 def _parse(arguments):
-    parser = _Parser(prog="python -m golden.referee", description=__doc__.splitlines()[0])
+    parser = Parser("golden.referee", __doc__)
     parser.add_argument("--model", default="elec4848")
     parser.add_argument("--image", default="phantom:7")
     parser.add_argument("--out", help="file that ends in .onnx, or a folder for it")

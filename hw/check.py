@@ -7,13 +7,13 @@ on the very inputs that the integer model has. Exit code 0: it runs; 1: ONNX Run
 than a step; 2: it does not run.
 """
 
-import argparse
 import sys
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from golden.command import Parser, exit_code
 from golden.errors import InputError
 from golden.images import read_image
 from golden.integer import Conv
@@ -75,34 +75,23 @@ def referee(imported, image, console):
 
 def main(arguments=None):
     """The command line; returns the exit code."""
-    console = Console(highlight=False)
+    return exit_code(_command, arguments)
+
+
+def _command(arguments):
+    options, console = _parse(arguments), Console(highlight=False)
     if not console.is_terminal:
         console.width = FILE_COLUMNS
+    config = preset(options.config)
     try:
-        options = _parse(arguments)
-        config  = _preset(options.config)
         _, imported = check(options.model, config, console, size=options.size,
                             width=options.width)
-        agreed = (imported is None or not options.referee
-                  or referee(imported, options.image, console))
     except Refused as refused:
-        print(f"error: {refused.path} does not run", file=sys.stderr)
-        for reason in refused.reasons:
-            print(f"  {reason}", file=sys.stderr)
-        return 2
+        reasons = (f"{refused.path} does not run", *refused.reasons)
+        raise InputError("\n  ".join(reasons)) from None
     except CompileError as error:
-        print(f"error: {error}", file=sys.stderr)
-        print(f"  {_elsewhere(options)}", file=sys.stderr)
-        return 2
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {error.filename or 'system'}: {error.strerror or error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("error: interrupted", file=sys.stderr)
-        return 2
+        raise InputError(f"{error}\n  {_elsewhere(options)}") from None
+    agreed = imported is None or not options.referee or referee(imported, options.image, console)
     return 0 if agreed else 1
 
 
@@ -147,22 +136,8 @@ def _kind(layer):
     return kind
 
 
-def _preset(name):
-    try:
-        return preset(name)
-    except ValueError as error:
-        raise InputError(str(error)) from None
-
-
-class _Parser(argparse.ArgumentParser):
-    """Complains in one line."""
-
-    def error(self, message):
-        raise InputError(f"{message}; see `make help`")
-
-
 def _parse(arguments):
-    parser = _Parser(prog="python -m hw.check", description=__doc__.splitlines()[0])
+    parser = Parser("hw.check", __doc__)
     parser.add_argument("--model", default="elec4848")
     parser.add_argument("--config", default="reference")
     parser.add_argument("--size", type=int)

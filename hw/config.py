@@ -4,6 +4,8 @@ from dataclasses import dataclass, replace
 
 from amaranth.utils import ceil_log2
 
+from golden.errors import InputError
+
 
 @dataclass(frozen=True)
 class DramTiming:
@@ -218,14 +220,14 @@ def preset(name, *, dram=None):
 
     Raises
     ------
-    ValueError
+    InputError
         If either name is unknown; the message lists the known ones.
     """
     if name not in PRESETS:
-        raise ValueError(f"Unknown preset {name!r}; known are {', '.join(PRESETS)}")
+        raise InputError(f"Unknown preset {name!r}; known are {', '.join(PRESETS)}")
     config = PRESETS[name]
     if dram is None:
         return config
     if dram not in DRAM_TIMINGS:
-        raise ValueError(f"Unknown off-chip timing {dram!r}; known are {', '.join(DRAM_TIMINGS)}")
+        raise InputError(f"Unknown off-chip timing {dram!r}; known are {', '.join(DRAM_TIMINGS)}")
     return replace(config, dram=DRAM_TIMINGS[dram])

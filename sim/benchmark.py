@@ -9,7 +9,6 @@ every run, so that an interrupted benchmark leaves what it has. Exit code 0: eve
 can run did, bit-exact; 1: one was not exact, or failed; 2: nothing was done, and one line says why.
 """
 
-import argparse
 import csv
 import hashlib
 import io
@@ -25,6 +24,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from golden.command import Parser, exit_code
 from golden.errors import InputError
 from golden.images import PHANTOM, read_truth
 from golden.networks import MODELS, int8_bytes, macs
@@ -467,22 +467,18 @@ def _names_of(row):
 
 def main(arguments=None):
     """The command line; returns the exit code."""
-    console = Console(highlight=False)
+    return exit_code(_command, arguments)
+
+
+def _command(arguments):
+    options, console = _parse(arguments), Console(highlight=False)
+    out       = Path(options.out or ROOT / "reports" / "benchmark")
+    benchmark = Benchmark(combinations(options), out, console, reuse=bool(options.reuse),
+                          repeats=options.repeats)
     try:
-        options   = _parse(arguments)
-        out       = Path(options.out or ROOT / "reports" / "benchmark")
-        benchmark = Benchmark(combinations(options), out, console, reuse=bool(options.reuse),
-                              repeats=options.repeats)
         benchmark.run()
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {error.filename or 'system'}: {error.strerror or error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
-        print("error: interrupted; the same command goes on from here", file=sys.stderr)
-        return 2
+        raise InputError("interrupted; the same command goes on from here") from None
     rows = benchmark.rows
     print_table(console, rows, facts_of(rows, benchmark.baselines))
     console.print("  written to " + ", ".join(str(out / f"benchmark.{kind}")
@@ -490,15 +486,8 @@ def main(arguments=None):
     return int(any(row.status in ("not bit-exact", "failed") for row in rows))
 
 
-class _Parser(argparse.ArgumentParser):
-    """Complains in one line."""
-
-    def error(self, message):
-        raise InputError(f"{message}; see `make help`")
-
-
 def _parse(arguments):
-    parser = _Parser(prog="python -m sim.benchmark", description=__doc__.splitlines()[0])
+    parser = Parser("sim.benchmark", __doc__)
     for name, what in (("models", MODELS), ("configs", PRESETS), ("drams", DRAM_TIMINGS)):
         parser.add_argument(f"--{name}", help=f"some of {', '.join(what)}, with commas; or all")
     parser.add_argument("--image", default=Combination.image)

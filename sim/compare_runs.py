@@ -6,7 +6,6 @@ and so are runs of different networks, unless forced: then what they share is co
 bytes are per frame. Exit code 0: compared; 2: refused, and one line says why.
 """
 
-import argparse
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from golden.command import Parser, exit_code
 from golden.errors import InputError
 from sim.measured import read_report, refusal
 from sim.page.words import CAUSES, CLASSES, ENGINES
@@ -332,26 +332,21 @@ def markdown(comparison):
 
 def main(arguments=None):
     """The command line; returns the exit code."""
-    console = Console(highlight=False)
-    try:
-        options = _parse(arguments)
-        folders = [Path(options.a), Path(options.b)]
-        reports = [read_report(folder) for folder in folders]
-        comparison = compare(*reports, _names(folders), force=bool(options.force))
-        out = Path(options.out or ROOT / "reports" / f"compare-{'-'.join(comparison.names)}")
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "compare.md").write_text(markdown(comparison))
-        (out / "compare.html").write_text(render("compare_runs.html.j2", c=comparison, signs=SIGNS))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {error.filename or 'system'}: {error.strerror or error}", file=sys.stderr)
-        return 2
+    return exit_code(_command, arguments)
+
+
+def _command(arguments):
+    options, console = _parse(arguments), Console(highlight=False)
+    folders = [Path(options.a), Path(options.b)]
+    reports = [read_report(folder) for folder in folders]
+    comparison = compare(*reports, _names(folders), force=bool(options.force))
+    out = Path(options.out or ROOT / "reports" / f"compare-{'-'.join(comparison.names)}")
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "compare.md").write_text(markdown(comparison))
+    (out / "compare.html").write_text(render("compare_runs.html.j2", c=comparison, signs=SIGNS))
     print_comparison(console, comparison)
     console.print(f"  written to       {out / 'compare.md'}, {out / 'compare.html'}",
                   soft_wrap=True)
-    return 0
 
 
 def _names(folders):
@@ -360,15 +355,8 @@ def _names(folders):
     return names if names[0] != names[1] else ["A", "B"]
 
 
-class _Parser(argparse.ArgumentParser):
-    """Complains in one line."""
-
-    def error(self, message):
-        raise InputError(f"{message}; see `make help`")
-
-
 def _parse(arguments):
-    parser = _Parser(prog="python -m sim.compare_runs", description=__doc__.splitlines()[0])
+    parser = Parser("sim.compare_runs", __doc__)
     for name in ("a", "b"):
         parser.add_argument(f"--{name}", required=True, help="folder of a run")
     parser.add_argument("--out", help="folder for compare.md and compare.html")

@@ -6,7 +6,6 @@ still fails the same way, and printed as the command that replays it. Exit code 
 does not; 2: it could not be done.
 """
 
-import argparse
 import sys
 import tempfile
 import time
@@ -21,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from golden import integer
 from golden.arbitrary import arbitrary_graph, arbitrary_image
+from golden.command import Parser, exit_code
 from golden.errors import InputError
 from golden.onnx_export import export
 from golden.referee import STEP_BAR
@@ -197,27 +197,16 @@ def fuzz(cases, configs, console, *, engine, referee=False):
 
 def main(arguments=None):
     """The command line; returns the exit code."""
-    console = Console(highlight=False)
-    try:
-        options = _parse(arguments)
-        return _command(options, console)
-    except (InputError, SimulationError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {error.filename or 'system'}: {error.strerror or error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("error: interrupted", file=sys.stderr)
-        return 2
+    return exit_code(_command, arguments, SimulationError)
 
 
-def _command(options, console):
+def _command(arguments):
+    options, console = _parse(arguments), Console(highlight=False)
     if options.n < 1:
         raise InputError(f"N must be positive, not {options.n}")
     if options.engine == "rtl":
         check_installed("verilator")
-    configs = [_preset(name) for name in options.config.split(",")]
+    configs = [preset(name) for name in options.config.split(",")]
     cases   = [Case(options.seed + index, options.depth, options.widest, options.side, options.cut)
                for index in range(options.n)]
     wrong   = fuzz(cases, configs, console, engine=options.engine, referee=bool(options.referee))
@@ -275,22 +264,8 @@ def _tapped(layer, machine, config):
                     None if once else f"elements of {layer.tensor} were not written once")
 
 
-def _preset(name):
-    try:
-        return preset(name)
-    except ValueError as error:
-        raise InputError(str(error)) from None
-
-
-class _Parser(argparse.ArgumentParser):
-    """Complains in one line."""
-
-    def error(self, message):
-        raise InputError(f"{message}; see `make help`")
-
-
 def _parse(arguments):
-    parser = _Parser(prog="python -m sim.fuzz", description=__doc__.splitlines()[0])
+    parser = Parser("sim.fuzz", __doc__)
     parser.add_argument("--n", type=int, default=200)
     parser.add_argument("--config", default="tiny,edge")
     parser.add_argument("--engine", choices=ENGINES, default="rtl")

@@ -5,7 +5,6 @@ by byte. Exit code 0: bit exact; 1: not; 2: the run could not be done, and one l
 output folder appears, or changes, only when the run is complete.
 """
 
-import argparse
 import json
 import shlex
 import shutil
@@ -20,6 +19,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from golden.command import Parser, exit_code
 from golden.errors import InputError
 from golden.images import PHANTOM, read_truth
 from golden.integer import IntegerGraph
@@ -184,7 +184,7 @@ def prepare(options):
     if options.frames < 1:
         raise InputError(f"Number of frames must be positive, not {options.frames!r}")
     check_installed(options.sim)
-    config  = _preset(options)
+    config  = preset(options.config, dram=options.dram)
     if is_file(options.model):
         graph, imported = load_network(options.model, options.size, options.width)
         frame = graph.tensors[graph.input]
@@ -212,31 +212,15 @@ def golden_tensors(graph, frames):
 
 def main(arguments=None):
     """The command line; returns the exit code."""
-    console = Console(highlight=False)
-    try:
-        options = _parse(arguments)
-        report  = run(options, console)
-    except (InputError, CompileError, SimulationError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {error.filename or 'system'}: {error.strerror or error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("error: interrupted", file=sys.stderr)
-        return 2
-    return 0 if report["bit_exact"] else 1
+    return exit_code(_command, arguments, CompileError, SimulationError)
 
 
-class _Parser(argparse.ArgumentParser):
-    """Complains in one line."""
-
-    def error(self, message):
-        raise InputError(f"{message}; see `make help`")
+def _command(arguments):
+    return 0 if run(_parse(arguments), Console(highlight=False))["bit_exact"] else 1
 
 
 def _parse(arguments):
-    parser = _Parser(prog="python -m sim.run", description=__doc__.splitlines()[0])
+    parser = Parser("sim.run", __doc__)
     for name in ("model", "config", "sim", "image", "out", "truth", "dram"):
         parser.add_argument(f"--{name}", default=getattr(Options, name))
     for name in ("frames", "size", "width", "max-cycles"):
@@ -246,13 +230,6 @@ def _parse(arguments):
         parser.add_argument(f"--{name}", type=int, choices=(0, 1), default=0)
     values = vars(parser.parse_args(arguments))
     return Options(**{**values, "taps": bool(values["taps"]), "trace": bool(values["trace"])})
-
-
-def _preset(options):
-    try:
-        return preset(options.config, dram=options.dram)
-    except ValueError as error:
-        raise InputError(str(error)) from None
 
 
 def _mask(job, tensors):

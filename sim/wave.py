@@ -6,7 +6,6 @@ The run is repeated from the settings in its report, stops behind the window, an
 the simulator's own.
 """
 
-import argparse
 import json
 import re
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from golden.command import Parser, exit_code
 from golden.errors import InputError
 from hw.compiler import CompileError
 from hw.isa import CONVS, FORMS, INSTRUCTION_BYTES, Cause, Engine, Opcode, StreamHeader
@@ -158,31 +158,16 @@ def layout(signals):
 
 def main(arguments=None):
     """The command line; returns the exit code."""
-    console = Console(highlight=False)
-    try:
-        options = _parse(arguments)
-        show(options.run, options.at, window=options.window, console=console)
-    except (InputError, CompileError, SimulationError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {error.filename or 'system'}: {error.strerror or error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("error: interrupted", file=sys.stderr)
-        return 2
-    return 0
+    return exit_code(_command, arguments, CompileError, SimulationError)
 
 
-class _Parser(argparse.ArgumentParser):
-    """Complains in one line."""
-
-    def error(self, message):
-        raise InputError(f"{message}; see `make help`")
+def _command(arguments):
+    options = _parse(arguments)
+    show(options.run, options.at, window=options.window, console=Console(highlight=False))
 
 
 def _parse(arguments):
-    parser = _Parser(prog="python -m sim.wave", description=__doc__.splitlines()[0])
+    parser = Parser("sim.wave", __doc__)
     parser.add_argument("--run", default="reports/latest")
     parser.add_argument("--at", required=True)
     parser.add_argument("--window", type=int, default=WINDOW)

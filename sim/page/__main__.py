@@ -2,23 +2,20 @@
 
 import sys
 
+from golden.command import exit_code
 from golden.errors import InputError
 from sim.page.build import write_page
 
 
 def main(arguments):
     """The command line; returns the exit code."""
-    try:
-        if len(arguments) != 1:
-            raise InputError("Name one folder of a run, such as reports/latest")
-        print(write_page(arguments[0]))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {error.filename or 'system'}: {error.strerror or error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_code(_command, arguments)
+
+
+def _command(arguments):
+    if len(arguments) != 1:
+        raise InputError("Name one folder of a run, such as reports/latest")
+    print(write_page(arguments[0]))
 
 
 if __name__ == "__main__":
