@@ -5,7 +5,7 @@ from hw.compiler.errors import CompileError, NoRoom
 from hw.compiler.estimate import estimate, masks_done, timetable
 from hw.compiler.flow import emit_frames
 from hw.compiler.groups import readers_of
-from hw.compiler.machine import Machine, Order
+from hw.compiler.machine import Machine, Order, Schedule
 from hw.compiler.maps import Map
 from hw.compiler.ops import Pass, lower
 from hw.compiler.program import Program, TapLayer
@@ -13,10 +13,11 @@ from hw.isa import CONVS, Engine, Opcode
 
 PATIENCE = 2            # plans no better than the best before the search ends
 SEARCHED_FRAMES = 2     # a longer stream repeats what the second frame does
-CHOICES = (             # the next ones where none of these fits
-    ((Order.EARLY, Map.READ_SLOTS), (Order.LATE, Map.READ_SLOTS)),
-    ((Order.APART, Map.READ_SLOTS),),
-    ((Order.APART, Map.LEAST_READ_SLOTS),))
+SCHEDULES = (           # the next ones where none of these fits
+    (Schedule(Order.EARLY), Schedule(Order.LATE)),
+    (Schedule(Order.LATE, spill_copies=2),),
+    (Schedule(Order.APART, spill_copies=1),),
+    (Schedule(Order.APART, Map.LEAST_READ_SLOTS, spill_copies=1),))
 
 
 def compile_network(graph, config, *, frames=1):
@@ -25,8 +26,8 @@ def compile_network(graph, config, *, frames=1):
     Spills what a memory has no room for, the largest and longest-lived maps first, until a plan
     fits; then tries to spill more, and takes the cheapest plan: where on-chip memory is nearly
     full, weights are fetched once per block of rows, and spilling a map may save more than it
-    costs. Of the orders in which frames overlap the cheapest is taken, and none if none fits; then
-    fewer rows of what is spilled are held at a time.
+    costs. Of the orders in which frames overlap the cheaper is taken; where none fits, frames
+    overlap less, and fewer rows of what is spilled are held at a time.
 
     Raises
     ------
@@ -36,12 +37,12 @@ def compile_network(graph, config, *, frames=1):
     if frames < 1:
         raise CompileError(f"Number of frames must be positive, not {frames!r}")
     network = lower(graph)
-    for choices in CHOICES if frames > 1 else CHOICES[1:]:
+    for schedules in SCHEDULES if frames > 1 else SCHEDULES[2:]:
         plans = []
-        for choice in choices:
+        for schedule in schedules:
             try:
-                spill = cheapest(network, config, min(frames, SEARCHED_FRAMES), *choice)
-                plans.append(plan(network, config, frames, spill, *choice))
+                spill = cheapest(network, config, min(frames, SEARCHED_FRAMES), schedule)
+                plans.append(plan(network, config, frames, spill, schedule))
             except CompileError as reason:
                 error = reason
         if plans:
@@ -49,21 +50,21 @@ def compile_network(graph, config, *, frames=1):
     raise error
 
 
-def plan(network, config, frames, spill, order, read_slots):
+def plan(network, config, frames, spill, schedule):
     """Cost, and the machine with everything emitted."""
-    machine = Machine(network, config, frames, frozenset(spill), order, read_slots)
+    machine = Machine(network, config, frames, frozenset(spill), schedule)
     emit_frames(machine)
     return estimate(machine.emitter, config)[-1] + sum(machine.beats.values()), machine
 
 
-def cheapest(network, config, frames, order, read_slots):
+def cheapest(network, config, frames, schedule):
     """The tensors to spill."""
     largest = spillable(network)
     spill, best, worse = [], None, 0
     while True:
         left = [name for name in largest if name not in spill]
         try:
-            cost, _ = plan(network, config, frames, spill, order, read_slots)
+            cost, _ = plan(network, config, frames, spill, schedule)
         except NoRoom as reason:
             if reason.alone and reason.wanted in left:
                 left = [reason.wanted]

@@ -22,7 +22,7 @@ def emit_frames(machine):
     begin  = next((index for index, found in enumerate(groups) if found.unit == "decoder"),
                   len(groups))
     front, rest = groups[:begin], groups[begin:]
-    ahead  = _ahead(machine.order, front, rest)
+    ahead  = _ahead(machine.schedule.order, front, rest)
     frames = [FrameRun(machine, groups, index) for index in range(machine.frames)]
     frames[0].run_all(front)
     for frame, following in zip(frames, [*frames[1:], None], strict=True):

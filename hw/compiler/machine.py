@@ -13,7 +13,6 @@ from hw.isa import LoadTarget, Opcode, Traffic
 
 FRAME_BYTES_PER_PIXEL = 4
 FRAME_SLOTS           = 8
-SPILL_COPIES          = 3       # frames whose spilled maps lie off chip at once
 MIN_BLOCK             = 4
 KEPT_SHARE            = 32      # of on-chip memory, at most, for a ring that stays
 
@@ -42,6 +41,15 @@ class Order(Enum):
     APART = "after the frame before"
 
 
+@dataclass(frozen=True)
+class Schedule:
+    """What a plan gives a stream of frames: their order, rows of a spilled map that are on chip at
+    most while it is read, and frames whose spilled maps lie off chip at once."""
+    order:        Order
+    read_slots:   int = Map.READ_SLOTS
+    spill_copies: int = 3
+
+
 class Machine:
     """What passes share.
 
@@ -52,16 +60,12 @@ class Machine:
     frames : int
     spill : frozenset[str]
         Tensors that go off chip.
-    order : Order
-        How frames of a stream overlap.
-    read_slots : int
-        Rows of a spilled map that are on chip at most while it is read.
+    schedule : Schedule
     """
 
-    def __init__(self, network, config, frames, spill, order, read_slots):
+    def __init__(self, network, config, frames, spill, schedule):
         self.network, self.graph, self.config = network, network.graph, config
-        self.frames, self.spill, self.order = frames, spill, order
-        self.read_slots = read_slots
+        self.frames, self.spill, self.schedule = frames, spill, schedule
         self.image    = OffchipImage(config.offchip_bytes)
         self.onchip   = Heap("onchip", config.onchip_words)
         self.feedback = Heap("feedback", config.feedback_words)
@@ -176,8 +180,9 @@ class Machine:
                        ends_frame=ends_frame)
         if name in self.spill:
             size = tensor.height * self.map_words(tensor) * self.config.vector
+            copy = frame % self.schedule.spill_copies
             return Map(self, item, heap=self.onchip, slots=slots,
-                       offchip=self.area(f"{name} (spilled)", size, frame % SPILL_COPIES),
+                       offchip=self.area(f"{name} (spilled)", size, copy),
                        base=self._kept_ring(name, slots * self.map_words(tensor)))
         words = tensor.height * self.map_words(tensor)
         if (item.unit == "decoder" and not self.readers.get(name, set()) & {"gate", "encoder"}

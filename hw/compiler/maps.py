@@ -135,7 +135,7 @@ class Map:
 
     def _reader(self, load):
         if load not in self._readers:
-            slots = min(self.tensor.height, self.machine.read_slots,
+            slots = min(self.tensor.height, self.machine.schedule.read_slots,
                         max(self.heap.largest() // self.row_words, self.LEAST_READ_SLOTS))
             base = self.heap.take(slots * self.row_words, f"{self.tensor.name} (reloaded)")
 

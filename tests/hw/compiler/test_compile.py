@@ -15,7 +15,7 @@ from golden.quantize import quantize
 from hw.compiler import CompileError, compile_network
 from hw.compiler.build import finish, plan
 from hw.compiler.estimate import masks_done, timetable
-from hw.compiler.machine import Order
+from hw.compiler.machine import Order, Schedule
 from hw.compiler.maps import Map
 from hw.compiler.ops import lower
 from hw.config import EDGE, KIB, REFERENCE, TINY
@@ -119,18 +119,31 @@ def test_every_order_of_frames(graph, order, depth):
     if depth == 1:                      # one group of the decoder
         graph = quantize(MODELS["elec4848"](size=32, width=4, depth=1).eval(),
                          [read_image("phantom:9", 32)])
-    program = finish(plan(lower(graph), TINY, 3, (), order, Map.READ_SLOTS)[1])
+    program = finish(plan(lower(graph), TINY, 3, (), Schedule(order))[1])
     frames  = [read_image(f"phantom:{index}", 32) for index in range(3)]
     _, masks = execute(program, TINY, frames, seed=depth)
     for frame, mask in zip(frames, masks, strict=True):
         assert torch.equal(mask, integer.run(graph, frame)["mask"][0])
 
 
+@pytest.mark.parametrize("schedule", [Schedule(Order.LATE, spill_copies=2),
+                                      Schedule(Order.APART, Map.LEAST_READ_SLOTS, spill_copies=1)])
+def test_schedules_for_little_memory(graph, schedule):
+    """Several frames through the same off-chip space, spilled maps read through few rows."""
+    spilled = ("c1", "c2", "d3")
+    program = finish(plan(lower(graph), TINY, 4, spilled, schedule)[1])
+    frames  = [read_image(f"phantom:{index}", 32) for index in range(4)]
+    for seed in range(3):
+        _, masks = execute(program, TINY, frames, seed=seed)
+        for frame, mask in zip(frames, masks, strict=True):
+            assert torch.equal(mask, integer.run(graph, frame)["mask"][0])
+
+
 def test_separable_frames_are_encoded_early_and_dense_ones_late():
     """By the estimate; at width 8, whose maps `tiny` holds on chip for either order."""
     def done(model, order):
         network = lower(load_graph(model, 32, 8))
-        machine = plan(network, TINY, 4, (), order, Map.READ_SLOTS)[1]
+        machine = plan(network, TINY, 4, (), Schedule(order))[1]
         return masks_done(machine.emitter, timetable(machine.emitter, TINY))[-1]
 
     for model, better in (("elec4848-ds", Order.EARLY), ("elec4848", Order.LATE)):
