@@ -16,7 +16,7 @@ class Group:
     unit:   str
     passes: tuple
     stays:  bool
-    inside: frozenset
+    inside: tuple
 
     @property
     def name(self):
@@ -71,8 +71,7 @@ def _made(run):
 
 
 def _group(machine, network, readers, name, run):
-    inside = frozenset(item.tensor.name for item in run
-                       if _handed_on(network, readers, item, run))
+    inside = tuple(item.tensor.name for item in run if _handed_on(network, readers, item, run))
     return Group(name, tuple(run), _fits(machine, run), inside)
 
 

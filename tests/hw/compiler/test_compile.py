@@ -1,6 +1,9 @@
 """Whole networks through the compiler: what the program means, run in any order that its waits
 allow, is what the golden model says, tensor by tensor."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -172,6 +175,21 @@ def test_a_wait_that_never_comes_is_a_deadlock(graph):
     image[first:first + 32] = word.to_bytes(32, "little")
     with pytest.raises(Deadlock, match="^waiting: LOAD_ENCODER"):
         Interpreter(TINY, bytes(image)).run(program.program_base)
+
+
+def test_a_program_is_the_same_in_every_process():
+    """Nothing depends on the order of a set of names, which Python draws anew for each process."""
+    code = """if True:
+        import hashlib
+        from golden.models import load_graph
+        from hw.compiler import compile_network
+        from hw.config import REFERENCE
+        image = compile_network(load_graph("elec4848", 32, 8), REFERENCE).image
+        print(hashlib.sha256(image).hexdigest())"""
+    digests = {subprocess.run([sys.executable, "-c", code], check=True, capture_output=True,
+                              env={**os.environ, "PYTHONHASHSEED": str(seed)}).stdout
+               for seed in (0, 2)}
+    assert len(digests) == 1
 
 
 def test_compulsory_bytes_by_hand(graph):
