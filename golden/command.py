@@ -1,11 +1,17 @@
-"""What command lines share: bad input is one line and exit code 2."""
+"""What command lines share: bad input is one line and exit code 2, a fault of ours is code 70."""
 
 import argparse
+import platform
+import shlex
 import sys
+import tempfile
+import traceback
 
 from golden.errors import InputError
 
-__all__ = ["Parser", "exit_code"]
+__all__ = ["FAULT", "Parser", "exit_code"]
+
+FAULT = 70      # EX_SOFTWARE of sysexits.h: neither a result (0, 1) nor a refusal (2)
 
 
 class Parser(argparse.ArgumentParser):
@@ -21,14 +27,46 @@ class Parser(argparse.ArgumentParser):
 
 def exit_code(command, arguments, *refusals):
     """What ``command(arguments)`` returns, 0 for None; or 2 after one line that says why it could
-    not be done. ``refusals`` are exceptions that say so as :class:`InputError` does."""
+    not be done. ``refusals`` are exceptions that say so as :class:`InputError` does. Any other
+    exception is a fault of the program: :data:`FAULT`, after a block that says how to report it."""
     try:
         return command(arguments) or 0
     except (InputError, *refusals) as error:
         reason = error
     except OSError as error:
         reason = f"{error.filename or 'system'}: {error.strerror or error}"
+    except MemoryError:
+        reason = "not enough memory; take a smaller network or frame, or fewer frames"
     except KeyboardInterrupt:
         reason = "interrupted"
+    except Exception as error:
+        print(_fault(command, arguments, error), file=sys.stderr)
+        return FAULT
     print(f"error: {reason}", file=sys.stderr)
     return 2
+
+
+def _fault(command, arguments, error):
+    """What a person is told of an exception that nobody foresaw. The traceback goes to a file, or
+    follows where none can be written."""
+    place  = traceback.extract_tb(error.__traceback__)[-1]
+    module = getattr(command, "func", command).__module__       # of a partial, what it calls
+    if module == "__main__":
+        module = sys.modules[module].__spec__.name
+    given  = sys.argv[1:] if arguments is None else arguments
+    replay = shlex.join(["python", "-m", module, *map(str, given)])
+    text   = (f"{replay}\nPython {platform.python_version()}, {platform.platform()}\n\n"
+              + "".join(traceback.format_exception(error)))
+    what   = " ".join(str(error).split())[:200]
+    kind   = f"{type(error).__name__}: {what}" if what else type(error).__name__
+    where  = f"{place.name}, line {place.lineno} of {place.filename.rpartition('/')[2]}"
+    head   = ("fault: the program failed, and what it was given is not to blame\n"
+              f"  {kind} ({where})\n")
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="attune-fault-", suffix=".txt",
+                                         delete=False) as file:
+            file.write(text)
+    except OSError:
+        return f"{head}  please report it with these lines and the files it was given\n{text}"
+    return (f"{head}  please report it: attach {file.name} (command, versions, traceback)\n"
+            "  and the files that the command was given")

@@ -4,13 +4,15 @@
 """
 
 import argparse
+import sys
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from golden.command import exit_code
 from golden.networks import (
     MODELS,
     PUBLISHED_DENSE,
@@ -109,7 +111,11 @@ def _figure(value, published):
 
 
 def main(arguments=None, console=None):
-    """Print the table."""
+    """Print the table; returns the exit code."""
+    return exit_code(partial(_command, console=console or Console()), arguments)
+
+
+def _command(arguments, console):
     parser = argparse.ArgumentParser(prog="python -m golden.table", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--markdown", action="store_true", help="print Markdown, not a table")
@@ -123,10 +129,9 @@ def main(arguments=None, console=None):
                          no_wrap=True)
     for row in rows():
         table.add_row(*row.cells(), style="dim italic" if row.published else None)
-    console = console or Console()
     console.print(table)
     console.print(NOTES, style="dim", highlight=False)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from amaranth.lib import data
 
+from golden.command import exit_code
 from hw.isa import FORMS, INSTRUCTION_BYTES, PROGRAM_MAGIC, Engine, Opcode, StreamHeader
 
 HEADER_FIELDS = ("opcode", "layer", "row", "waits")
@@ -109,6 +110,11 @@ def _format(name, value):
 
 
 def main(arguments=None):
+    """The command line; returns the exit code."""
+    return exit_code(_command, arguments, ValueError)
+
+
+def _command(arguments):
     parser = argparse.ArgumentParser(prog="python -m hw.disasm",
                                      description="Print a program as text.")
     parser.add_argument("program", type=Path)
@@ -121,12 +127,8 @@ def main(arguments=None):
     try:
         for line in disassemble(options.program.read_bytes(), at=options.at, engines=engines):
             print(line)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except BrokenPipeError:
         sys.stderr.close()
-    return 0
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from amaranth.lib.wiring import connect, flipped
 from rich.console import Console
 from rich.table import Table
 
+from golden.command import exit_code
 from hw.config import PRESETS, preset
 
 UNIT = ("compute.conv.array", "compute.conv.drain", "compute.conv.weights", "compute.conv",
@@ -156,6 +157,11 @@ def report(console, title, used):
 
 
 def main(argv=None):
+    """The command line; returns the exit code."""
+    return exit_code(_command, argv, ValueError, SynthesisError)
+
+
+def _command(argv):
     from hw.top import Chip
 
     parser = argparse.ArgumentParser(prog="python -m hw.synth", description=__doc__.split("\n")[0])
@@ -163,15 +169,11 @@ def main(argv=None):
     parser.add_argument("--keep", type=Path, help="folder for Yosys' script, log and statistics")
     arguments = parser.parse_args(argv)
     console   = Console()
-    try:
-        config = preset(arguments.config)
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = arguments.keep or Path(scratch)
-            folder.mkdir(parents=True, exist_ok=True)
-            cells = cells_by_block(Chip(config), folder=folder)
-    except (ValueError, SynthesisError) as error:
-        console.print(f"[red]{error}[/]", highlight=False)
-        return 2
+    config    = preset(arguments.config)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = arguments.keep or Path(scratch)
+        folder.mkdir(parents=True, exist_ok=True)
+        cells = cells_by_block(Chip(config), folder=folder)
 
     used  = {block: resources(cells[block]) for block in (*BLOCKS, "") if block in cells}
     total = report(console, f"{config.name}: {config.mac_lanes} MAC lanes on an ECP5-85F", used)

@@ -18,10 +18,11 @@ def judge(imported, frame_CHW, *, progress=None):
     values = run(graph, frame_CHW)
     model  = onnx.shape_inference.infer_shapes(imported.model)
     extractor = Extractor(model)
+    floats    = {info.name for info in model.graph.value_info}
     verdicts  = []
     for done, layer in enumerate(graph.layers, 1):
         if layer.name in imported.stored and not isinstance(layer, Input):
-            verdicts.append(_judge_layer(extractor, imported, layer, values))
+            verdicts.append(_judge_layer(extractor, floats, imported, layer, values))
         if progress:
             progress(done)
     return tuple(verdicts)
@@ -36,7 +37,7 @@ def worst(verdicts):
                    f"{steps(layer.steps)} apart at most{where} (bar {STEP_BAR})")
 
 
-def _judge_layer(extractor, imported, layer, values):
+def _judge_layer(extractor, floats, imported, layer, values):
     graph, stored = imported.graph, imported.stored
     feeds, open_  = {}, list(layer.inputs)
     while open_:
@@ -46,7 +47,7 @@ def _judge_layer(extractor, imported, layer, values):
         elif name in stored:
             feeds.update((tensor, _as_stored(values[name], offset))
                          for tensor, offset in stored[name])
-        elif isinstance(graph.layer(name), Add) and name in extractor.vimap:
+        elif isinstance(graph.layer(name), Add) and name in floats:
             real = values[name].to(torch.float64) * graph.tensors[name].scale
             feeds[name] = real[None].to(torch.float32).numpy()
         else:

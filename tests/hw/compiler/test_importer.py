@@ -57,6 +57,16 @@ def test_networks_come_back_identical(model):
     assert other == ({"d1_half_a", "d1_half"} if model == "attunet-ct" else set())
 
 
+@pytest.mark.parametrize("model", MODELS)
+def test_networks_are_judged(model):
+    imported = import_onnx("file.onnx", model=export(load_graph(model, 32, 4)))
+    verdicts = judge(imported, imported.frame(noise((3, 32, 32))))
+    assert len(verdicts) >= len(imported.graph.layers) - 1 - sum(
+        kind == "Add" for kind in kinds(imported))
+    for layer in verdicts:
+        assert layer.steps <= 1, layer
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_arbitrary_networks_come_back_identical(seed):
     graph    = arbitrary_graph(seed)
