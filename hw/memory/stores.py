@@ -20,8 +20,8 @@ class StoreEngines(wiring.Component):
     """The machine's store channels, so that masks never wait behind spilled maps.
 
     Bursts take turns on the address channel; their data follow in the order of their addresses, as
-    AXI4 demands, and acknowledgements find their channel by id. An address passes in the cycle in
-    which memory takes it; data of a burst waits until all data of the bursts before it have gone.
+    AXI4 demands, and acknowledgements find their channel by id. Data of a burst waits until all data
+    of the bursts before it have gone, but never for its address: memory may take either first.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ class StoreEngines(wiring.Component):
             grant.eq(Mux(holds, held, arbiter.grant)),
             axi.awvalid.eq(grant.any()),
             order.w_data.eq(grant),
-            order.w_en.eq(axi.awvalid & axi.awready),
+            order.w_en.eq(axi.awvalid & ~holds),
         ]
         m.d.sync += [held.eq(grant), holds.eq(axi.awvalid & ~axi.awready)]
         for number, channel in enumerate(channels):
