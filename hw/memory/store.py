@@ -165,7 +165,7 @@ class StoreEngine(wiring.Component):
         refused = Signal()
         m.d.comb += [
             axi.wvalid.eq(active & (words.r_rdy | blank)),
-            axi.wdata.eq(words.r_data),
+            axi.wdata.eq(Mux(blank, 0, words.r_data)),     # reads may still be on their way
             axi.wstrb.eq(Mux(blank, 0, ~0)),
             axi.wlast.eq(owed == 0),
             refused.eq(axi.wvalid & ~axi.wready),

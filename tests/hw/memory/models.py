@@ -73,6 +73,7 @@ class AxiMemory:
         self.reads   = []
         self.writes  = []
         self.most_outstanding = 0
+        self.refuses_data     = False     # WREADY stays low, for now
 
     def _check(self, address, length, size, burst):
         assert 1 << size == self.vector
@@ -125,7 +126,8 @@ class AxiMemory:
             if bvalid:
                 ctx.set(axi.bresp, answers[0][1])
             awready = random.random() >= self.stall
-            wready  = bool(queue) and random.random() >= self.stall
+            wready  = (bool(queue) and not self.refuses_data
+                       and random.random() >= self.stall)
             ctx.set(axi.awready, awready)
             ctx.set(axi.wready, wready)
             (_, _, awvalid, address, length, size, burst, wvalid, data, strobe, last,

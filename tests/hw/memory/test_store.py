@@ -32,6 +32,7 @@ class Bench:
                                      buffer=buffer)
         self.memory    = AxiMemory(vector=V, stall=stall, latency=latency, fails=fails)
         self.conflicts = conflicts
+        self.others    = []        # more testbenches, beside these
         self.causes    = Counter()
         self.retired   = 0
         self.ended     = 0
@@ -83,7 +84,7 @@ class Bench:
         sim.add_testbench(program, background=not drain)
         if then is not None:
             sim.add_testbench(then)
-        for testbench in (self.onchip, memory, watchdog):
+        for testbench in (self.onchip, memory, watchdog, *self.others):
             sim.add_testbench(testbench, background=True)
         sim.run()
 
@@ -223,6 +224,34 @@ def test_abort_completes_what_was_announced(stall, outstanding, when):
 
     bench.run([store(offchip=0, beats=400)], then=abort, drain=False)
     assert bench.memory.words == {k: word_of(k) for k in range(len(bench.memory.words))}
+    assert bench.retired == 0
+
+
+@pytest.mark.parametrize("when", range(6, 14))
+def test_abort_with_an_empty_buffer_and_reads_on_their_way(when):
+    """Beats without data must not change while memory refuses them, whatever still arrives."""
+    bench = Bench()
+    bench.memory.refuses_data = True
+
+    async def abort(ctx):
+        await ctx.tick().repeat(when)
+        ctx.set(bench.dut.abort, 1)
+        await ctx.tick().repeat(12)
+        bench.memory.refuses_data = False
+        while not ctx.get(bench.dut.idle):
+            await ctx.tick()
+
+    async def slow(ctx):
+        """Reads are accepted one by one, so that the buffer is empty when most aborts come."""
+        while True:
+            bench.conflicts = 0.0
+            await ctx.tick()
+            bench.conflicts = 1.0
+            await ctx.tick().repeat(4)
+
+    bench.others = [slow]
+    bench.run([store(offchip=0, beats=8)], then=abort, drain=False)
+    assert bench.memory.writes == [(0, 8)]
     assert bench.retired == 0
 
 
