@@ -30,8 +30,9 @@ def monitor_layout():
 class ControlRegisters(wiring.Component):
     """Keeps the registers of :mod:`hw.control.regmap`; AXI4-Lite subordinate, 32 bits.
 
-    One read and one write are served at a time, side by side; a write takes two cycles, a read two,
-    and a read of ``COUNTER_LO`` as long as the ledger takes. Byte strobes are honoured; the two
+    One read and one write are served at a time, side by side; a write takes three cycles, a read
+    two, and a read of ``COUNTER_LO`` as long as the ledger takes. No output of the bus depends on
+    an input in the same cycle. Byte strobes are honoured; the two
     lowest address bits are ignored. An access to an address without a register, or a write to a
     read-only one, changes nothing and is answered with ``SLVERR``.
 
@@ -102,16 +103,18 @@ class ControlRegisters(wiring.Component):
 
         bus = self.bus
 
-        # Writes: address and data may come in any order; both are taken at once.
+        # Writes: address and data may come in any order; both are taken at once, in the cycle after
+        # both were seen on offer.
         write_fire = Signal()
         mask       = Signal(32)
         word       = bus.awaddr[2:]
         m.d.comb += [
-            write_fire.eq(bus.awvalid & bus.wvalid & (~bus.bvalid | bus.bready)),
             bus.awready.eq(write_fire),
             bus.wready.eq(write_fire),
             mask.eq(Cat(bit.replicate(8) for bit in bus.wstrb)),
         ]
+        m.d.sync += write_fire.eq(bus.awvalid & bus.wvalid & ~write_fire
+                                  & (~bus.bvalid | bus.bready))
         with m.If(bus.bready):
             m.d.sync += bus.bvalid.eq(0)
         m.d.sync += self.control.eq(0)
@@ -145,9 +148,9 @@ class ControlRegisters(wiring.Component):
             m.d.sync += bus.rvalid.eq(0)
         with m.FSM():
             with m.State("Idle"):
-                m.d.comb += bus.arready.eq(bus.arvalid & ~bus.rvalid)
+                m.d.comb += bus.arready.eq(~bus.rvalid)
                 m.d.sync += read_word.eq(bus.araddr[2:])
-                with m.If(bus.arready):
+                with m.If(bus.arvalid & bus.arready):
                     m.next = "Answer"
                     with m.If(bus.araddr[2:] == Register.COUNTER_LO >> 2):
                         m.d.comb += self.counter_sample.eq(1)

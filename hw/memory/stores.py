@@ -20,8 +20,8 @@ class StoreEngines(wiring.Component):
     """The machine's store channels, so that masks never wait behind spilled maps.
 
     Bursts take turns on the address channel; their data follow in the order of their addresses, as
-    AXI4 demands, and acknowledgements find their channel by id. Data of a burst waits until all data
-    of the bursts before it have gone, but never for its address: memory may take either first.
+    AXI4 demands, and acknowledgements find their channel by id. Data of a burst waits until all
+    data of the bursts before it have gone, but never for its address: memory may take either first.
 
     Parameters
     ----------
