@@ -95,6 +95,7 @@ class Error(enum.Enum, shape=4):
     AXI_WRITE   = 5
     STALLED     = 6      # no engine issued or retired anything for the watchdog's time
     CYCLE_LIMIT = 7
+    NO_ANSWER   = 8      # off-chip memory owes answers for longer than the watchdog's time
 
 
 class LoadTarget(enum.Enum, shape=3):

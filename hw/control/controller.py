@@ -10,7 +10,7 @@ from hw.control.fetch import ProgramFetcher, fetch_answer_layout
 from hw.control.frontend import FrontEnd
 from hw.control.ledger import TRAFFIC, Ledger
 from hw.control.registers import ControlRegisters, monitor_layout
-from hw.control.regmap import ADDRESS_BITS, DEFAULT_STALL_LIMIT
+from hw.control.regmap import ADDRESS_BITS, DEFAULT_STALL_LIMIT, Status
 from hw.control.trace import EventTrace, TraceSignature
 from hw.interfaces import EngineSignature
 from hw.isa import Cause, Engine, Error
@@ -29,13 +29,19 @@ class CentralController(wiring.Component):
     - when an engine, a front end or the fetcher reports an error (the lowest engine wins);
     - when the cycle limit is reached (``CYCLE_LIMIT``), or no engine issued or retired anything for
       the stall limit (``STALLED``); the engine in the status is then the lowest unfinished one;
-    - when the host stops it (no error).
+    - when the host stops it (no error); a stop that comes with the start, or just after it, counts.
 
     Unless all of it retired, nothing more is issued and ``abort`` rises, until the next ``clear``;
     the run ends when ``idle`` says that no transfer is under way any more. From there, the counters
     and the reason stay readable until the next start, which resets everything, so a
     failed run leaves no trace in the next one. Cycles are counted from ``clear`` to the last
     cycle before the end or ``abort``.
+
+    A bus that never answers holds up nobody for longer than the stall limit: such a run ends
+    (``NO_ANSWER``, unless there was an error before) while the status says ``unanswered``. Answers
+    that still come are dropped. A start waits for them as long again, and else ends with
+    ``NO_ANSWER`` before anything is reset or fetched. ``reset`` ends a run without waiting for
+    anything and forgets what the bus owes: it is for when memory and interconnect were reset, too.
 
     Parameters
     ----------
@@ -165,12 +171,13 @@ class CentralController(wiring.Component):
         unfinished     = Signal(Engine)
         finished       = Signal()
         progress       = Signal()
+        waiting        = Signal()         # for nothing but the bus
         still          = Signal(32)       # cycles without progress
         stall_limit    = Signal(32)
         m.d.comb += finished.eq(Cat(front.idle for front in fronts).all() & self.idle)
         m.d.sync += progress.eq(Cat((front.cause == Cause.ISSUE) | front.retiring
                                     for front in fronts).any())
-        m.d.sync += still.eq(Mux(progress | ~running, 0, still + 1))
+        m.d.sync += still.eq(Mux((running & ~progress) | waiting, still + 1, 0))
         m.d.sync += stall_limit.eq(Mux(registers.stall_limit == 0, DEFAULT_STALL_LIMIT,
                                        registers.stall_limit))
         for e, front in reversed(list(enumerate(fronts))):
@@ -187,13 +194,39 @@ class CentralController(wiring.Component):
                 m.d.comb += [error.eq(front.error), culprit.eq(e)]
 
         # The run
-        status = registers.status
+        control   = registers.control
+        status    = Signal(Status)
+        stopping  = Signal()      # the host wants no more of this run
+        resetting = Signal()
+        m.d.comb += registers.status.eq(status)
+        m.d.comb += registers.status.unanswered.eq(~status.busy & ~self.idle)
+        with m.If(control.stop):
+            m.d.sync += stopping.eq(1)
+        with m.If(control.reset):
+            m.d.sync += resetting.eq(1)
+
         with m.FSM():
             with m.State("Ready"):
-                with m.If(registers.control.start):
+                m.d.sync += stopping.eq(control.start & control.stop)
+                with m.If(control.start):
                     m.d.sync += status.as_value().eq(0)
                     m.d.sync += status.busy.eq(1)
+                    m.next = "Wait for the bus"
+                with m.If(resetting):
+                    m.next = "Reset"
+
+            with m.State("Wait for the bus"):
+                m.d.comb += waiting.eq(1)
+                with m.If(self.idle):
                     m.next = "Clear"
+                with m.Elif(stopping):
+                    m.d.sync += status.stopped.eq(1)
+                    m.next = "Done"
+                with m.Elif(still >= stall_limit):
+                    m.d.sync += status.error.eq(Error.NO_ANSWER)
+                    m.next = "Done"
+                with m.If(resetting):
+                    m.next = "Reset"
 
             with m.State("Clear"):
                 m.d.comb += self.clear.eq(1)
@@ -209,24 +242,41 @@ class CentralController(wiring.Component):
                 with m.If(error != Error.NONE):
                     m.d.sync += status.error.eq(error)
                     m.d.sync += status.engine.eq(culprit)
-                    m.d.sync += self.abort.eq(1)
                     m.next = "Abort"
-                with m.Elif(registers.control.stop):
+                with m.Elif(stopping):
                     m.d.sync += status.stopped.eq(1)
-                    m.d.sync += self.abort.eq(1)
                     m.next = "Abort"
                 with m.Elif(finished):
                     m.next = "Done"
+                with m.If((error != Error.NONE) | stopping):
+                    m.d.sync += self.abort.eq(1)
+                    m.d.sync += still.eq(0)
+                with m.If(resetting):
+                    m.next = "Reset"
 
             with m.State("Abort"):
-                with m.If(self.abort & self.idle):
+                m.d.comb += waiting.eq(1)
+                with m.If(self.idle):
                     m.next = "Done"
+                with m.Elif(still >= stall_limit):
+                    with m.If(status.error == Error.NONE):
+                        m.d.sync += status.error.eq(Error.NO_ANSWER)
+                    m.next = "Done"
+                with m.If(resetting):
+                    m.next = "Reset"
 
             with m.State("Done"):
                 m.d.sync += status.busy.eq(0)
                 m.d.sync += status.done.eq(1)
                 m.d.comb += registers.interrupts.done.eq(1)
                 m.d.comb += registers.interrupts.error.eq(status.error != Error.NONE)
+                m.next = "Ready"
+
+            with m.State("Reset"):
+                m.d.comb += self.clear.eq(1)
+                m.d.sync += status.as_value().eq(0)
+                m.d.sync += self.abort.eq(0)
+                m.d.sync += resetting.eq(control.reset)
                 m.next = "Ready"
 
         return m

@@ -46,21 +46,26 @@ class Access(enum.Enum):
 
 
 class Control(data.Struct):
-    """Writing a 1 acts once. ``start`` while the machine is busy does nothing."""
+    """Writing a 1 acts once. ``start`` while the machine is busy does nothing. ``reset`` ends a run
+    at once, without an interrupt, and forgets its status, its counters and whatever off-chip memory
+    still owes: it is only for when that side of the bus is reset as well."""
     start: 1
     stop:  1
+    reset: 1
 
 
 class Status(data.Struct):
     """``done`` rises when a run ends, however it ends, and falls with the next start. ``error`` and
-    ``engine`` say why it ended early; ``stopped``, that the host asked for it."""
-    busy:    1
-    done:    1
-    stopped: 1
-    _spare0: 5
-    error:   Error
-    _spare1: 4
-    engine:  Engine
+    ``engine`` say why it ended early; ``stopped``, that the host asked for it; ``unanswered``, that
+    off-chip memory still owes answers to a run that has ended."""
+    busy:       1
+    done:       1
+    stopped:    1
+    unanswered: 1
+    _spare0:    4
+    error:      Error
+    _spare1:    4
+    engine:     Engine
 
 
 class Interrupt(data.Struct):
@@ -82,16 +87,18 @@ _R, _W, _RW, _C = Access
 REGISTERS = {
     Register.ID:               Entry(_R,  32, 'Always 0x4E555441, "ATUN"'),
     Register.VERSION:          Entry(_R,  32, "Major version in the upper half, minor below"),
-    Register.CONTROL:          Entry(_W,   2, "Bit 0 starts a run, bit 1 stops it"),
-    Register.STATUS:           Entry(_R,  20, "Busy, done, stopped; error code from bit 8, its "
-                                              "engine from bit 16"),
+    Register.CONTROL:          Entry(_W,   3, "Bit 0 starts a run, bit 1 stops it, bit 2 "
+                                              "resets the machine"),
+    Register.STATUS:           Entry(_R,  20, "Busy, done, stopped, unanswered; error code from "
+                                              "bit 8, its engine from bit 16"),
     Register.IRQ_ENABLE:       Entry(_RW,  2, "Which bits of IRQ_STATUS raise the interrupt"),
     Register.IRQ_STATUS:       Entry(_C,   2, "Bit 0: a run ended; bit 1: with an error"),
     Register.PROGRAM_BASE:     Entry(_RW, 32, "Byte address of the program; read at the start"),
     Register.CYCLE_LIMIT_LO:   Entry(_RW, 32, "A run that takes this many cycles is stopped; "
                                               "0: never"),
     Register.CYCLE_LIMIT_HI:   Entry(_RW, 16, "Bits 47 to 32 of the same"),
-    Register.STALL_LIMIT:      Entry(_RW, 32, "Cycles without any progress that stop a run; "
+    Register.STALL_LIMIT:      Entry(_RW, 32, "Cycles without any progress that stop a run, and "
+                                              "then that it waits for the bus; "
                                               f"0: {DEFAULT_STALL_LIMIT}"),
     Register.COUNTER_SELECT:   Entry(_RW, 16, "Number of a performance counter"),
     Register.COUNTER_LO:       Entry(_R,  32, "Samples that counter; bits 31 to 0"),

@@ -57,6 +57,8 @@ class World:
     def __init__(self, dut, words, *, work, latency=lambda: 3, broken=()):
         self.dut, self.words, self.work, self.latency = dut, words, work, latency
         self.broken = broken
+        self.dead   = False        # memory answers nothing, from now on
+        self.forgetful = False     # a reset of the machine is one of memory, too
         self.linger = 0            # cycles that `idle` stays low after the last retirement
         self.reset()
 
@@ -94,7 +96,8 @@ class World:
                     ctx.set(port.cause, Cause.CONFLICT)    # must be ignored
                     ctx.set(port.error, Error.NONE)
 
-            answering = bool(self._queue) and self._queue[0][0] <= self.cycle
+            answering = (bool(self._queue) and self._queue[0][0] <= self.cycle
+                         and not self.dead)
             if answering:
                 address = self._queue[0][1]
                 ctx.set(dut.fetch_answer.valid, not abort)
@@ -114,7 +117,7 @@ class World:
             await ctx.tick()
             self.cycle += 1
             if cleared:
-                assert not self._queue, "reset while answers are under way"
+                assert self.forgetful or not self._queue, "reset while answers are under way"
                 self.reset()
                 for _, port in ports:
                     ctx.set(port.error, Error.NONE)

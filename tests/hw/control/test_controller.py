@@ -315,6 +315,123 @@ def test_host_stops_a_run_while_the_program_is_being_fetched():
     simulate(dut, world, bench)
 
 
+def test_a_stop_right_after_the_start_is_not_lost():
+    dut   = CentralController(TINY)
+    world = World(dut, program(STREAMS, BASE), work=quick)
+
+    async def bench(ctx):
+        host = Host(ctx, dut)
+        await host.bus.write(Register.PROGRAM_BASE, BASE)
+        await host.bus.write(Register.IRQ_ENABLE, 1)
+        for gap in (None, 0, 1, 2, 3):
+            await host.bus.write(Register.CONTROL, 3 if gap is None else 1)
+            if gap is not None:
+                for _ in range(gap):
+                    await ctx.tick()
+                await host.bus.write(Register.CONTROL, 2)
+            status = await host.finish()
+            assert (status.done, status.busy, status.stopped) == (1, 0, 1), gap
+            assert status.error == Error.NONE
+            assert not world.retired
+        await check_good_run(ctx, host, world)
+
+    simulate(dut, world, bench)
+
+
+STALL = 80
+
+
+async def hang(host, world):
+    """A run on a bus that stops answering in the middle; its status."""
+    await host.bus.write(Register.STALL_LIMIT, STALL)
+    await host.start()
+    while not world.retired:
+        await host.ctx.tick()
+    world.dead = True
+    return await host.finish()
+
+
+def test_memory_that_never_answers_ends_the_run_and_refuses_the_next():
+    dut   = CentralController(TINY)
+    world = World(dut, program({**STREAMS, Engine.GATE: [instruction(Engine.GATE)] * 20}, BASE),
+                  work=quick)
+
+    async def bench(ctx):
+        host   = Host(ctx, dut)
+        status = await hang(host, world)
+        assert (status.done, status.busy, status.unanswered) == (1, 0, 1)
+        assert status.error == Error.STALLED
+        assert ctx.get(dut.abort)
+        before = await host.counter(Counter.CYCLES)
+
+        status = await host.run()
+        assert (status.done, status.busy, status.unanswered) == (1, 0, 1)
+        assert (status.error, status.engine) == (Error.NO_ANSWER, 0)
+        assert await host.counter(Counter.CYCLES) == before, "nothing was reset"
+
+        await host.start()
+        await host.bus.write(Register.CONTROL, 2)
+        status = await host.finish()
+        assert (status.stopped, status.error) == (1, Error.NONE)
+
+        # The next start waits for answers that come late.
+        await host.start()
+        await ctx.tick().repeat(STALL // 2)
+        world.dead, world.words = False, program(STREAMS, BASE)
+        status = await host.finish()
+        assert (status.done, status.error, status.unanswered) == (1, Error.NONE, 0)
+        await check_good_run(ctx, host, world)
+
+    simulate(dut, world, bench)
+
+
+def test_a_stop_ends_although_memory_never_answers():
+    dut   = CentralController(TINY)
+    world = World(dut, program(STREAMS, BASE), work=quick)
+    world.dead = True
+
+    async def bench(ctx):
+        host = Host(ctx, dut)
+        await host.bus.write(Register.STALL_LIMIT, STALL)
+        await host.start()
+        await ctx.tick().repeat(20)
+        await host.bus.write(Register.CONTROL, 2)
+        status = await host.finish()
+        assert (status.done, status.stopped, status.unanswered) == (1, 1, 1)
+        assert status.error == Error.NO_ANSWER
+
+    simulate(dut, world, bench)
+
+
+def test_reset_forgets_what_memory_owes():
+    dut   = CentralController(TINY)
+    world = World(dut, program(STREAMS, BASE), work=quick)
+
+    async def bench(ctx):
+        host = Host(ctx, dut)
+        for when in ("hung", "waiting", "aborting", "running", "at once"):
+            if when in ("hung", "waiting"):
+                await hang(host, world)
+            if when == "aborting":
+                world.dead = True
+            if when != "hung":
+                await host.start()
+            if when not in ("hung", "at once"):
+                await ctx.tick().repeat(20)
+            if when == "aborting":
+                await host.bus.write(Register.CONTROL, 2)
+            world.forgetful = True
+            await host.bus.write(Register.CONTROL, 4)
+            await ctx.tick().repeat(4)
+            world.forgetful = world.dead = False
+            assert await host.bus.read(Register.STATUS) == 0, when
+            assert ctx.get(dut.abort) == 0
+            await host.bus.write(Register.IRQ_STATUS, 3)
+            await check_good_run(ctx, host, world)
+
+    simulate(dut, world, bench)
+
+
 def test_run_is_not_done_before_the_transfers_are():
     dut   = CentralController(TINY)
     world = World(dut, program(STREAMS, BASE), work=quick)
