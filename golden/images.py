@@ -10,13 +10,13 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from golden.errors import InputError
+from golden.names import PHANTOM
 from golden.phantom import phantom
 
 __all__ = ["FORMATS", "PHANTOM", "as_frame", "image_size", "read_image", "read_truth"]
 
 FORMATS = ("PNG", "JPEG", "BMP")
 ORIENTATION = 0x0112            # EXIF's tag; from 5 on rows and columns are swapped
-PHANTOM = "phantom:"
 
 
 def read_image(path, size):

@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from golden.errors import InputError
 from golden.images import read_image
 from golden.integer import load, resize, save
+from golden.names import demand_network
 from golden.networks import MODELS
 from golden.plan import plan
 from golden.quantize import quantize, unfolded, weight_steps
@@ -31,7 +31,7 @@ CALIBRATION_SEEDS = range(4)
 
 def default_shape(model="elec4848"):
     """Frame size and width of a network's source."""
-    _demand(model)
+    demand_network(model)
     parameters = inspect.signature(MODELS[model]).parameters
     return parameters["size"].default, parameters["width"].default
 
@@ -74,11 +74,6 @@ def shipped():
     """Model and width of every file of trained weights, by its name: ``elec4848-32``."""
     names = sorted(path.stem for path in WEIGHTS.glob("*.safetensors"))
     return {name: (name.rpartition("-")[0], int(name.rpartition("-")[2])) for name in names}
-
-
-def _demand(model):
-    if model not in MODELS:
-        raise InputError(f"No model {model!r}; known: {', '.join(MODELS)}")
 
 
 def _checked(model, size, width):

@@ -137,7 +137,7 @@ def _command(arguments):
     options, console = _parse(arguments), Console(highlight=False)
     graph = load_graph(options.model, options.size, options.width)
     image_CHW = read_image(options.image, graph.size)
-    path = Path(options.out or FOLDER)
+    path = Path(options.out)
     if path.suffix != ".onnx":
         width = options.width or default_shape(options.model)[1]
         path = path / f"{options.model}-{width}-{graph.size}.onnx"
@@ -194,7 +194,8 @@ def _parse(arguments):
     parser = Parser("golden.referee", __doc__)
     parser.add_argument("--model", default="elec4848")
     parser.add_argument("--image", default="phantom:7")
-    parser.add_argument("--out", help="file that ends in .onnx, or a folder for it")
+    parser.add_argument("--out", default=FOLDER,
+                        help="file that ends in .onnx, or a folder for it")
     parser.add_argument("--size", type=int)
     parser.add_argument("--width", type=int)
     return parser.parse_args(arguments)

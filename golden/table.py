@@ -3,16 +3,15 @@
     python -m golden.table [--markdown]
 """
 
-import argparse
 import sys
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from golden.command import exit_code
+from golden.command import Parser, exit_code
 from golden.networks import (
     MODELS,
     PUBLISHED_DENSE,
@@ -111,15 +110,12 @@ def _figure(value, published):
 
 
 def main(arguments=None, console=None):
-    """Print the table; returns the exit code."""
-    return exit_code(partial(_command, console=console or Console()), arguments)
+    """The command line; returns the exit code."""
+    return exit_code(lambda words: _command(words, console), arguments)
 
 
 def _command(arguments, console):
-    parser = argparse.ArgumentParser(prog="python -m golden.table", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--markdown", action="store_true", help="print Markdown, not a table")
-    if parser.parse_args(arguments).markdown:
+    if _parse(arguments).markdown:
         print(markdown())
         return
     table = Table(header_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0),
@@ -129,8 +125,15 @@ def _command(arguments, console):
                          no_wrap=True)
     for row in rows():
         table.add_row(*row.cells(), style="dim italic" if row.published else None)
+    console = console or Console()
     console.print(table)
     console.print(NOTES, style="dim", highlight=False)
+
+
+def _parse(arguments):
+    parser = Parser("golden.table", __doc__)
+    parser.add_argument("--markdown", action="store_true", help="print Markdown, not a table")
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from golden import data
 from golden.command import Parser, exit_code
 from golden.data import phantoms
 from golden.errors import InputError
+from golden.names import demand_network
 from golden.networks import MODELS
 from golden.progress import bars
 from golden.training import Settings, check_folder, train
@@ -141,8 +142,7 @@ def _execute(arguments):
 
 
 def _settings(options):
-    if options.model not in MODELS:
-        raise InputError(f"No model {options.model!r}; known: {', '.join(MODELS)}")
+    demand_network(options.model)
     with torch.random.fork_rng(devices=()), torch.device("meta"):
         source = MODELS[options.model]()
     values = {name: getattr(options, name) for name in OPTIONS}

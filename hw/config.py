@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass, replace
 
-from amaranth.utils import ceil_log2
-
 from golden.errors import InputError
 
 
@@ -76,7 +74,7 @@ class UnitConfig:
     def banks(self):
         """Row-memory banks: neighbouring pixels that can be read in one cycle. Enough for a
         stride of 2, and for the columns of a depthwise step."""
-        return 1 << ceil_log2(max(2 * self.pixels, self.pixels + self.taps - 1))
+        return 1 << (max(2 * self.pixels, self.pixels + self.taps - 1) - 1).bit_length()
 
     def depthwise_taps(self, stride):
         """Kernel columns of a depthwise step with this horizontal stride."""
@@ -151,7 +149,7 @@ class Config:
 
     @property
     def offchip_address_width(self):
-        return ceil_log2(self.offchip_bytes)
+        return (self.offchip_bytes - 1).bit_length()
 
 
 KIB = 1024

@@ -1,4 +1,4 @@
-"""Prints a program as text: ``python -m hw.disasm program.bin [--engine gate]``.
+"""``make disasm``: a program as text, ``python -m hw.disasm program.bin [--engine gate]``.
 
 One line per instruction, made from the layouts of :mod:`hw.isa`, so it cannot disagree with them::
 
@@ -9,14 +9,14 @@ One line per instruction, made from the layouts of :mod:`hw.isa`, so it cannot d
 ``after encoder_fill#2`` waits until that engine has retired 2 instructions.
 """
 
-import argparse
 import sys
 from enum import Enum
 from pathlib import Path
 
 from amaranth.lib import data
 
-from golden.command import exit_code
+from golden.command import Parser, exit_code
+from golden.errors import InputError
 from hw.isa import FORMS, INSTRUCTION_BYTES, PROGRAM_MAGIC, Engine, Opcode, StreamHeader
 
 HEADER_FIELDS = ("opcode", "layer", "row", "waits")
@@ -115,20 +115,26 @@ def main(arguments=None):
 
 
 def _command(arguments):
-    parser = argparse.ArgumentParser(prog="python -m hw.disasm",
-                                     description="Print a program as text.")
-    parser.add_argument("program", type=Path)
-    parser.add_argument("--engine", choices=[_engine(engine) for engine in Engine],
-                        help="show only this engine's stream")
-    parser.add_argument("--at", type=lambda text: int(text, 0), metavar="ADDRESS",
-                        help="the file is an image of off-chip memory, with the headers here")
-    options = parser.parse_args(arguments)
+    options = _parse(arguments)
+    names   = [_engine(engine) for engine in Engine]
+    if options.engine not in (None, *names):
+        raise InputError(f"Unknown engine {options.engine!r}; known are {', '.join(names)}")
     engines = tuple(Engine) if options.engine is None else (Engine[options.engine.upper()],)
+    program = options.program.read_bytes()
     try:
-        for line in disassemble(options.program.read_bytes(), at=options.at, engines=engines):
+        for line in disassemble(program, at=options.at, engines=engines):
             print(line)
     except BrokenPipeError:
         sys.stderr.close()
+
+
+def _parse(arguments):
+    parser = Parser("hw.disasm", __doc__)
+    parser.add_argument("program", type=Path)
+    parser.add_argument("--engine", help="show only this engine's stream")
+    parser.add_argument("--at", type=lambda text: int(text, 0), metavar="ADDRESS",
+                        help="the file is an image of off-chip memory, with the headers here")
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

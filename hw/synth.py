@@ -1,4 +1,4 @@
-"""What the chip costs on an ECP5: ``python -m hw.synth --config edge``, behind ``make synth``.
+"""``make synth``: what the chip costs on an ECP5, ``python -m hw.synth --config edge``.
 
 The chip without its taps goes through ``synth_ecp5`` of YoWASP Yosys. The blocks of ``BLOCKS`` keep
 their boundaries and everything else is flattened into them, so that every cell has an owner; what
@@ -7,7 +7,6 @@ bound for the flat design. Exits with 1 if the chip does not fit an ECP5-85F, wi
 be synthesised.
 """
 
-import argparse
 import json
 import re
 import shutil
@@ -24,7 +23,7 @@ from amaranth.lib.wiring import connect, flipped
 from rich.console import Console
 from rich.table import Table
 
-from golden.command import exit_code
+from golden.command import Parser, exit_code
 from hw.config import PRESETS, preset
 
 UNIT = ("compute.conv.array", "compute.conv.drain", "compute.conv.weights", "compute.conv",
@@ -156,22 +155,18 @@ def report(console, title, used):
     return total
 
 
-def main(argv=None):
+def main(arguments=None):
     """The command line; returns the exit code."""
-    return exit_code(_command, argv, ValueError, SynthesisError)
+    return exit_code(_command, arguments, SynthesisError)
 
 
-def _command(argv):
+def _command(arguments):
     from hw.top import Chip
 
-    parser = argparse.ArgumentParser(prog="python -m hw.synth", description=__doc__.split("\n")[0])
-    parser.add_argument("--config", default="edge", help=f"one of {', '.join(PRESETS)}")
-    parser.add_argument("--keep", type=Path, help="folder for Yosys' script, log and statistics")
-    arguments = parser.parse_args(argv)
-    console   = Console()
-    config    = preset(arguments.config)
+    options, console = _parse(arguments), Console()
+    config = preset(options.config)
     with tempfile.TemporaryDirectory() as scratch:
-        folder = arguments.keep or Path(scratch)
+        folder = options.keep or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
         cells = cells_by_block(Chip(config), folder=folder)
 
@@ -181,6 +176,13 @@ def _command(argv):
     for problem in problems:
         console.print(f"[red]does not fit: {problem}[/]", highlight=False)
     return 1 if problems else 0
+
+
+def _parse(arguments):
+    parser = Parser("hw.synth", __doc__)
+    parser.add_argument("--config", default="edge", help=f"one of {', '.join(PRESETS)}")
+    parser.add_argument("--keep", type=Path, help="folder for Yosys' script, log and statistics")
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from rich.table import Table
 from golden.command import Parser, exit_code
 from golden.errors import InputError
 from golden.images import PHANTOM, read_truth
+from golden.names import named_images
 from golden.networks import MODELS, int8_bytes, macs
 from hw.compiler import CompileError
 from hw.config import DRAM_TIMINGS, PRESETS, preset
@@ -327,8 +328,8 @@ def fingerprint(image):
     digest = hashlib.sha256()
     files  = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*"))
               if path.suffix in SOURCES]
-    for part in str(image).split(","):
-        path   = Path(part.strip())
+    for part in named_images(image):
+        path   = Path(part)
         files += sorted(path.iterdir()) if path.is_dir() else [path]
     for path in files:
         if path.is_file():
@@ -489,7 +490,8 @@ def _command(arguments):
 def _parse(arguments):
     parser = Parser("sim.benchmark", __doc__)
     for name, what in (("models", MODELS), ("configs", PRESETS), ("drams", DRAM_TIMINGS)):
-        parser.add_argument(f"--{name}", help=f"some of {', '.join(what)}, with commas; or all")
+        parser.add_argument(f"--{name}", default=ALL,
+                            help=f"some of {', '.join(what)}, with commas; or all")
     parser.add_argument("--image", default=Combination.image)
     parser.add_argument("--frames", type=int, default=1)
     parser.add_argument("--size", type=int)

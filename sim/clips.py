@@ -14,6 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from golden.errors import InputError
 from golden.images import FORMATS, PHANTOM, as_frame, read_image
+from golden.names import named_images
 
 __all__ = ["natural_order", "read_clip"]
 
@@ -26,16 +27,16 @@ MASK       = re.compile(r"_mask(_\d+)?$")
 def read_clip(image, frames, size):
     """``frames`` pairs of a name and a frame, uint8 3 x H x W; ``size`` as in :mod:`golden.images`.
 
-    ``image`` is a file, a folder, ``phantom:SEED``, or several of them with commas between. A
-    single phantom stands for itself and the seeds that follow. Picture 3 of an animation or a
-    video, counted from 0, is called ``FILE#3``.
+    ``image`` is a file, a folder, ``phantom:SEED``, or several of them with commas between; a comma
+    in the name of a file that exists belongs to it. A single phantom stands for itself and the
+    seeds that follow. Picture 3 of an animation or a video, counted from 0, is called ``FILE#3``.
 
     Raises
     ------
     InputError
         If nothing is named, or something named cannot be read.
     """
-    given = [part.strip() for part in str(image).split(",") if part.strip()]
+    given = named_images(image)
     if not given:
         raise InputError("No image named; name a file, a folder, or phantom:7 for a synthetic one")
     if len(given) == 1 and given[0].startswith(PHANTOM) and given[0][len(PHANTOM):].isdigit():

@@ -32,12 +32,12 @@ from sim.compare import compare_tensors
 from sim.errors import SimulationError
 from sim.host import RtlEngine
 from sim.interpreter import Deadlock, Interpreter
+from sim.names import FUZZ_ENGINES
 from sim.simulators import CACHE, check_installed
 from sim.taps import Recorded
 
 __all__ = ["Case", "differences", "find", "fuzz", "main", "shrink"]
 
-ENGINES = ("rtl", "interpreter")
 SMALLER = {"depth": (1, 2, 3), "widest": (3, 4, 8, 16), "side": (8, 12, 16, 24)}
 SCALE   = 2e-6          # relative: scales of a file are float32
 
@@ -268,7 +268,7 @@ def _parse(arguments):
     parser = Parser("sim.fuzz", __doc__)
     parser.add_argument("--n", type=int, default=200)
     parser.add_argument("--config", default="tiny,edge")
-    parser.add_argument("--engine", choices=ENGINES, default="rtl")
+    parser.add_argument("--engine", choices=FUZZ_ENGINES, default="rtl")
     parser.add_argument("--referee", type=int, choices=(0, 1), default=0)
     for part in fields(Case):
         kind = str if part.name == "cut" else int

@@ -25,10 +25,10 @@ import find_libpython
 from cocotb_tools.check_results import get_results
 
 from sim.errors import SimulationError
+from sim.names import demand_simulator
 
-__all__ = ["SIMULATORS", "Build", "build", "check_installed", "check_waves", "run"]
+__all__ = ["Build", "build", "check_installed", "check_waves", "run"]
 
-SIMULATORS = ("verilator", "icarus")
 ROOT       = Path(__file__).parent.parent
 CACHE      = ROOT / ".build"
 MAIN       = Path(__file__).parent / "verilator_main.cpp"
@@ -147,9 +147,7 @@ def run(built, bench, *, folder, plusargs=(), env=None, output=None, pass_fds=()
 
 def check_installed(simulator):
     """Refuse a simulator that is unknown or missing, with the way to get it."""
-    if simulator not in SIMULATORS:
-        raise SimulationError(f"Unknown simulator {simulator!r}; known are "
-                              f"{', '.join(SIMULATORS)}")
+    demand_simulator(simulator)
     if simulator == "icarus" and not (shutil.which("iverilog") and shutil.which("vvp")):
         raise SimulationError("Icarus Verilog is not installed; `make setup` installs it")
     if simulator == "verilator":

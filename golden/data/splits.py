@@ -4,10 +4,10 @@ import csv
 import hashlib
 
 from golden.errors import InputError
+from golden.names import PARTS
 
 __all__ = ["PARTS", "read_split", "split", "write_split"]
 
-PARTS = ("train", "validation", "test")
 # Shares of the groups, by hash: the rest is for training.
 TEST_SHARE = 0.12
 VALIDATION_SHARE = 0.08

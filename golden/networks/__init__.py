@@ -1,8 +1,9 @@
 """Float networks: what the engine approximates, and what training produces."""
 
+from golden.names import NETWORKS
 from golden.networks.attunet_ct import AttUNetCT
 from golden.networks.attunet_nuclei import AttUNetNuclei
-from golden.networks.base import Network, check_shape
+from golden.networks.base import Network
 from golden.networks.count import (
     float_bytes,
     int8_bytes,
@@ -14,14 +15,9 @@ from golden.networks.elec4848 import PUBLISHED_DENSE, Elec4848, elec4848, elec48
 from golden.networks.unet_busi import UNetBusi
 
 __all__ = ["MODELS", "AttUNetCT", "AttUNetNuclei", "Elec4848", "Network",
-           "PUBLISHED_DENSE", "UNetBusi", "check_shape", "elec4848", "elec4848_ds",
+           "PUBLISHED_DENSE", "UNetBusi", "elec4848", "elec4848_ds",
            "float_bytes", "int8_bytes", "macs", "parameters", "peak_activation_bytes"]
 
 # Name -> what makes the network, with its source's size, width and depth as defaults.
-MODELS = {
-    "elec4848": elec4848,
-    "elec4848-ds": elec4848_ds,
-    "unet-busi": UNetBusi,
-    "attunet-nuclei": AttUNetNuclei,
-    "attunet-ct": AttUNetCT,
-}
+MODELS = dict(zip(NETWORKS, (elec4848, elec4848_ds, UNetBusi, AttUNetNuclei, AttUNetCT),
+                  strict=True))

@@ -5,18 +5,9 @@ import torch
 from torch import nn
 
 from golden.errors import InputError
+from golden.names import check_shape
 
-__all__ = ["Network", "check_shape"]
-
-
-def check_shape(size, width, multiple):
-    """Refuse frame sizes that are no ``multiple``, and widths that no network can have."""
-    if size < multiple or size % multiple:
-        raise InputError(f"Frame size must be a positive multiple of {multiple}, not {size!r}; "
-                         f"try {max(multiple, round(size / multiple) * multiple)}")
-    if width < 1:
-        raise InputError(f"Network width must be positive, not {width!r}; "
-                         "it is the number of filters of the first level")
+__all__ = ["Network"]
 
 
 class Network(nn.Module):

@@ -13,7 +13,8 @@ from torch import nn
 
 from golden.errors import InputError
 from golden.metrics import measure
-from golden.networks import MODELS, check_shape
+from golden.names import SCHEDULES, check_shape
+from golden.networks import MODELS
 from golden.training.augment import AUGMENTATIONS, augment
 from golden.training.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint
 from golden.training.forward import channels_last, half, logits
@@ -24,7 +25,6 @@ from golden.training.start import begin, initialise
 
 __all__ = ["Settings", "check_folder", "train"]
 
-SCHEDULES = ("cosine", "plateau")
 UNFOLDED = 16                       # frames, or so, that settle normalisations of a folded start
 WARM_UP = 0.05                      # of all steps, with the cosine schedule
 COLUMNS = ("epoch", "rate", "loss", "validation_loss", "accuracy", "iou", "dice", "score",

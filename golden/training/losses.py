@@ -3,6 +3,8 @@
 import torch.nn.functional as F
 from monai.losses import DiceLoss
 
+from golden.names import LOSSES as NAMES
+
 __all__ = ["LOSSES"]
 
 # The 1 in both parts makes an empty mask, where there is nothing to find, cost nothing.
@@ -29,4 +31,4 @@ def bce_dice(logit_N1HW, truth_N1HW):
     return bce(logit_N1HW, truth_N1HW) + dice(logit_N1HW, truth_N1HW)
 
 
-LOSSES = {"bce": bce, "dice": dice, "bce+dice": bce_dice}
+LOSSES = dict(zip(NAMES, (bce, dice, bce_dice), strict=True))

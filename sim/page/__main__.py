@@ -2,8 +2,7 @@
 
 import sys
 
-from golden.command import exit_code
-from golden.errors import InputError
+from golden.command import Parser, exit_code
 from sim.page.build import write_page
 
 
@@ -13,9 +12,13 @@ def main(arguments):
 
 
 def _command(arguments):
-    if len(arguments) != 1:
-        raise InputError("Name one folder of a run, such as reports/latest")
-    print(write_page(arguments[0]))
+    print(write_page(_parse(arguments).run))
+
+
+def _parse(arguments):
+    parser = Parser("sim.page", __doc__)
+    parser.add_argument("run", metavar="RUN", help="folder of a run")
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

@@ -86,6 +86,13 @@ def test_command_names_what_is_wrong(tmp_path, capsys):
                                        f"{len(Engine)} headers at 0x0\n")
 
 
+def test_unknown_engine_is_one_line(tmp_path, capsys):
+    assert main([str(tmp_path), "--engine", "foo"]) == 2
+    line = capsys.readouterr().err
+    assert line.startswith("error: Unknown engine 'foo'; known are load_encoder, ")
+    assert line.count("\n") == 1
+
+
 def test_errors():
     with pytest.raises(ValueError, match="^No program at 0x0: header 0 is not that of "
                                          "load_encoder$"):

@@ -293,4 +293,5 @@ def test_bad_folder_is_one_line(tmp_path, capsys, text, line):
 
 def test_no_folder_named(capsys):
     assert page_main.main([]) == 2
-    assert capsys.readouterr().err == ("error: Name one folder of a run, such as reports/latest\n")
+    assert capsys.readouterr().err == (
+        "error: the following arguments are required: RUN; see `make help`\n")

@@ -4,7 +4,8 @@ from PIL import Image
 from rich.console import Console
 
 from golden.models import MODELS
-from sim import run, simulators
+from sim import run
+from sim.names import SIMULATORS
 from sim.progress import CycleProgress
 from tests.hw.compiler.onnx_models import Model
 
@@ -117,4 +118,4 @@ def test_every_simulator_has_a_name_in_the_schema():
 
     from sim.report import SCHEMA
     engines = json.loads(SCHEMA.read_text())["properties"]["engine"]["enum"]
-    assert set(simulators.SIMULATORS) <= set(engines)
+    assert set(SIMULATORS) <= set(engines)

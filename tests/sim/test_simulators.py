@@ -7,7 +7,8 @@ from amaranth.lib.wiring import In, Out
 
 from sim import simulators
 from sim.errors import SimulationError
-from sim.simulators import SIMULATORS, build, check_installed, run
+from sim.names import SIMULATORS
+from sim.simulators import build, check_installed, run
 from sim.verilog import export
 
 BENCH = "tests.sim.bench_counter"

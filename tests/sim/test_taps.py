@@ -7,7 +7,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 
 from hw.interfaces import tap_layout
-from sim.simulators import SIMULATORS
+from sim.names import SIMULATORS
 from sim.taps import HEADER_BYTES, first_mismatch, read_tensors
 from sim.top import recorder
 

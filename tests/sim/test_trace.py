@@ -18,7 +18,7 @@ from hw.isa import Cause, Engine, Opcode, Traffic
 from sim import trace as module
 from sim.counters import ledger_engine
 from sim.errors import SimulationError
-from sim.simulators import SIMULATORS
+from sim.names import SIMULATORS
 from sim.trace import (
     COUNTERS,
     HEAD,

@@ -10,6 +10,7 @@ import torch
 from golden.errors import InputError
 from golden.integer import UNITS, Input, IntegerGraph, Lookup
 from golden.models import load_graph
+from golden.names import is_file
 from golden.referee import session
 from hw.compiler.importer.file import File
 from hw.compiler.importer.place import placed
@@ -115,11 +116,6 @@ def import_onnx(path, *, model=None, size=None):
     notes   = [*_notes(graph, reader), *_dropped(file)]
     stored  = {name: tuple(places) for name, places in reader.places.items() if name in needed}
     return Imported(graph, file.model, stored, tuple(reader.hosted), tuple(notes))
-
-
-def is_file(model):
-    """Whether MODEL is a path: it ends in ``.onnx`` or has a folder."""
-    return model.endswith(".onnx") or "/" in model
 
 
 def load_network(model, size=None, width=None):

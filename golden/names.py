@@ -1,0 +1,49 @@
+"""What a person may name, for those who refuse a name: nothing here needs PyTorch, which takes
+seconds to import."""
+
+from pathlib import Path
+
+from golden.errors import InputError
+
+__all__ = ["LOSSES", "NETWORKS", "PARTS", "PHANTOM", "SCHEDULES", "check_shape", "demand_network",
+           "is_file", "named_images"]
+
+# Each with its poolings: frames are multiples of 2 to that.
+NETWORKS = {"elec4848": 4, "elec4848-ds": 4, "unet-busi": 4, "attunet-nuclei": 3, "attunet-ct": 4}
+PHANTOM = "phantom:"
+LOSSES = ("bce", "dice", "bce+dice")
+SCHEDULES = ("cosine", "plateau")
+PARTS = ("train", "validation", "test")
+
+
+def demand_network(name):
+    """Refuse a name that no network has."""
+    if name not in NETWORKS:
+        raise InputError(f"No model {name!r}; known: {', '.join(NETWORKS)}")
+
+
+def is_file(model):
+    """Whether MODEL is a path: it ends in ``.onnx`` or has a folder."""
+    return model.endswith(".onnx") or "/" in model
+
+
+def check_shape(size, width, multiple):
+    """Refuse frame sizes that are no ``multiple``, and widths that no network can have."""
+    if size < multiple or size % multiple:
+        raise InputError(f"Frame size must be a positive multiple of {multiple}, not {size!r}; "
+                         f"try {max(multiple, round(size / multiple) * multiple)}")
+    if width < 1:
+        raise InputError(f"Network width must be positive, not {width!r}; "
+                         "it is the number of filters of the first level")
+
+
+def named_images(text):
+    """The names in IMAGE, which stand between commas; a comma in the name of a file belongs to it.
+    """
+    parts, names = str(text).split(","), []
+    while parts:
+        count = next((n for n in range(len(parts), 1, -1)
+                      if Path(",".join(parts[:n]).strip()).exists()), 1)
+        names.append(",".join(parts[:count]).strip())
+        parts = parts[count:]
+    return [name for name in names if name]
