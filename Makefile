@@ -28,7 +28,7 @@ help: | guard
 # What commands.py knows of every target: its program, its variables, and what may be in them.
 guard:
 	@test -n '$(BASE)' || { echo 'error: Python 3.11 is missing; install python3.11'; exit 2; }
-	@$(if $(MAKEOVERRIDES),$(ASK) guard)
+	@$(ASK) guard
 
 $(PROGRAMS): $(READY)
 	@$(PYTHON) -m commands run $@

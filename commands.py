@@ -333,7 +333,8 @@ def _unknown(name, takes, goals):
 
 
 def arguments(goal, values):
-    """What the program of a target is started with where ``values`` are given.
+    """What the program of a target is started with where ``values`` are given, on the command line
+    or else in the environment.
 
     Raises
     ------
@@ -341,6 +342,7 @@ def arguments(goal, values):
         If a value is wrong.
     """
     target, words, last = TARGETS[goal], [], []
+    values = {**{name: os.environ[name] for name in target.takes if name in os.environ}, **values}
     for name in target.needs:
         if not values.get(name):
             raise InputError(f"`make {goal}` needs {name}=...: {VARIABLES[name].text}")
@@ -399,11 +401,8 @@ def main(words):
     if words[:1] == ["guard"]:
         goals = os.environ.get("GOALS", "").split() or ["help"]
         return exit_code(lambda _: guard(goals, values), words, SimulationError)
-    goal     = words[1]
-    ambient  = {name: os.environ[name] for name in TARGETS[goal].takes if name in os.environ}
-    started  = []
-    code     = exit_code(lambda _: started.append(arguments(goal, {**ambient, **values})), words,
-                         SimulationError)
+    goal, started = words[1], []
+    code = exit_code(lambda _: started.append(arguments(goal, values)), words, SimulationError)
     if started:
         sys.argv[1:] = started[0]
         runpy.run_module(TARGETS[goal].module, run_name="__main__", alter_sys=True)

@@ -172,7 +172,7 @@ def test_programs_take_what_the_table_says(monkeypatch, goal):
         assert str(getattr(parsed, name.lower())) in (values[name], "True"), name
     needed = [*(f"--{name.lower()}={values[name]}" for name in target.needs),
               *(["--", target.takes[target.place]] if target.place else [])]
-    if goal == "export":
+    if goal == "export":        # without it, nothing could be exported
         needed.append(f"--checkpoint={target.takes['CHECKPOINT']}")
     parsed = parse(needed)
     for name in target.takes.keys() - {"ARGS", *target.needs}:
