@@ -87,7 +87,7 @@ class Chip(wiring.Component):
         m.submodules.encoder   = reset(encoder)
         m.submodules.attention = reset(attention)
         m.submodules.decoder   = reset(decoder)
-        m.submodules.monitor   = reset(monitor)
+        m.submodules.monitor   = monitor        # finishes the row that it is sending
 
         # Outside
         connect(m, flipped(self.control), controller.bus)
@@ -134,6 +134,7 @@ class Chip(wiring.Component):
         connect(m, attention.alpha_row, monitor.alpha_row)
         settings = controller.monitor
         m.d.comb += [
+            monitor.clear.eq(controller.clear),
             monitor.settings.enable.eq(settings.enable),
             monitor.settings.layer.eq(settings.layer),
             monitor.settings.x0.eq(settings.x0),

@@ -7,7 +7,6 @@ from amaranth.utils import exact_log2
 
 from hw.attention.alpha_rows import AlphaRowSignature
 from hw.interfaces import MemoryRead
-from hw.isa import Cause
 
 QUEUE = 4
 """Rows that wait while one is being sent."""
@@ -55,9 +54,9 @@ class AttentionMonitor(wiring.Component):
     as they are sent, so the program must not reuse their place too soon; a sink that takes a byte
     per cycle gets a row at about one byte per cycle.
 
-    The monitor has no instructions. ``cause`` charges every cycle: ``ISSUE`` (a byte was sent),
-    ``BACKPRESSURE`` (the sink did not take one), ``CONFLICT`` (a read was refused), ``FILL_DRAIN``,
-    or ``NO_WORK`` without any row at hand.
+    ``clear`` forgets the rows in the queue, and sets the counters to 0. A row that is being sent is
+    sent to its end, as what on-chip memory holds by then: what is on offer to the sink must stay,
+    and every row that began needs its ``tlast``.
 
     Parameters
     ----------
@@ -65,6 +64,8 @@ class AttentionMonitor(wiring.Component):
 
     Members
     -------
+    clear : In(1)
+        Pulse: a run begins; ``read`` forgets what it was asked, too.
     alpha_row : In(AlphaRowSignature())
     settings : In(MonitorSettings())
     read : Out(MemoryRead(...))
@@ -72,19 +73,18 @@ class AttentionMonitor(wiring.Component):
     o : Out(MonitorStream())
     rows_sent, rows_dropped : Out(32)
         Wrap around.
-    cause : Out(Cause)
     """
 
     def __init__(self, config):
         self.config = config
         super().__init__({
+            "clear":        In(1),
             "alpha_row":    In(AlphaRowSignature()),
             "settings":     In(MonitorSettings()),
             "read":         Out(MemoryRead(depth=config.onchip_words, vector=config.vector)),
             "o":            Out(MonitorStream()),
             "rows_sent":    Out(32),
             "rows_dropped": Out(32),
-            "cause":        Out(Cause),
         })
 
     def elaborate(self, platform):
@@ -95,7 +95,8 @@ class AttentionMonitor(wiring.Component):
         event    = self.alpha_row.p
         job      = data.StructLayout({"layer": 8, "row": 12, "base": 20, "x": 11, "end": 11,
                                       "decimate_log2": 2})
-        m.submodules.queue = queue = fifo.SyncFIFO(width=job.size, depth=QUEUE)
+        queue    = fifo.SyncFIFO(width=job.size, depth=QUEUE)
+        m.submodules.queue = ResetInserter(self.clear)(queue)
 
         # Selection, one cycle after the announcement.
         down     = Signal(signed(13))      # rows below the top of the region
@@ -116,7 +117,7 @@ class AttentionMonitor(wiring.Component):
                         & (down >= 0) & (down < settings.height) & (skipped == 0)
                         & (settings.x0 < end)),
         ]
-        m.d.sync += offered.eq(selected)
+        m.d.sync += offered.eq(selected & ~self.clear)
         with m.If(selected):
             m.d.sync += [
                 waiting.layer.eq(event.layer), waiting.row.eq(event.row),
@@ -140,30 +141,26 @@ class AttentionMonitor(wiring.Component):
             self.o.tuser.layer.eq(row.layer),
             self.o.tuser.row.eq(row.row),
             send.eq(self.o.tvalid & self.o.tready),
-            self.cause.eq(Cause.FILL_DRAIN),
         ]
 
         with m.FSM():
             with m.State("Wait for a row"):
                 m.d.comb += queue.r_en.eq(1)
                 m.d.sync += row.eq(queue.r_data)
-                with m.If(queue.r_rdy):
+                with m.If(queue.r_rdy & ~self.clear):
                     m.next = "Read a word"
-                with m.Else():
-                    m.d.comb += self.cause.eq(Cause.NO_WORK)
             with m.State("Read a word"):
                 m.d.comb += self.read.address.valid.eq(1)
-                with m.If(self.read.address.ready):
+                with m.If(self.read.address.ready & ~self.clear):
                     m.next = "Take the word"
-                with m.Else():
-                    m.d.comb += self.cause.eq(Cause.CONFLICT)
             with m.State("Take the word"):
                 m.d.sync += word.eq(self.read.data)
                 with m.If(self.read.data_valid):
                     m.next = "Send bytes"
+                with m.Elif(self.clear):
+                    m.next = "Read a word"
             with m.State("Send bytes"):
                 m.d.comb += self.o.tvalid.eq(1)
-                m.d.comb += self.cause.eq(Mux(self.o.tready, Cause.ISSUE, Cause.BACKPRESSURE))
                 with m.If(send):
                     m.d.sync += row.x.eq(after)
                     with m.If(self.o.tlast):
@@ -171,5 +168,8 @@ class AttentionMonitor(wiring.Component):
                         m.next = "Wait for a row"
                     with m.Elif((after ^ row.x) >> exact_log2(vector) != 0):
                         m.next = "Read a word"
+
+        with m.If(self.clear):
+            m.d.sync += [self.rows_sent.eq(0), self.rows_dropped.eq(0)]
 
         return m
