@@ -24,7 +24,8 @@ class AlphaRows(wiring.Component):
     """Reads along with the attention unit's convolution engine.
 
     Keeps the width and target of every layer slot, and pulses ``o.valid`` one cycle after a
-    ``CONV`` that targets ``ALPHA`` retires: the row then lies in on-chip memory.
+    ``CONV`` that targets ``ALPHA`` retires: the row then lies in on-chip memory. Slots not written
+    since reset target nothing.
 
     Members
     -------
@@ -47,6 +48,9 @@ class AlphaRows(wiring.Component):
 
         layer, conv = self.instruction.layer, self.instruction.conv
         asked       = Signal()              # the slot of a CONV is being looked up
+        known       = Signal(LAYER_SLOTS)   # slots written since reset
+        with m.If(write.en):
+            m.d.sync += known.bit_select(layer.slot, 1).eq(1)
         m.d.comb += [
             write.en.eq(self.retired & (layer.opcode == Opcode.LAYER)),
             write.addr.eq(layer.slot),
@@ -54,7 +58,8 @@ class AlphaRows(wiring.Component):
             write.data.width.eq(layer.width_out),
             read.addr.eq(conv.slot),
         ]
-        m.d.sync += asked.eq(self.retired & (conv.opcode == Opcode.CONV))
+        m.d.sync += asked.eq(self.retired & (conv.opcode == Opcode.CONV)
+                             & known.bit_select(conv.slot, 1))
         with m.If(self.retired):
             m.d.sync += [
                 self.o.p.layer.eq(conv.layer),

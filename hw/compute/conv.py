@@ -36,7 +36,7 @@ class ConvEngine(wiring.Component):
     remain, but the array waits for the drain) or ``FILL_DRAIN``.
 
     ``BAD_ADDRESS`` stops the engine until reset: a ``LAYER`` that :func:`hw.compute.layer
-    .impossible` rejects; a ``CONV`` without groups, of a slot that was never written, of several
+    .impossible` rejects; a ``CONV`` without groups, of a slot not written since reset, of several
     groups of a packed layer, with parameters outside their memory, or depthwise ones that begin
     within a vector, all before its first step; and a step or a write outside its memory, before it
     happens.
@@ -120,6 +120,9 @@ class ConvEngine(wiring.Component):
 
         # Layer slots. The instruction holds, so the slot stays on the read port.
         slot_write, slot_read = slots.write_port(), slots.read_port()
+        known = Signal(LAYER_SLOTS)          # slots written since reset
+        with m.If(slot_write.en):
+            m.d.sync += known.bit_select(slot_write.addr, 1).eq(1)
         layer = Signal(LAYER)
         more_rows = Signal(MORE_ROWS)
         m.d.comb += [
@@ -211,11 +214,12 @@ class ConvEngine(wiring.Component):
                          for c, w in enumerate(array.w[o])]
 
         self._control(m, start=start, failed=failed, layer=layer, conv=conv, more_rows=more_rows,
-                      header=header, sequencer=sequencer, writer=writer, slot_write=slot_write)
+                      header=header, sequencer=sequencer, writer=writer, slot_write=slot_write,
+                      known=known)
         return m
 
     def _control(self, m, *, start, failed, layer, conv, more_rows, header, sequencer,
-                 writer, slot_write):
+                 writer, slot_write, known):
         """Instruction life cycle, cycle ledger and errors."""
         unit, engine = self.unit, self.engine
 
@@ -224,7 +228,7 @@ class ConvEngine(wiring.Component):
         vector_bits = exact_log2(self.config.vector // unit.outputs)
         m.d.comb += [
             params.eq(Mux(layer.depthwise, conv.groups << vector_bits, conv.groups)),
-            wrong.eq((layer.kernel_h == 0) | (conv.groups == 0)
+            wrong.eq(~known.bit_select(conv.slot, 1) | (conv.groups == 0)
                      | (layer.packed & (conv.groups != 1))
                      | (layer.depthwise & (conv.param_base[:vector_bits] != 0))
                      | (conv.param_base + params > unit.params)),

@@ -1,8 +1,11 @@
 # amaranth: UnusedElaboratable=no
+from amaranth import *
 from amaranth.sim import Simulator
 
 from hw.attention.alpha_rows import AlphaRows
 from hw.isa import Opcode, Target
+
+CLEAR = "clear"
 
 
 def layer(slot, width, target):
@@ -15,13 +18,16 @@ def conv(slot, number, row, base):
 
 
 def events(cycles):
-    """``cycles``: what retires in each, or None. Returns (cycle, layer, row, base, width)."""
+    """``cycles``: what retires in each, or None; ``CLEAR`` resets the block, as a run does that
+    begins. Returns (cycle, layer, row, base, width)."""
+    clear     = Signal()
     dut, seen = AlphaRows(), []
 
     async def drive(ctx):
         for cycle, instruction in enumerate([*cycles, None, None]):
-            ctx.set(dut.retired, instruction is not None)
-            if instruction is not None:
+            ctx.set(clear, instruction is CLEAR)
+            ctx.set(dut.retired, instruction not in (None, CLEAR))
+            if instruction not in (None, CLEAR):
                 form, fields = instruction
                 ctx.set(dut.instruction[form], fields)
             if ctx.get(dut.o.valid):
@@ -29,7 +35,7 @@ def events(cycles):
                 seen.append((cycle, p.layer, p.row, p.base, p.width))
             await ctx.tick()
 
-    sim = Simulator(dut)
+    sim = Simulator(ResetInserter(clear)(dut))
     sim.add_clock(1e-8)
     sim.add_testbench(drive)
     sim.run()
@@ -54,3 +60,9 @@ def test_a_slot_may_be_written_again():
 def test_an_offered_instruction_does_not_count_before_it_retires():
     assert events([layer(2, 8, Target.ALPHA), None, None, conv(2, 1, 1, 1), None, None]) == [
         (4, 1, 1, 1, 8)]
+
+
+def test_slots_of_an_earlier_run_are_unknown():
+    assert events([layer(2, 8, Target.ALPHA), conv(2, 1, 1, 1), None, CLEAR, conv(2, 1, 2, 1), None,
+                   layer(2, 4, Target.ALPHA), conv(2, 1, 3, 1), None, None]) == [
+        (2, 1, 1, 1, 8), (8, 1, 3, 1, 4)]

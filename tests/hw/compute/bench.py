@@ -52,6 +52,7 @@ class Bench(Elaboratable):
                         for _ in range(unit.params)]
         self.more_rows = [{"valid": 0, "base": 0}] * 4
         self.taps    = []
+        self.clear   = Signal()        # resets the engine, as a run does that begins
 
     def draw(self, *shape):
         return self.bytes.integers(0, 256, shape, dtype=np.uint8)
@@ -63,7 +64,7 @@ class Bench(Elaboratable):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.engine = self.engine
+        m.submodules.engine = ResetInserter(self.clear)(self.engine)
         m.submodules.rows   = self.rows
         connect(m, self.engine.write_row, self.rows.writes[0])
         connect(m, self.engine.read_row, self.rows.read)

@@ -261,6 +261,21 @@ def test_impossible_rows_are_refused(layer, conv):
     bench.simulate(refused)
 
 
+def test_layers_of_an_earlier_run_are_unknown():
+    bench = Bench("encoder", row_words=64, weight_words=16)
+
+    async def runs(ctx):
+        for _ in range(2):
+            await run_and_check(bench, ctx, layer_of(), conv_of())
+            ctx.set(bench.clear, 1)
+            await ctx.tick()
+            ctx.set(bench.clear, 0)
+        _, error = await bench.run(ctx, Opcode.CONV, conv_of())
+        assert error == Error.BAD_ADDRESS
+
+    bench.simulate(runs)
+
+
 def test_unknown_unit():
     with pytest.raises(ValueError, match="^" + re.escape(
             "Unit must be one of encoder, attention, decoder, not 'gate'") + "$"):
