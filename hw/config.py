@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from golden.errors import InputError
+from hw.isa import FORMS, INSTRUCTION_BYTES, KernelRow, Opcode
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,18 @@ class DramTiming:
                              f"refresh_busy ({self.refresh_busy})")
 
 
+def _fits(what, value, least, *fields):
+    """Refuse a memory that is smaller than ``least`` or that an instruction cannot address to its
+    end; ``fields`` are those that hold its addresses."""
+    most = 1 << min(field.width for field in fields)
+    if not least <= value <= most:
+        raise ValueError(f"{what} must be from {least} to {most}, what an instruction can address, "
+                         f"not {value!r}")
+
+
+_LOAD, _STORE, _CONV, _FILL, _GATE = (FORMS[opcode] for opcode in (
+    Opcode.LOAD, Opcode.STORE, Opcode.CONV, Opcode.FILL, Opcode.GATE))
+
 MAX_TAPS = 3
 """Kernel columns that a depthwise step takes at most."""
 
@@ -61,9 +74,10 @@ class UnitConfig:
         if self.drain < self.outputs:
             raise ValueError(f"Unit drain ({self.drain}) must be at least its outputs "
                              f"({self.outputs})")
-        for name in ("row_words", "weight_words", "params"):
-            if getattr(self, name) < 4:
-                raise ValueError(f"Unit {name} must be at least 4, not {getattr(self, name)!r}")
+        _fits("Unit row_words", self.row_words, 4, KernelRow.as_shape()["base"],
+              _FILL["dst_base"], _GATE["dst_base"])
+        _fits("Unit weight_words", self.weight_words, 4, _CONV["weight_base"], _LOAD["base"])
+        _fits("Unit params", self.params, 4, _CONV["param_base"], _LOAD["base"])
 
     @property
     def taps(self):
@@ -101,8 +115,9 @@ class Config:
     clock_mhz:        float
 
     def __post_init__(self):
-        if self.vector < 8 or self.vector & (self.vector - 1):
-            raise ValueError(f"Vector must be a power of two of at least 8, not {self.vector!r}")
+        if not 8 <= self.vector <= INSTRUCTION_BYTES or self.vector & (self.vector - 1):
+            raise ValueError(f"Vector must be a power of two from 8 to {INSTRUCTION_BYTES}, the "
+                             f"bytes of an instruction, not {self.vector!r}")
         for name in ("encoder", "attention", "decoder"):
             outputs = getattr(self, name).outputs
             if outputs > self.vector or getattr(self, name).drain > self.vector:
@@ -116,6 +131,21 @@ class Config:
             value = getattr(self, name)
             if value < 1 or value & (value - 1):
                 raise ValueError(f"Config {name} must be a power of two, not {value!r}")
+        for name in ("feedback_bytes", "offchip_bytes", "onchip_bytes"):
+            if getattr(self, name) % self.vector:
+                raise ValueError(f"Config {name} ({getattr(self, name)}) must be whole vectors of "
+                                 f"{self.vector} bytes")
+        if self.onchip_banks > self.onchip_words:
+            raise ValueError(f"Config onchip_banks ({self.onchip_banks}) must not exceed its "
+                             f"{self.onchip_words} words")
+        _fits("On-chip words", self.onchip_words, 2, _LOAD["base"], _STORE["base"],
+              _CONV["out_base"], _FILL["src_base"], _FILL["src_base2"], _GATE["skip_base"])
+        _fits("Feedback words", self.feedback_words, 2, _CONV["out_base"], _FILL["src_base"])
+        _fits("Config alpha_words", self.alpha_words, 2, _CONV["alpha_base"], _GATE["alpha_base"])
+        _fits("Config gate_param_words", self.gate_param_words, 2, _GATE["param_base"],
+              _LOAD["base"])
+        _fits("Config offchip_bytes", self.offchip_bytes, 4096, _LOAD["offchip"],
+              _STORE["offchip"])
 
     @property
     def units(self):
