@@ -1,5 +1,7 @@
 """Floats that wait for their grid become layers of the integer graph."""
 
+import itertools
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -21,6 +23,7 @@ from golden.integer import (
     output_shape,
 )
 from golden.quantize import BIAS_LIMIT, fixed_point, sigmoid_table, sum_weights
+from hw.compiler.importer.check import LARGEST_MEMORY
 from hw.compiler.importer.errors import Refusal
 from hw.compiler.importer.values import Real, Result
 
@@ -84,7 +87,7 @@ class Builder:
 
     def fresh(self, name):
         """``name``, or if it is taken with a number after it."""
-        candidates = (name, *(f"{name}_{count}" for count in range(2, 1 << 16)))
+        candidates = itertools.chain([name], (f"{name}_{count}" for count in itertools.count(2)))
         return next(x for x in candidates if x not in self.tensors)
 
     # Kinds of results.
@@ -282,6 +285,10 @@ class Builder:
     def _put(self, layer, grid, *, shape=None):
         shape = shape or output_shape(layer, *(
             (t.channels, t.height, t.width) for t in map(self.tensors.get, layer.inputs)))
+        if math.prod(shape) > LARGEST_MEMORY:
+            raise Refusal(f"its result of {'x'.join(map(str, shape))} has more bytes than any "
+                          f"machine's memory, {LARGEST_MEMORY:,}", "use a smaller frame or fewer "
+                          "channels")
         self.tensors[layer.name] = Tensor(layer.name, *shape, float(grid[0]), int(grid[1]))
         self.layers[layer.name]  = layer
         return layer.name

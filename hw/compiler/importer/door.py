@@ -12,6 +12,7 @@ from golden.integer import UNITS, Input, IntegerGraph, Lookup
 from golden.models import load_graph
 from golden.names import is_file
 from golden.referee import session
+from hw.compiler.importer.check import spoken
 from hw.compiler.importer.file import File
 from hw.compiler.importer.place import placed
 from hw.compiler.importer.read import Reader
@@ -103,7 +104,11 @@ def import_onnx(path, *, model=None, size=None):
     """
     file    = File(path, model=model, size=size)
     reader  = Reader(file)
-    outputs = reader.read()
+    try:
+        outputs = reader.read()
+    except RecursionError:
+        raise InputError(f"{path}: too many operators follow each other without QuantizeLinear; "
+                         "quantise between them") from None
     made    = reader.builder
     layers  = tuple(made.layers.values())
     needed  = _needed(made.layers, outputs)
@@ -164,7 +169,7 @@ def _named_units(file, layers):
 
 def _network(file):
     named = {x.key: x.value for x in file.model.metadata_props}
-    return named.get("network") or Path(file.path).stem
+    return spoken(named.get("network") or Path(file.path).stem)
 
 
 def _notes(graph, reader):
@@ -180,7 +185,7 @@ def _notes(graph, reader):
 
 def _dropped(file):
     needed = {node.output[0] for node in file.nodes}
-    dead   = [node.name or node.output[0] for node in file.graph.node
+    dead   = [spoken(node.name or node.output[0]) for node in file.graph.node
               if node.output[0] not in needed and node.op_type not in ("Constant", "Identity")]
     if dead:
         yield "left out, as no output depends on them: " + ", ".join(dead)

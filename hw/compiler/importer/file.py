@@ -1,18 +1,27 @@
 """An ONNX file as it comes: whether it is one, its constants, shapes and who reads what."""
 
+import math
 from collections import Counter
-from pathlib import Path
 
-import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from golden.errors import InputError
+from hw.compiler.importer.check import (
+    EXPORT,
+    LARGEST_MEMORY,
+    plain,
+    printable,
+    read_model,
+    told,
+)
 
 OLDEST = 11         # opset: Clip with bounds as inputs, Resize with coordinate transformations
 QUANTISE = ("onnxruntime.quantization.quantize_static(..., quant_format=QuantFormat.QDQ) makes one "
             "of it")
+MOST_CHANNELS = 4   # of a frame
+FRAMES    = {TensorProto.FLOAT: "float", TensorProto.FLOAT16: "float16", TensorProto.UINT8: "uint8",
+             TensorProto.INT8: "int8"}
 QOPERATORS = ("QLinearConv", "QLinearAdd", "QLinearMatMul", "ConvInteger", "MatMulInteger")
 
 
@@ -25,13 +34,13 @@ class File:
 
     def __init__(self, path, *, model=None, size=None):
         self.path  = str(path)
-        self.model = _parsed(Path(path)) if model is None else model
+        self.model = read_model(path) if model is None else model
         self._check()
-        if self.model.functions:
-            self.model = onnx.inliner.inline_local_functions(self.model)
-        self.input   = self._frame()
+        self.model = plain(self.model, self.path)
+        self.input = self._frame()
         self._fix(size)
-        self.graph   = self._inferred().graph
+        self.model = self._inferred()
+        self.graph = self.model.graph
         self.constants = {x.name: numpy_helper.to_array(x) for x in self.graph.initializer}
         self.outputs = [x.name for x in self.graph.output]
         self.nodes   = self._needed()
@@ -53,10 +62,15 @@ class File:
     def uses(self, name, own):
         """How many outputs, and nodes but those that make its ``own``, read a tensor, through
         DequantizeLinear and Identity."""
-        count = self.outputs.count(name)
-        for node in self.readers.get(name, []):
-            through = node.op_type in ("DequantizeLinear", "Identity")
-            count += self.uses(node.output[0], own) if through else node.output[0] not in own
+        count, open_ = 0, [name]
+        while open_:
+            name   = open_.pop()
+            count += self.outputs.count(name)
+            for node in self.readers.get(name, []):
+                if node.op_type in ("DequantizeLinear", "Identity"):
+                    open_.append(node.output[0])
+                else:
+                    count += node.output[0] not in own
         return count
 
     def _check(self):
@@ -84,77 +98,73 @@ class File:
         stored = {x.name for x in graph.initializer}
         inputs = [x for x in graph.input if x.name not in stored]
         if len(inputs) != 1:
-            self.refuse(f"{len(inputs)} inputs ({', '.join(x.name for x in inputs)}), and the "
-                        "engine takes one frame; stack them as channels")
+            names = printable(", ".join(x.name for x in inputs))
+            self.refuse(f"{len(inputs)} inputs ({names}), and the engine takes one frame; "
+                        + ("stack them as channels" if inputs else EXPORT))
         return inputs[0]
 
     def _fix(self, size):
         """Batch 1, and a frame whose size is known."""
+        name = printable(self.input.name)
+        kind = self.input.type.tensor_type.elem_type
         batch, channels, *sides = self._dims()
+        if kind not in FRAMES:
+            known = kind in TensorProto.DataType.values()
+            shown = TensorProto.DataType.Name(kind) if known else kind
+            self.refuse(f"input {name!r} is of type {shown}; declare it as one of "
+                        + ", ".join(FRAMES.values()))
         if batch not in (0, 1):
-            self.refuse(f"input {self.input.name!r} has a batch of {batch}; export with a batch "
-                        "of 1")
+            self.refuse(f"input {name!r} has a batch of {batch}; export with a batch of 1")
         if size is not None:
             sides = [side or size for side in sides]
-        if not channels or not all(sides):
+        if channels < 1 or min(sides) < 1:
             shown = " x ".join(str(x or "?") for x in (batch, channels, *sides))
-            self.refuse(f"input {self.input.name!r} has the dynamic shape {shown}; export with "
-                        "fixed rows and columns, or give SIZE")
-        if channels > 4:
+            self.refuse(f"input {name!r} has the dynamic shape {shown}; export with fixed rows and "
+                        "columns, or give SIZE")
+        if channels > MOST_CHANNELS:
             hint = ("; it looks like channels last: convert with channels first"
-                    if sides[-1] <= 4 else "; convolve them to 4 or fewer before")
-            self.refuse(f"input {self.input.name!r} has {channels} channels, and a frame has 1 to "
-                        f"4{hint}")
+                    if sides[-1] <= MOST_CHANNELS else "; convolve them to 4 or fewer before")
+            self.refuse(f"input {name!r} has {channels} channels, and a frame has 1 to 4{hint}")
+        if math.prod(sides) * MOST_CHANNELS > LARGEST_MEMORY:
+            self.refuse(f"input {name!r} has {sides[0]} x {sides[1]} pixels, and no machine has "
+                        f"room for more than {LARGEST_MEMORY // MOST_CHANNELS:,}; use a smaller "
+                        "frame")
         self.frame_shape = channels, *sides
-        model = onnx.ModelProto()
-        model.CopyFrom(self.model)
-        self.model = model
-        self.input = self._frame()
         for x, value in zip(self.input.type.tensor_type.shape.dim, (1, channels, *sides),
                             strict=True):
             x.dim_value = value
-        for node in model.graph.node:
-            if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+        for node in self.model.graph.node:
+            if node.op_type in ("QuantizeLinear", "DequantizeLinear") or node.domain == "ai.onnx":
                 node.domain = ""                # the same operators under an older name
-        for info in (*model.graph.value_info, *model.graph.output):
-            info.type.tensor_type.ClearField("shape")
+        del self.model.graph.value_info[:]
+        for info in self.model.graph.output:
+            info.ClearField("type")
 
     def _dims(self):
         dims = [x.dim_value for x in self.input.type.tensor_type.shape.dim]
         if len(dims) != 4:
-            self.refuse(f"input {self.input.name!r} has {len(dims)} dimensions; frames are "
-                        "N x C x H x W")
+            self.refuse(f"input {printable(self.input.name)!r} has {len(dims)} dimensions; frames "
+                        "are N x C x H x W")
         return dims
 
     def _inferred(self):
+        """The model with the type and shape of every tensor, as far as they follow."""
+        strange = any(node.domain for node in self.model.graph.node)    # of which nothing follows
         try:
-            return onnx.shape_inference.infer_shapes(self.model, data_prop=True)
+            return onnx.shape_inference.infer_shapes(
+                self.model, data_prop=True, strict_mode=not strange, check_type=not strange)
         except Exception as error:
-            cause = str(error).splitlines()[0]
-            raise InputError(f"{self.path}: shapes contradict each other ({cause}); check it with "
-                             "onnx.checker.check_model") from None
+            self.refuse(f"shapes or types contradict each other ({told(error)}); check it with "
+                        "onnx.checker.check_model(..., full_check=True)")
 
     def _needed(self):
         """The nodes that outputs depend on, in order."""
         wanted, nodes = set(self.outputs), []
         for node in reversed(self.graph.node):
-            if wanted.intersection(node.output):
+            if wanted.intersection(node.output) - {""}:
                 wanted.update(node.input)
                 nodes.append(node)
         return nodes[::-1]
-
-
-def evaluate(node, inputs, opset):
-    """Outputs of a node all of whose inputs are constants."""
-    named = {name: value for name, value in zip(node.input, inputs, strict=True) if name}
-    graph = helper.make_graph(
-        [node], "constant",
-        [helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), None)
-         for name, value in named.items()],
-        [onnx.ValueInfoProto(name=name) for name in node.output])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
-    from onnx.reference import ReferenceEvaluator
-    return [np.asarray(value) for value in ReferenceEvaluator(model).run(None, named)]
 
 
 def attributes(node):
@@ -162,18 +172,6 @@ def attributes(node):
     values = {x.name: helper.get_attribute_value(x) for x in node.attribute}
     return {name: value.decode() if isinstance(value, bytes) else value
             for name, value in values.items()}
-
-
-def _parsed(path):
-    try:
-        return onnx.load(path)
-    except FileNotFoundError as error:
-        missing = Path(error.filename) if error.filename else path
-        raise InputError(f"No file {missing}; MODEL is the path of an ONNX file") from None
-    except IsADirectoryError:
-        raise InputError(f"{path} is a folder; MODEL is the path of an ONNX file") from None
-    except DecodeError:
-        raise InputError(f"{path}: not an ONNX model; export the network as ONNX QDQ") from None
 
 
 def _dimensions(info):

@@ -8,8 +8,11 @@ import torch
 
 from golden.integer import Input, Lookup
 from hw.compiler.importer.build import UNPLACED, Builder
+from hw.compiler.importer.check import printable, spoken
 from hw.compiler.importer.errors import Refusal, Refused
-from hw.compiler.importer.file import attributes, evaluate
+from hw.compiler.importer.file import attributes
+from hw.compiler.importer.fold import Folder
+from hw.compiler.importer.rewrites import KNOWN, REWRITES
 from hw.compiler.importer.values import (
     Constant,
     Frame,
@@ -20,6 +23,7 @@ from hw.compiler.importer.values import (
     Result,
     Stored,
     Unknown,
+    Unmade,
 )
 
 SUFFIXES = ("_quantized", "_QuantizeLinear_Output", "_QuantizeLinear_Input", "_output_0")
@@ -30,30 +34,6 @@ SAME_SCALE = 1e-6       # relative: a bias in steps of its convolution's accumul
 FLOATS   = (Real, Result)
 AT_END   = ("Softmax", "ArgMax", "LogSoftmax")
 AFTER_END = ("Cast", "Squeeze", "Softmax", "ArgMax")
-REWRITES = {
-    "PRelu":      "train with Relu instead",
-    "LeakyRelu":  "train with Relu instead",
-    "Elu":        "train with Relu instead",
-    "HardSwish":  "train with Relu instead",
-    "Tanh":       "train with Sigmoid instead",
-    "HardSigmoid": "train with Sigmoid instead",
-    "Gemm":       "use a 1x1 Conv",
-    "MatMul":     "use a 1x1 Conv",
-    "GlobalAveragePool": "use AveragePool 2x2 with stride 2",
-    "ReduceMean": "use AveragePool 2x2 with stride 2",
-    "Flatten":    "keep maps as N x C x H x W",
-    "Reshape":    "keep maps as N x C x H x W",
-    "InstanceNormalization": "train with BatchNormalization instead",
-    "GroupNormalization": "train with BatchNormalization instead",
-    "LayerNormalization": "train with BatchNormalization instead",
-    "Transpose":  "export with channels first",
-    "DepthToSpace": "use ConvTranspose 2x2 with stride 2",
-    "Upsample":   "export with opset 13 or newer, which has Resize",
-    "Split":      "use one Conv for each part",
-    "Slice":      "use a Conv that picks the channels",
-}
-KNOWN = ("Conv, ConvTranspose, BatchNormalization, Relu, Clip, Sigmoid, Add, Mul, Concat, MaxPool, "
-         "AveragePool, Resize, Pad, Identity and Dropout run, and Softmax and ArgMax at the end")
 
 
 class Reader:
@@ -61,6 +41,7 @@ class Reader:
 
     def __init__(self, file):
         self.file    = file
+        self.folder  = Folder(file.opset)
         self.builder = Builder(self._sole)
         self.values  = {name: Constant(x) for name, x in file.constants.items()}
         self.values[""] = None
@@ -73,6 +54,16 @@ class Reader:
 
     def read(self):
         """Names of the output tensors; every layer is then in :attr:`builder`."""
+        try:
+            self._read_nodes()
+        finally:
+            self.folder.close()
+        outputs = [self._output(name) for name in self.file.outputs]
+        if self.reasons:
+            raise Refused(self.file.path, self.reasons)
+        return tuple(dict.fromkeys(outputs))
+
+    def _read_nodes(self):
         for node in self.file.nodes:
             try:
                 outputs = self._node(node)
@@ -82,11 +73,10 @@ class Reader:
             except ValueError as error:         # a layer that the golden contract forbids
                 self.reasons.append(f"{_spoken(node)}: {error}; change the layer")
                 outputs = [Unknown()] * len(node.output)
-            self.values.update(zip(node.output, outputs, strict=False))
-        outputs = [self._output(name) for name in self.file.outputs]
-        if self.reasons:
-            raise Refused(self.file.path, self.reasons)
-        return tuple(dict.fromkeys(outputs))
+            for index, name in enumerate(node.output):
+                if name:
+                    self.values[name] = (outputs[index] if index < len(outputs)
+                                         else Unmade(node, index + 1))
 
     def _sole(self, name):
         """Whether a tensor of the graph has one reader, wherever the file has it."""
@@ -115,12 +105,14 @@ class Reader:
                 kept = self.builder.kept(value) or self.builder.exact_sum(value)
                 if kept:
                     return kept.name
-                self.reasons.append(f"output {name!r}: it has no QuantizeLinear; quantise the "
-                                    f"result of {value.node.op_type}")
+                self.reasons.append(f"output {printable(name)!r}: it has no QuantizeLinear; "
+                                    f"quantise the result of {value.node.op_type}")
             case Unknown():
                 pass
+            case Unmade():
+                self.reasons.append(f"output {printable(name)!r}: {value}; leave it out")
             case _:
-                self.reasons.append(f"output {name!r}: no layer makes it; leave it out")
+                self.reasons.append(f"output {printable(name)!r}: no layer makes it; leave it out")
         return name
 
     def _node(self, node):
@@ -135,18 +127,22 @@ class Reader:
             if shape is None:
                 raise Refusal("the shape is not known before the frame is", "export with fixed "
                               "rows and columns")
-            return [Constant(np.array(shape, np.int64))]
+            facts = attributes(node)
+            return [Constant(np.array(shape, np.int64)[facts.get("start", 0):facts.get("end")])]
         if node.op_type != "DequantizeLinear" and all(
                 value is None or isinstance(value, Constant) for value in values):
-            found = evaluate(node, [value.real if value else None for value in values],
-                             self.file.opset)
+            found = self.folder.fold(node, [value.real if value else None for value in values])
             return [Constant(x) for x in found]
-        if any(isinstance(value, Host) for value in values) and node.op_type in AFTER_END:
+        if values and isinstance(values[0], Host) and node.op_type in AFTER_END:
             return [Host(values[0].name, (*values[0].operators, node.op_type))]
         if handler is None:
             raise Refusal("the engine has no such operator", REWRITES.get(node.op_type, KNOWN))
-        if any(isinstance(value, Host) for value in values):
-            raise Refusal(f"it reads the result of {values[0].operators[-1]}, which the host "
+        unmade = next((value for value in values if isinstance(value, Unmade)), None)
+        if unmade is not None:
+            raise Refusal(f"it reads {unmade}", "leave it out")
+        hosted = next((value for value in values if isinstance(value, Host)), None)
+        if hosted is not None:
+            raise Refusal(f"it reads the result of {hosted.operators[-1]}, which the host "
                           "makes after the network", "end the network there")
         return handler(node, attributes(node), *values)
 
@@ -667,7 +663,7 @@ def _nearest(side, place, rounding):
 
 
 def _spoken(node):
-    return f"node {node.name or node.output[0]!r} ({node.op_type})"
+    return f"node {printable(node.name or node.output[0])!r} ({node.op_type})"
 
 
 def _clean(name):
@@ -679,7 +675,7 @@ def _clean(name):
             if name.endswith(suffix) and name != suffix:
                 name, changed = name.removesuffix(suffix), True
     parts = name.strip("/").replace("/", ".").split(".")
-    return ".".join([part for part in parts[:-1] if part not in BREVITAS] + parts[-1:])
+    return spoken(".".join([part for part in parts[:-1] if part not in BREVITAS] + parts[-1:]))
 
 
 def _by(sides):

@@ -95,3 +95,13 @@ class Host:
 
 class Unknown:
     """Follows from a node that was refused; nothing is said about it again."""
+
+
+@dataclass(frozen=True, eq=False)
+class Unmade:
+    """A further output of a node, of which the first alone is made."""
+    node:  object
+    count: int
+
+    def __str__(self):
+        return f"output {self.count} of {self.node.op_type}, which the engine does not make"
