@@ -60,6 +60,7 @@ async def run_job(dut):
         "engine":   status.engine.value,
         "wall_s":   wall,
         "cpu_s":    cpu,
+        "broken":   dut.violations.value.to_unsigned(),
         "counters": {},
         "offchip":  {name: dut[name].value.to_unsigned() for name in COUNTERS},
     }

@@ -8,6 +8,7 @@ name, and ``counters`` what was counted. :class:`GoldenEngine` is the integer mo
 
 import json
 import os
+import re
 import threading
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +22,7 @@ from sim.simulators import run
 from sim.taps import read_monitor, read_tensors
 from sim.trace import check_trace, interval, read_trace
 
-__all__ = ["GoldenEngine", "RtlEngine"]
+__all__ = ["GoldenEngine", "RtlEngine", "broken_rules"]
 
 BENCH        = "sim.bench_run"
 CLOCK_PERIOD = 10_000       # picoseconds; sim/verilator_main.cpp makes it
@@ -135,8 +136,8 @@ class RtlEngine:
         Raises
         ------
         SimulationError
-            If the simulator fails, or the machine stops itself; the message names the error and
-            the engine.
+            If the simulator fails, a rule of a bus was broken, or the machine stops itself; the
+            message names the rule, or the error and the engine.
         """
         while self._thread.is_alive():
             self._thread.join(0.2)      # so that Ctrl-C gets through
@@ -147,6 +148,9 @@ class RtlEngine:
         self._counters = {key: by_select[select] for key, select in self._selectors.items()}
         self._result   = result
         cycles = self.cycles
+        if result["broken"]:
+            raise SimulationError(f"A bus broke its protocol {result['broken']} times: "
+                                  f"{broken_rules(self._folder / 'simulator.log')[0]}")
         if not result["stopped"]:
             raise SimulationError(f"The machine raised no interrupt within "
                                   f"{self._cycle_limit} cycles, its own limit")
@@ -249,6 +253,11 @@ class RtlEngine:
         finally:
             os.close(write)
             listener.join(timeout=5)
+
+
+def broken_rules(log):
+    """What ``axi_monitor.v`` printed into a simulator's log, in order."""
+    return re.findall(r"^axi_monitor: (.*)$", log.read_text(), re.MULTILINE)
 
 
 def _spoken(result):

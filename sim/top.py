@@ -1,5 +1,6 @@
 """What is simulated: the chip, its off-chip memory, and recorders on its taps."""
 
+from inspect import signature
 from pathlib import Path
 
 from amaranth import *
@@ -7,21 +8,29 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import Out, connect, flipped
 
 from hw.control.trace import CYCLE_BITS, event_layout
-from hw.isa import Engine, Traffic
+from hw.isa import LOADS, STORES, Engine, Traffic
+from hw.memory.load import LoadEngines
 from hw.memory.offchip import ARRAY_SOURCE, OffchipMemory
+from hw.memory.store import StoreEngine
 from hw.top import TAPS, Chip
 from sim.taps import HEADER_BYTES, MONITOR_BYTES
 
 __all__ = ["SOURCES", "SimTop", "recorder"]
 
-SOURCES = (ARRAY_SOURCE, *(Path(__file__).with_name(name)
-                           for name in ("tap_recorder.v", "event_recorder.v")))
+MONITOR_SOURCE = Path(__file__).with_name("axi_monitor.v")
+
+SOURCES = (ARRAY_SOURCE, MONITOR_SOURCE, *(Path(__file__).with_name(name)
+                                           for name in ("tap_recorder.v", "event_recorder.v")))
 """Verilog that the exported design instantiates."""
 
 BACKDOOR = ("load", "dump", "dump_first", "dump_count", "inject_error")
 COUNTERS = ("read_bytes", "written_bytes", "row_hits", "row_misses", "refresh_cycles",
             "busy_cycles")
 WORD_BYTES = 8
+
+# Bursts that the chip has outstanding at most: of every channel, what it takes by default.
+MOST_READS  = (len(LOADS) + 1) * signature(LoadEngines).parameters["outstanding"].default
+MOST_WRITES = len(STORES) * signature(StoreEngine).parameters["outstanding"].default
 
 
 class SimTop(wiring.Component):
@@ -33,6 +42,8 @@ class SimTop(wiring.Component):
     trace : bool
         Record every event of every engine; :mod:`sim.trace` reads it. Without, nothing is there
         that could.
+    check : bool
+        Check the protocol of all three buses.
 
     Members
     -------
@@ -43,13 +54,18 @@ class SimTop(wiring.Component):
     inject_error : In(2)
     read_bytes, written_bytes, row_hits, row_misses, refresh_cycles, busy_cycles : Out(40)
         Those of :class:`hw.memory.offchip.OffchipMemory`.
+    violations : Out(32)
+        How often a rule of a bus was broken; ``axi_monitor.v`` prints which.
+    owed : Out(8)
+        Off-chip bursts that are not over.
     cycle : Out(48)
         Only with ``trace``: the machine's own count, 0 until a run begins.
     """
 
-    def __init__(self, config, *, trace=False):
+    def __init__(self, config, *, trace=False, check=True):
         self.config  = config
         self.traced  = trace
+        self.checked = check
         self.chip    = Chip(config, trace=trace)
         self.offchip = OffchipMemory(config=config)
 
@@ -57,6 +73,8 @@ class SimTop(wiring.Component):
         super().__init__({
             **{name: chip[name] for name in ("control", "irq", "monitor")},
             **{name: offchip[name] for name in (*BACKDOOR, *COUNTERS)},
+            "violations": Out(32),
+            "owed": Out(8),
             **({"cycle": Out(CYCLE_BITS)} if trace else {}),
         })
 
@@ -81,11 +99,34 @@ class SimTop(wiring.Component):
             "tap_recorder", p_BYTES=MONITOR_BYTES, p_NAME="monitor", p_FORMAT="monitor=%s",
             i_clk=ClockSignal(), i_valid=seen.tvalid & seen.tready,
             i_record=Cat(seen.tdata, seen.tuser.as_value(), C(0, MONITOR_BYTES * 8 - 28)))
+        if self.checked:
+            self._check_buses(m)
         if self.traced:
             m.d.comb += self.cycle.eq(chip.trace.cycle)
             self._record_events(m, chip.trace, offchip, seen)
 
         return m
+
+    def _check_buses(self, m):
+        found = []
+
+        def watch(kind, bus, **parameters):
+            found.append(Signal(32, name=f"{kind}_violations"))
+            return Instance(
+                kind, *(("i", name, Value.cast(getattr(bus, name)))
+                        for name in bus.signature.members),
+                i_clk=ClockSignal(), i_rst=ResetSignal(allow_reset_less=True),
+                o_violations=found[-1], **parameters)
+
+        axi = self.chip.axi
+        m.submodules.check_offchip = watch(
+            "axi4_monitor", axi, p_BYTES=self.config.vector, p_ADDRESS=len(axi.araddr),
+            p_ID=len(axi.arid), p_READS=MOST_READS, p_WRITES=MOST_WRITES, o_owed=self.owed)
+        m.submodules.check_control = watch("axi_lite_monitor", self.control,
+                                           p_ADDRESS=len(self.control.awaddr))
+        m.submodules.check_monitor = watch("axi_stream_monitor", self.chip.monitor,
+                                           p_USER=len(self.monitor.tuser.as_value()))
+        m.d.comb += self.violations.eq(sum(found))
 
     def _record_events(self, m, trace, offchip, monitor):
         sample = Signal()
