@@ -34,8 +34,6 @@ class AlphaStore(wiring.Component):
 
     def __init__(self, config):
         depth, vector = config.alpha_words, config.vector
-        if depth < 2:
-            raise ValueError(f"Alpha store must have at least 2 words, not {depth!r}")
         self.data = MemoryData(shape=vector * 8, depth=depth, init=[])
         super().__init__({
             "write": In(MemoryWrite(depth=depth, vector=vector, lanes=1)),

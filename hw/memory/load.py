@@ -69,9 +69,6 @@ class LoadEngines(wiring.Component):
                              f"256 beats or {PAGE_BYTES} bytes")
         if outstanding < 1:
             raise ValueError(f"Outstanding bursts must be positive, not {outstanding!r}")
-        if config.vector > INSTRUCTION_BYTES:
-            raise ValueError(f"Vector ({config.vector}) must not exceed the {INSTRUCTION_BYTES} "
-                             "bytes of an instruction")
         self.config      = config
         self.window      = window
         self.outstanding = outstanding

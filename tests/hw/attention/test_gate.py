@@ -270,8 +270,3 @@ def test_edges_of_memory(edge):
     bench = Bench(machine())
     assert bench.run([bad]) == Error.BAD_ADDRESS
     assert not bench.row.words and not bench.requests
-
-
-def test_store_of_one_word():
-    with pytest.raises(ValueError, match="^Alpha store must have at least 2 words, not 1$"):
-        AlphaStore(replace(machine(), alpha_words=1))

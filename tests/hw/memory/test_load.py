@@ -1,7 +1,6 @@
 # amaranth: UnusedElaboratable=no
 import random
 from collections import Counter
-from dataclasses import replace
 
 import pytest
 from amaranth.sim import Simulator
@@ -369,8 +368,3 @@ def test_wrong_parameters(parameters, message):
     with pytest.raises(ValueError, match=message):
         LoadEngines(config=TINY, **parameters)
 
-
-def test_vector_wider_than_an_instruction():
-    with pytest.raises(ValueError, match=r"^Vector \(64\) must not exceed the 32 bytes of an "
-                                         r"instruction$"):
-        LoadEngines(config=replace(TINY, vector=64), window=8)
