@@ -182,6 +182,7 @@ VARIABLES = {
     "AT":         Variable("mismatch, error, layer:NAME or a cycle"),
     "B":          Variable("folder of another run"),
     "BATCH":      Variable("images per batch", POSITIVE),
+    "BITS":       Variable("neighbouring bits that flip together", POSITIVE),
     "CHECKPOINT": Variable("file that `make train` wrote", _exists("a checkpoint")),
     "CLAHE":      Variable("1: equalise images as ELEC4848 does", SWITCH),
     "CONFIG":     Variable(f"the machine: {_or(PRESETS)}; of fuzz several, with commas", _preset),
@@ -264,6 +265,10 @@ TARGETS = {
         "random networks through every door, every tensor compared", "sim.fuzz",
         _takes("N=200 SEED=0 CONFIG=tiny,edge ENGINE=rtl REFEREE=0 DEPTH WIDEST=48 SIDE=40 CUT"),
         checks={"CONFIG": _presets, "ENGINE": _one_of(*FUZZ_ENGINES)}),
+    "faults": Target(
+        "bits flipped in whole frames: what each class of state does", "sim.upsets",
+        _takes("N=1000 SEED=0 BITS=1 CONFIG=tiny MODEL=elec4848 SIZE=16 WIDTH=4 IMAGE=phantom:7 "
+               "OUT")),
     "synth": Target("map the chip to an ECP5 with Yosys, block by block", "hw.synth",
                     _takes("CONFIG=edge")),
     "onnx": Target("write a network as ONNX QDQ, judged by ONNX Runtime", "golden.referee",

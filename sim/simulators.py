@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -27,7 +28,7 @@ from cocotb_tools.check_results import get_results
 from sim.errors import SimulationError
 from sim.names import demand_simulator
 
-__all__ = ["Build", "build", "check_installed", "check_waves", "run"]
+__all__ = ["Build", "Harness", "build", "check_installed", "check_waves", "run"]
 
 ROOT       = Path(__file__).parent.parent
 CACHE      = ROOT / ".build"
@@ -47,7 +48,7 @@ FAST     = ["-O2"]      # what runs every cycle
 SLOW     = ["-O0"]      # what runs once
 RUNTIME  = ["-O2"]
 WAVES    = ["--trace-fst", "--trace-max-width", "512"]      # of VERILATE, for waveforms
-LEISURE  = ["-O1"]      # what runs every cycle of a build for waveforms, twice the code
+LEISURE  = ["-O1"]      # the same, where compiling it takes longer than it runs
 LIBRARY  = ("verilated", "verilated_vpi", "verilated_threads")
 HIDDEN   = re.compile(r"\\\$(\S+) ")       # names that Amaranth and Yosys made up
 
@@ -65,11 +66,24 @@ class Build:
         return replace(self, seconds=seconds) if self.seconds else self
 
 
-def build(simulator, verilog, *, top, sources=(), waves=False):
+@dataclass(frozen=True)
+class Harness:
+    """A main program for Verilator's model other than the one for cocotb.
+
+    ``prepare`` is called with the folder of the build and that of Verilator's C++ in it, before
+    that is compiled, and may write files that ``main`` includes; ``key`` stands for what it does.
+    """
+    main:    Path
+    prepare: Callable[[Path, Path], None]
+    key:     str
+
+
+def build(simulator, verilog, *, top, sources=(), waves=False, harness=None):
     """Compile the text ``verilog`` and the files ``sources``; reuse an earlier result if any.
 
     With ``waves`` the simulation can write waveforms of a top with a port ``cycle``, where
-    :mod:`sim.wave` asks it to; Verilator is slower with it even where it does not.
+    :mod:`sim.wave` asks it to; Verilator is slower with it even where it does not. With ``harness``
+    (Verilator only) the result is that program, and no simulation that :func:`run` takes.
 
     Raises
     ------
@@ -86,8 +100,11 @@ def build(simulator, verilog, *, top, sources=(), waves=False):
         sources.append(WINDOW)
     if waves:
         make = partial(make, waves=True)
+    if harness:
+        make = partial(make, harness=harness)
     key     = _key(simulator, _version(simulator), top, verilog,
                    *((*WAVES, *LEISURE) if waves else ()),
+                   *((harness.main.read_text(), harness.key, *LEISURE) if harness else ()),
                    *(source.read_text() for source in sources), Path(__file__).read_text(),
                    MAIN.read_text(), *VERILATE, *CXX, *FAST, *SLOW)
     folder  = CACHE / f"{simulator}-{key}"
@@ -175,7 +192,7 @@ def check_waves():
                               "setup` installs them, or take SIM=icarus")
 
 
-def _verilate(folder, top, sources, verilog, *, waves=False):
+def _verilate(folder, top, sources, verilog, *, waves=False, harness=None):
     # What depends on a writable signal is evaluated at every call, so only inputs are.
     public = "".join(f'public_flat_{"rw" if kind == "input" else "rd"} -module "{top}" '
                      f'-var "{name}"\n' for kind, name in _ports(verilog, top))
@@ -184,6 +201,8 @@ def _verilate(folder, top, sources, verilog, *, waves=False):
     _call([str(root / "bin" / "verilator_bin"), *VERILATE, *(WAVES if waves else ()),
            "--top-module", top, "--Mdir", "c++", "public.vlt", *sources], folder, "verilator",
           VERILATOR_ROOT=str(root))
+    if harness:
+        harness.prepare(folder, folder / "c++")
 
     defines = [flag.replace("TRACE=0", "TRACE=1").replace("FST=0", "FST=1") for flag in CXX
                ] if waves else CXX
@@ -193,10 +212,10 @@ def _verilate(folder, top, sources, verilog, *, waves=False):
     include = [*defines, f"-I{folder / 'c++'}", f"-I{root / 'include'}",
                f"-I{root / 'include' / 'vltstd'}"]
     classes = (folder / "c++" / "Vtop_classes.mk").read_text()
-    fast    = LEISURE if waves else FAST
+    fast    = LEISURE if waves or harness else FAST
     kinds   = {"CLASSES_FAST": fast, "CLASSES_SLOW": SLOW, "SUPPORT_FAST": fast,
                "SUPPORT_SLOW": SLOW}
-    jobs    = [(FAST, MAIN), *((flags, folder / "c++" / f"{name}.cpp")
+    jobs    = [(FAST, harness.main if harness else MAIN), *((flags, folder / "c++" / f"{name}.cpp")
                                for kind, flags in kinds.items()
                                for name in _listed(classes, f"VM_{kind}"))]
     _compile_all([["g++", *include, *flags, "-c", str(source), "-o",
