@@ -1,0 +1,1 @@
+"""Proofs: what holds of the blocks in every cycle and for every input. See README.md."""
