@@ -11,12 +11,15 @@ import sys
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from fnmatch import fnmatch
 from pathlib import Path
+from textwrap import fill
 
 from golden.command import Parser, exit_code
 from golden.errors import InputError
 from hw.prove.bench import catalogue
 from hw.prove.examine import BUILD, examine
 from hw.prove.solve import SolverError
+
+INDENT = " " * 4
 
 
 def chosen(properties, *, only, fast):
@@ -54,7 +57,8 @@ def command(argv):
         raise InputError(f"OUT must be a folder, and {arguments.out} is a file")
     if arguments.list:
         for entry in entries:
-            print(f"{entry.name}, {kind(entry)}\n    {entry.statement}")
+            print(f"{entry.name}, {kind(entry)}", fill(entry.statement, 80, initial_indent=INDENT,
+                                                       subsequent_indent=INDENT), sep="\n")
         return 0
     return prove_all(entries, jobs=arguments.jobs, again=arguments.again, out=arguments.out)
 

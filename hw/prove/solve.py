@@ -136,12 +136,10 @@ def _solve_bits(folder, *, steps, seconds):
                    seconds=seconds + 30)
     if output is None:
         return Verdict(None)
-    if "Property proved" in output or re.search(r"No output asserted in \d+ frames", output):
-        if steps is not None and "Property proved" not in output:
-            done = int(re.search(r"No output asserted in (\d+) frames", output)[1])
-            if done < steps:
-                return Verdict(None)
+    if "Property proved" in output or "Explored all reachable states" in output:
         return Verdict(True)
+    if searched := re.search(r"No output asserted in (\d+) frames", output):
+        return Verdict(True if int(searched[1]) >= steps else None)
     if "was asserted in frame" not in output:
         if re.search(r"[Tt]ime ?out|Property UNDECIDED|reached timeout", output):
             return Verdict(None)
