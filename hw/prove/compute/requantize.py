@@ -6,8 +6,8 @@ from hw.compute.requantize import LATENCY, Requantizer
 from hw.prove.bench import prove
 
 
-@prove((Requantizer.elaborate, "(halves + 1) >> 1", "halves >> 1"), method="smt", depth=6, seconds=600,
-       slow=True)
+@prove((Requantizer.elaborate, "(halves + 1) >> 1", "halves >> 1"), method="smt", depth=6,
+       seconds=600, slow=True)
 def equals_the_contract(bench):
     """``y = clamp((((acc + bias) * m + 2**(s-1)) >> s) + zero_out, low, high)``, LATENCY cycles
     later, for every ``acc``, ``bias``, multiplier, shift of 1 to 47, zero point and limits.

@@ -116,7 +116,7 @@ def test_table_fits_80_columns(capsys):
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (["--only", "nothing"], r"^error: No property matches 'nothing'; .*\n$"),
+    (["--only", "absent"], r"^error: No property matches 'absent'; .*\n$"),
     (["--jobs", "0"],       r"^error: Jobs must be positive, not 0\n$"),
     (["--only", "arbiter", "--out", __file__], r"^error: OUT must be a folder, .* is a file\n$"),
 ])
