@@ -159,8 +159,8 @@ def test_programs_take_what_the_table_says(monkeypatch, goal):
     """Every variable becomes an option of the program, and without it the default is the same."""
     monkeypatch.chdir(ROOT)
     target = commands.TARGETS[goal]
-    module = target.module + (".__main__" if target.module in ("sim.page", "golden.explain")
-                              else "")
+    parts  = ("sim.page", "golden.explain", "hw.prove")
+    module = target.module + (".__main__" if target.module in parts else "")
     parse  = importlib.import_module(module)._parse
     values = {name: EXAMPLES.get(name, "1") for name in target.takes}
     if goal == "disasm":

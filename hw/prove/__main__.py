@@ -40,7 +40,7 @@ def kind(entry):
     return "unbounded" if entry.steps is None else f"to {entry.steps} steps"
 
 
-def command(argv):
+def _parse(argv):
     parser = Parser("hw.prove", __doc__)
     parser.add_argument("--only", default="", help="part of a name, or a pattern")
     parser.add_argument("--fast", action="store_true", help="what CI proves")
@@ -49,7 +49,11 @@ def command(argv):
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--out", type=Path, default=BUILD / "counterexamples",
                         help="folder for counterexamples")
-    arguments = parser.parse_args(argv)
+    return parser.parse_args(argv)
+
+
+def _command(argv):
+    arguments = _parse(argv)
     entries   = chosen(catalogue(), only=arguments.only, fast=arguments.fast)
     if arguments.jobs < 1:
         raise InputError(f"Jobs must be positive, not {arguments.jobs}")
@@ -64,7 +68,7 @@ def command(argv):
 
 
 def main(argv=None):
-    return exit_code(command, argv, SolverError)
+    return exit_code(_command, argv, SolverError)
 
 
 def prove_all(entries, *, jobs, again, out):
