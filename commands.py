@@ -273,7 +273,7 @@ TARGETS = {
         "bits flipped in whole frames: what each class of state does", "sim.upsets",
         _takes("N=1000 SEED=0 BITS=1 CONFIG=tiny MODEL=elec4848 SIZE=16 WIDTH=4 IMAGE=phantom:7 "
                "OUT")),
-    "prove": Target("prove what holds of the blocks in every cycle, with Yosys, ABC and Z3",
+    "prove": Target("prove what holds of the blocks in every cycle",
                     "hw.prove", _takes("ONLY FAST=0 LIST=0 AGAIN=0 OUT"),
                     flags=("FAST", "LIST", "AGAIN"), checks={"OUT": _any}),
     "synth": Target("map the chip to an ECP5 with Yosys, block by block", "hw.synth",
