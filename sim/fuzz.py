@@ -34,7 +34,7 @@ from sim.host import RtlEngine
 from sim.interpreter import Deadlock, Interpreter
 from sim.names import FUZZ_ENGINES
 from sim.simulators import CACHE, check_installed
-from sim.taps import Recorded
+from sim.taps import Recorded, golden_name
 
 __all__ = ["Case", "differences", "find", "fuzz", "main", "shrink"]
 
@@ -133,8 +133,7 @@ def find(case, config, *, engine, referee=False):
     if first:
         return "tensor", ("{layer} differs at channel {channel}, row {row}, column {column}: "
                           "{got} instead of {expected}".format(**first))
-    missing = set(graph.outputs) - {name.removesuffix("_stored").removesuffix("_packed")
-                                    for name in outputs}
+    missing = set(graph.outputs) - {golden_name(name, golden) for name in outputs}
     return ("outputs", f"no output {sorted(missing)[0]}") if missing else None
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hw.compiler.ops import COPIED
 from hw.compiler.pack import padded_channels
 from hw.interfaces import tap_layout
 
@@ -18,7 +19,6 @@ __all__ = ["HEADER_BYTES", "MONITOR_BYTES", "Recorded", "first_mismatch",
 
 HEADER_BYTES  = 8
 MONITOR_BYTES = 4
-COPIED        = ("_stored", "_packed", "_alpha")    # what the compiler adds to a name
 GAP           = -1      # position of no channel
 
 

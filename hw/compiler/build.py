@@ -103,7 +103,7 @@ def finish(machine):
     """Assemble the streams and describe the result."""
     network, config, image = machine.network, machine.config, machine.image
     base    = image.reserve(0, "program")
-    program = machine.emitter.assemble(base)
+    program = machine.emitter.assemble(base, {item.id: item.name for item in network.layers})
     image.place(program, "program")
     ends    = timetable(machine.emitter, config)
     frame   = network.graph.tensors[network.graph.input]

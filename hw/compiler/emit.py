@@ -123,15 +123,16 @@ class Emitter:
                 if engine not in users:
                     users.append(engine)
 
-    def assemble(self, base):
-        """The program as bytes to be placed at byte address ``base``: headers, then streams."""
+    def assemble(self, base, names=None):
+        """The program as bytes to be placed at byte address ``base``: headers, then streams.
+        ``names`` of layers by id are for what cannot be encoded."""
         headers, streams = [], []
         address = base + ENGINES * INSTRUCTION_BYTES
         for engine, stream in self.streams.items():
-            headers.append(StreamHeader.const({
+            headers.append(encode_layout(StreamHeader, {
                 "magic": PROGRAM_MAGIC, "engine": engine, "count": len(stream),
-                "address": address}).as_bits().to_bytes(INSTRUCTION_BYTES, "little"))
-            streams.append(b"".join(encode(*instruction) for instruction in stream))
+                "address": address}).to_bytes(INSTRUCTION_BYTES, "little"))
+            streams.append(b"".join(_encoded(instruction, names or {}) for instruction in stream))
             address += len(streams[-1])
         return b"".join(headers + streams)
 
@@ -143,6 +144,14 @@ def encode(opcode, fields, layer=0, row=0, waits=()):
         "opcode": opcode, "layer": layer, "row": row,
         "waits": [{"engine": engine, "count": count} for engine, count in waits],
         **fields}).to_bytes(INSTRUCTION_BYTES, "little")
+
+
+def _encoded(instruction, names):
+    try:
+        return encode(*instruction)
+    except CompileError as error:
+        layer = instruction[2]
+        raise CompileError(f"Layer {names.get(layer, layer)!r}: {error}") from None
 
 
 def encode_layout(layout, fields):
@@ -168,7 +177,7 @@ def _pack(plan, values):
         else:
             value = int(getattr(value, "value", value))
         if not 0 <= value < 1 << width:
-            raise CompileError(f"Instruction field {name!r} has {width} bits and would be {value}; "
+            raise CompileError(f"instruction field {name!r} has {width} bits and would be {value}; "
                                "use a smaller network or fewer frames")
         total |= value << offset
     return total

@@ -197,6 +197,7 @@ class GroupRun:
                 made.producer = None
         else:
             self.passes[self.makes[0]].stream()
+        self._complete()
         for heap, base in self.held:
             heap.give(base)
         for base, _ in self.gates.values():
@@ -204,6 +205,18 @@ class GroupRun:
         if self.unit.open is self:
             self.unit.open = None
         self.frame.ended(self)
+
+    def _complete(self):
+        """Make the rows that nobody asked for (behind a 1x1 kernel of stride 2, say) of tensors
+        that are in row memory only, so that every tensor exists as a whole."""
+        for run in reversed(self.passes.values()):
+            for operand, ring in zip(run.item.operands, run.rings, strict=True):
+                passing = [leaf for leaf in self.network.leaves(operand)
+                           if leaf in self.group.inside or leaf not in self.network.made
+                           and leaf in self.network.moves]
+                for y in range(self.network.tensors[operand].height if passing else 0):
+                    if any(y not in self.frame.seen.get(leaf, ()) for leaf in passing):
+                        ring.get(y)
 
     def gate_params(self, move):
         """Where the gate's parameters are, loaded when first asked for."""

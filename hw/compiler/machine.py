@@ -3,13 +3,15 @@
 from dataclasses import dataclass
 from enum import Enum
 
+from amaranth.lib import data
+
 from hw.compiler.emit import Emitter
 from hw.compiler.errors import CompileError
 from hw.compiler.maps import Map, Ring
 from hw.compiler.memory import Heap, OffchipImage
 from hw.compiler.pack import padded_channels
 from hw.compiler.unit import Unit
-from hw.isa import LoadTarget, Opcode, Traffic
+from hw.isa import FORMS, LoadTarget, Opcode, Traffic
 
 FRAME_BYTES_PER_PIXEL = 4
 FRAME_SLOTS           = 8
@@ -96,6 +98,9 @@ class Machine:
                         reader = "gate" if len(found) > 1 else item.unit
                         self.readers.setdefault(name, set()).add(reader)
 
+        for item in network.passes:
+            for name in (*item.operands, item.tensor.name):
+                self._check_fields(item, network.tensors[name])
         frame = self.graph.tensors[self.graph.input]
         if frame.channels > FRAME_BYTES_PER_PIXEL:
             raise CompileError(f"Frames have {frame.channels} channels; the loader expands at "
@@ -109,6 +114,18 @@ class Machine:
         for item in network.passes:
             if item.alpha:
                 self.alpha_copy(item.tensor)
+
+    def _check_fields(self, item, tensor):
+        """Refuse a map whose sides or channels no instruction can say."""
+        layer = data.Layout.cast(FORMS[Opcode.LAYER])
+        for what, size, field in (("vectors of channels", self.vectors(tensor.name), "vectors"),
+                                  ("columns", tensor.width, "width_in"),
+                                  ("rows", tensor.height, "row")):
+            most = (1 << layer[field].width) - 1
+            if size > most:
+                raise CompileError(f"Layer {item.name!r} has {size} {what} in {tensor.name!r}, and "
+                                   f"an instruction holds up to {most}; use a smaller frame or "
+                                   "fewer channels")
 
     def vectors(self, name):
         """Vectors per pixel of a tensor."""

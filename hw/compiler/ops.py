@@ -9,6 +9,7 @@ from hw.compiler.errors import CompileError
 from hw.control.counters import LEDGER_LAYERS
 from hw.isa import MAX_KERNEL
 
+COPIED = STORED, PACKED, ALPHA = "_stored", "_packed", "_alpha"     # ends of names of copies
 EXACT = (1 << 14, 14)       # multiplier and shift of a factor of 1
 SPREAD = 2                  # columns and rows of an upsampled map per one of its source
 
@@ -194,11 +195,14 @@ class _Lowering:
                                "convolution can read; quantise its result")
 
     def _maxpool(self, layer):
-        self._move(layer, self._stored(layer.input, layer.unit))
+        self._move(layer)
 
     def _upsample(self, layer):
         if layer.mode == "nearest":
-            self._move(layer, self._stored(layer.input, layer.unit))
+            readers = self.readers.get(layer.name, [])
+            if (not readers or layer.name in self.graph.outputs
+                    or not all(self._halves(reader) == layer.name for reader in readers)):
+                self._move(layer)
             return
         near, far = 3, 1
         parts = []
@@ -211,17 +215,26 @@ class _Lowering:
                     phase=phase, spread=True, odd=odd, clamp=True))
         self._channelwise(layer, layer.input, parts, (1 << 14, 18), zero_in=0)
 
-    def _move(self, layer, source):
+    def _move(self, layer):
+        source = self._stored(layer.input, layer.unit)
         self.layouts[layer.name] = self.layouts[source]
-        self.moves[layer.name]   = Move(self._id(), layer, self.tensor(layer.name))
+        self.moves[layer.name]   = Move(self._id(), replace(layer, input=source),
+                                        self.tensor(layer.name))
+
+    def _halves(self, layer):
+        """The upsampled attention map that a gate reads before it is upsampled; else None."""
+        if not isinstance(layer, integer.Gate) or layer.alpha == layer.skip:
+            return None
+        above = self.graph.layer(layer.alpha)
+        same  = self.tensor(layer.alpha).width == self.tensor(layer.skip).width
+        nearest = isinstance(above, integer.Upsample) and above.mode == "nearest"
+        return layer.alpha if nearest and same else None
 
     def _gate(self, layer):
         skip  = self._stored(layer.skip, layer.unit)
         alpha = layer.alpha
-        above = self.graph.layer(alpha)
-        halves = self.tensor(alpha).width != self.tensor(layer.skip).width
-        if isinstance(above, integer.Upsample) and above.mode == "nearest" and not halves:
-            alpha = above.input
+        if self._halves(layer):
+            alpha = self.graph.layer(alpha).input
         if self.tensor(alpha).channels == 1:
             alpha = self._alpha(alpha)
         else:
@@ -381,7 +394,7 @@ class _Lowering:
         """Store a tensor that otherwise exists only in row memory."""
         tensor = self.tensor(name)
         unit   = "decoder" if self._fillable(name, unit) != name else unit
-        copied = f"{name}_stored"
+        copied = f"{name}{STORED}"
         kernel = np.ones((1, 1), np.int8)
         part   = Part(np.broadcast_to(kernel, (tensor.channels, 1, 1, 1)),
                       np.zeros(tensor.channels, np.int64), np.full(tensor.channels, EXACT[0]),
@@ -394,7 +407,7 @@ class _Lowering:
 
     def _repacked(self, name, unit):
         """A stored copy whose channels lie without gaps."""
-        copied = f"{name}_packed"
+        copied = f"{name}{PACKED}"
         if copied not in self.made:
             self._named(copied, self.tensor(name))
             self._identity(name, copied, unit)
@@ -407,7 +420,7 @@ class _Lowering:
                                                                                integer.Gate)]
         if (done is None or done.depthwise or done.unit != "attention" or len(done.parts) != 1
                 or len(gates) != len(self.readers[name]) or name in self.graph.outputs):
-            copied = f"{name}_alpha"
+            copied = f"{name}{ALPHA}"
             if copied not in self.made:
                 self._named(copied, self.tensor(name))
                 self._identity(self._fillable(name, "attention"), copied, "attention")

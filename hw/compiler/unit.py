@@ -2,12 +2,15 @@
 
 from dataclasses import dataclass
 
+from amaranth.lib import data
+
 from hw.compiler.emit import Span
 from hw.compiler.errors import CompileError
 from hw.compiler.maps import Ring
 from hw.compiler.memory import Heap
 from hw.compiler.pack import pack_dense, pack_depthwise
 from hw.isa import (
+    FORMS,
     KERNEL_ROWS,
     LAYER_SLOTS,
     Engine,
@@ -30,6 +33,7 @@ class Wanted:
     whole:   bool
 
 
+MOST_GROUPS = (1 << data.Layout.cast(FORMS[Opcode.CONV])["groups"].width) - 1   # of one CONV
 TARGETS = {Source.ONCHIP: Target.ONCHIP, Source.FEEDBACK: Target.FEEDBACK}
 
 
@@ -106,7 +110,7 @@ class Unit:
         words  = (self.config.weight_words - self.weights.used()) // 2 // packed.group_words
         params = (self.config.params - self.params.used()) // 2 // (
             packed.group_params + self.alignment(packed))
-        limit  = min(words, params)
+        limit  = min(words, params, MOST_GROUPS)
         if limit < 1:
             raise CompileError(
                 f"Layer {item.name!r} needs {packed.group_words} weight words and "

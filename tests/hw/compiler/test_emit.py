@@ -93,7 +93,7 @@ def test_program_starts_with_one_header_per_engine():
 
 
 def test_a_field_that_overflows_is_refused():
-    with pytest.raises(CompileError, match="^Instruction field 'width' has 11 bits and would be "
+    with pytest.raises(CompileError, match="^instruction field 'width' has 11 bits and would be "
                                            "4096; use a smaller network or fewer frames$"):
         encode(Opcode.FILL, {"width": 4096})
 
