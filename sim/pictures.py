@@ -25,9 +25,10 @@ def write_pictures(folder, frame_CHW, golden, hardware, truth_HW=None):
     _save(folder / "mask-difference.png",
           np.where(hardware["mask"][0] == golden["mask"][0], 0, 255).astype(np.uint8))
     _save(folder / "overlay.png", overlay(frame_HWC, hardware["mask"][0] > 127))
-    for name in sorted(name for name in golden if name.startswith("alpha")):
+    for name in sorted(name for name, values in golden.items()
+                       if name.startswith("alpha") and values.dtype == np.uint8):
         alpha_HW = hardware.get(name, golden[name])[0]
-        size     = frame_HWC.shape[0] // alpha_HW.shape[0]
+        size     = max(1, frame_HWC.shape[0] // alpha_HW.shape[0])
         coloured = (ALPHA(alpha_HW)[..., :3] * 255).astype(np.uint8)
         source   = "hardware" if name in hardware else "golden"
         _save(folder / f"{name}-{source}.png", coloured.repeat(size, 0).repeat(size, 1))

@@ -155,7 +155,8 @@ def _stages(program, counters):
     if program.frames > 1:
         return {}
     return {layer.tensor: counters[Counter.LAYER, ledger_engine(layer), layer.id, LayerField.LAST]
-            for layer in program.layers if HANDED_ON.fullmatch(layer.tensor)}
+            for layer in program.layers
+            if HANDED_ON.fullmatch(layer.tensor) and ledger_engine(layer) is not None}
 
 
 def _layer(layer, program, config, counters, to_run):

@@ -67,7 +67,7 @@ def test_onnx_runtime_judges_every_layer(small, capsys, monkeypatch):
 
 @pytest.mark.parametrize(("channels", "line"), [
     (600, "  it runs with CONFIG=reference or edge\n"),
-    (2000, "  no preset runs it; take a smaller frame, or fewer channels in that layer\n")])
+    (2100, "  no preset runs it; take a smaller frame, or fewer channels in that layer\n")])
 def test_what_would_run_a_network_that_does_not_fit(channels, line, tmp_path, capsys):
     model = Model(frame=(3, 24, 24))
     x = model.quantised(model.conv(model.image(), (channels, 3, 1, 1)))

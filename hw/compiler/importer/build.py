@@ -32,6 +32,7 @@ UNIT_WEIGHT = 64            # of a depthwise 1x1 convolution that only moves bet
 STEADY = 2.0**-10           # factor of a channel that only has an offset
 CONTRACT = 0.98             # steps by which a fold may change a result before it is rounded
 SIGMOID = (1 / 256, 0)      # the grid of the contract's own tables
+SIGMOID_ERROR = 1.5         # steps between a table and the sigmoid that it is taken for
 MOVES    = ("pool", "nearest", "concat")
 SIXTEENTHS = 16             # of a step: what linear upsampling makes
 
@@ -41,7 +42,9 @@ class Builder:
 
     def __init__(self, sole):
         self.tensors, self.layers, self.settled = {}, {}, {}
-        self.sole = sole
+        self.sole  = sole
+        self.units = set()      # tensors that are within 0..1 as what makes them is, a sigmoid say
+        self.tightened = []     # tensors that got bounds after they were made
 
     def frame(self, name, shape, grid):
         """The input layer."""
@@ -49,7 +52,16 @@ class Builder:
         return name
 
     def table(self, layer, grid):
+        """A table as the file has it; if it is a sigmoid's, or one of probabilities, so is its
+        result."""
+        source = self.tensors[layer.input]
         self._put(layer, grid)
+        real = _reals(Real(layer.input, np.float32(source.scale), source.zero_point))
+        made = grid[0] * (layer.table.numpy().astype(np.float32) - grid[1])
+        near = np.abs(made - 1 / (1 + np.exp(-real.astype(np.float64)))).max() <= (
+            SIGMOID_ERROR * max(grid[0], SIGMOID[0]))
+        if near or (layer.input in self.units and _within_unit(made.min(), made.max())):
+            self.units.add(layer.name)
 
     def settle(self, value, grid, name):
         """Name of the tensor that holds a float on a grid; a layer makes it, ``name`` if new."""
@@ -63,7 +75,32 @@ class Builder:
             except Refusal as refusal:
                 refusal.node = refusal.node or value.node
                 raise
+            if _within_unit(*self._range(value)):
+                self.units.add(self.settled[key][0])
         return self.settled[key][0]
+
+    def _range(self, value):
+        """Between which numbers a float lies, whatever the frame: known of what a sigmoid or
+        bounds make, and of what only moves, averages or multiplies that."""
+        if isinstance(value, Real):
+            return (0.0, 1.0) if value.name in self.units else (-math.inf, math.inf)
+        ranges = [self._range(source) for source in value.sources]
+        low, high = min(x for x, _ in ranges), max(x for _, x in ranges)
+        match value.kind:
+            case "sigmoid":
+                low, high = 0.0, 1.0
+            case "gate" | "sum" if low < 0 or high > 1:
+                low, high = -math.inf, math.inf
+            case "sum":
+                low, high = 0.0, 2.0
+            case "conv" | "transposed":
+                low, high = -math.inf, math.inf
+        if value.affine and math.isfinite(low) and value.bias is None:
+            ends = [np.asarray(value.gain) * x + value.offset for x in (low, high)]
+            low, high = float(np.min(ends)), float(np.max(ends))
+        elif value.affine:
+            low, high = -math.inf, math.inf
+        return tuple(min(max(x, value.low), value.high) for x in (low, high))
 
     def kept(self, value):
         """A float that needs no QuantizeLinear, as its values were only moved and lie on the grid
@@ -273,8 +310,9 @@ class Builder:
         made = self.layers[name]
         if not hasattr(made, "low") or not self.sole(name):
             return False
-        low = max(low, made.low)
-        self.layers[name] = replace(made, low=low, high=max(low, min(high, made.high)))
+        bounds = (min(max(x, low), high) for x in (made.low, made.high))
+        self.layers[name] = replace(made, **dict(zip(("low", "high"), bounds, strict=True)))
+        self.tightened.append(name)
         return True
 
     def _is_free(self, name):
@@ -294,6 +332,11 @@ class Builder:
         return layer.name
 
 
+def _within_unit(low, high):
+    """Whether numbers are in 0..1, less than a step of a table of probabilities beyond."""
+    return -SIGMOID[0] < low and high < 1 + SIGMOID[0]
+
+
 def _kept_grid(value):
     """The grid on which a float still lies, as it was only moved; else None."""
     if isinstance(value, Real):
@@ -310,7 +353,8 @@ def _bounded(source, value):
         return source
     if isinstance(source, Real):
         source = Result("scaled", value.name, value.node, (source,))
-    return replace(source, low=max(source.low, value.low), high=min(source.high, value.high))
+    return replace(source, **dict(zip(("low", "high"), (
+        min(max(x, value.low), value.high) for x in (source.low, source.high)), strict=True)))
 
 
 def _bounds(value, grid):

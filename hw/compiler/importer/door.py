@@ -8,16 +8,18 @@ import onnx
 import torch
 
 from golden.errors import InputError
-from golden.integer import UNITS, Input, IntegerGraph, Lookup
+from golden.integer import UNITS, Input, IntegerGraph
 from golden.models import load_graph
 from golden.names import is_file
 from golden.referee import session
 from hw.compiler.importer.check import spoken
+from hw.compiler.importer.ending import Ending
 from hw.compiler.importer.file import File
 from hw.compiler.importer.place import placed
 from hw.compiler.importer.read import Reader
 
 PIXEL = 1 / 255             # what a step of a picture is worth, in 0..1
+REALS = {onnx.TensorProto.FLOAT: torch.float32, onnx.TensorProto.FLOAT16: torch.float16}
 WHOLE_PIXELS = 32 * PIXEL   # input scales from here on are for pixels of 0..255
 
 
@@ -27,12 +29,14 @@ class Imported:
 
     ``stored`` maps each tensor of ``graph`` that the file has to the file's integer tensors and
     what these lack to uint8 (128 for int8); ``hosted`` are outputs with the operators at the end
-    that the host does; ``notes`` say what a user should know, a line each.
+    that the host does, and ``ending`` what the first of them holds; ``notes`` say what a user
+    should know, a line each.
     """
     graph:  IntegerGraph
     model:  onnx.ModelProto
     stored: dict[str, tuple[tuple[str, int], ...]]
     hosted: tuple[tuple[str, tuple[str, ...]], ...]
+    ending: Ending
     notes:  tuple[str, ...]
 
     def frame(self, picture_CHW):
@@ -48,13 +52,11 @@ class Imported:
 
     def segment(self, picture_CHW):
         """What ONNX Runtime makes of a picture with the file as it is: probabilities, H x W."""
-        model = onnx.ModelProto()
-        model.CopyFrom(self.model)
-        part, offset = self.stored[self.graph.output][0]
-        model.graph.output.append(onnx.ValueInfoProto(name=part))
-        seen, = session(model).run([part], self.given(self.frame(picture_CHW)))
-        seen_CHW = torch.from_numpy(seen[0]).to(torch.int16) + offset
-        return torch.from_numpy(self.mask(seen_CHW.to(torch.uint8).numpy())[0]) / 256
+        ending = self.ending
+        seen, = session(self.model).run([ending.output], self.given(self.frame(picture_CHW)))
+        t = self.graph.tensors[self.graph.output]
+        made_CHW = ending.read(seen, (t.height, t.width))
+        return torch.from_numpy(self._picture(made_CHW)[0]) / 256
 
     def given(self, frame_CHW):
         """What the file is fed, as ``{input: array}``, where the machine is given ``frame_CHW``."""
@@ -62,24 +64,30 @@ class Imported:
         fed   = next(x for x in self.model.graph.input if x.name not in taken)
         kind  = fed.type.tensor_type.elem_type
         t     = self.graph.tensors[self.graph.input]
-        if kind == onnx.TensorProto.FLOAT:
-            given_CHW = t.scale * (frame_CHW.to(torch.float32) - t.zero_point)
+        if kind in REALS:
+            given_CHW = (t.scale * (frame_CHW.to(torch.float32) - t.zero_point)).to(REALS[kind])
         else:
             given_CHW = frame_CHW if kind == onnx.TensorProto.UINT8 else (
                 frame_CHW.to(torch.int16) - 128).to(torch.int8)
         return {fed.name: given_CHW[None].numpy()}
 
     def mask(self, stored_CHW):
-        """A picture of what was found, uint8 1 x H x W, of the bytes of the first output: the
-        probability in 1/256, after the host's part. Of several classes, 255 is all but the first.
+        """A picture of what was found, uint8 1 x H x W of the frame's size, of the bytes of the
+        first output: the probability in 1/256, above 127 where it is one half or more, after the
+        host's part. Of several classes, 255 is all but the first.
         """
-        if len(stored_CHW) > 1:
-            return np.where(stored_CHW.argmax(0, keepdims=True) > 0, 255, 0).astype(np.uint8)
         t    = self.graph.tensors[self.graph.output]
-        real = t.scale * (stored_CHW.astype(np.float64) - t.zero_point)
-        if not isinstance(self.graph.layer(self.graph.output), Lookup):
-            real = 1 / (1 + np.exp(-real))
-        return np.clip(np.floor(256 * real + 0.5), 0, 255).astype(np.uint8)
+        real = np.float32(t.scale) * (stored_CHW.astype(np.float32) - t.zero_point)
+        return self._picture(self.ending.made_of(real))
+
+    def _picture(self, made_CHW):
+        """The mask of a first output, with pixels repeated or left out where its size is not the
+        frame's."""
+        mask  = self.ending.mask(made_CHW)
+        frame = self.graph.tensors[self.graph.input]
+        rows, columns = (np.arange(side) * made // side for side, made in
+                         zip((frame.height, frame.width), mask.shape[1:], strict=True))
+        return mask[:, rows][:, :, columns]
 
     def _table(self):
         """The stored byte of every value of a pixel."""
@@ -120,7 +128,8 @@ def import_onnx(path, *, model=None, size=None):
         outputs=outputs)
     notes   = [*_notes(graph, reader), *_dropped(file)]
     stored  = {name: tuple(places) for name, places in reader.places.items() if name in needed}
-    return Imported(graph, file.model, stored, tuple(reader.hosted), tuple(notes))
+    return Imported(graph, file.model, stored, tuple(reader.hosted), reader.ending,
+                    tuple(notes))
 
 
 def load_network(model, size=None, width=None):
@@ -181,6 +190,12 @@ def _notes(graph, reader):
                "looks up every byte of a picture")
     for name, operators in reader.hosted:
         yield f"output {name!r}: the host does {' and '.join(operators)}"
+
+
+    made = graph.tensors[graph.output]
+    if (made.height, made.width) != (t.height, t.width):
+        yield (f"output {made.name!r} is {made.height} x {made.width}: its mask is shown at the "
+               f"frame's {t.height} x {t.width}")
 
 
 def _dropped(file):

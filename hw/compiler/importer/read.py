@@ -5,10 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from onnx import TensorProto, helper
 
 from golden.integer import Input, Lookup
 from hw.compiler.importer.build import UNPLACED, Builder
 from hw.compiler.importer.check import printable, spoken
+from hw.compiler.importer.ending import AFTER_END, FLOAT_TYPES, TO_INTEGERS, Ending, continued
 from hw.compiler.importer.errors import Refusal, Refused
 from hw.compiler.importer.file import attributes
 from hw.compiler.importer.fold import Folder
@@ -21,19 +23,21 @@ from hw.compiler.importer.values import (
     Looked,
     Real,
     Result,
+    Step,
     Stored,
     Unknown,
     Unmade,
 )
+from hw.compiler.ops import COPIED
 
 SUFFIXES = ("_quantized", "_QuantizeLinear_Output", "_QuantizeLinear_Input", "_output_0")
 BREVITAS = ("act_quant", "activation_impl", "export_handler")   # its own parts of a module's path
 OFFSETS  = {np.dtype(np.uint8): 0, np.dtype(np.int8): 128}
+INTEGERS = ("int2", "uint2", "int4", "uint4", "int8", "uint8", "int16", "uint16", "int32")
 LARGEST_KERNEL = 7
+AUTO_PADS  = ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")
 SAME_SCALE = 1e-6       # relative: a bias in steps of its convolution's accumulator
 FLOATS   = (Real, Result)
-AT_END   = ("Softmax", "ArgMax", "LogSoftmax")
-AFTER_END = ("Cast", "Squeeze", "Softmax", "ArgMax")
 
 
 class Reader:
@@ -51,6 +55,7 @@ class Reader:
         self.floats  = {}           # tensor of the graph -> what the file quantises to make it
         self.reasons = []
         self.hosted  = []           # what the host does to outputs
+        self.ending  = None         # what the first output holds
 
     def read(self):
         """Names of the output tensors; every layer is then in :attr:`builder`."""
@@ -85,7 +90,12 @@ class Reader:
 
     def _place(self, name, place, made, source=None):
         """Note where the file has a tensor: there alone if it is new, or got its bounds since the
-        layers were those ``made``; there too if it has it before."""
+        layers were those ``made``; there too if it has it before. What else got bounds, the file
+        has nowhere any more."""
+        for changed in self.builder.tightened:
+            if changed != name:
+                self.places.pop(changed, None)
+        self.builder.tightened.clear()
         if made.get(name) is not self.builder.layers[name]:
             self.places[name] = [place]
             self.floats[name] = source
@@ -97,13 +107,16 @@ class Reader:
         match value:
             case Real() | Stored() if not any(value.pads) and not isinstance(
                     self.builder.layers[value.name], Input):
+                self._end(name, value.name, offset=getattr(value, "offset", None))
                 return value.name
             case Host():
                 self.hosted.append((value.name, value.operators))
+                self._end(name, value.name, value.steps)
                 return value.name
             case Result():
                 kept = self.builder.kept(value) or self.builder.exact_sum(value)
                 if kept:
+                    self._end(name, kept.name)
                     return kept.name
                 self.reasons.append(f"output {printable(name)!r}: it has no QuantizeLinear; "
                                     f"quantise the result of {value.node.op_type}")
@@ -121,9 +134,9 @@ class Reader:
             return [Unknown()] * len(node.output)
         handler = getattr(self, f"_on_{node.op_type.lower()}", None)
         if node.domain not in ("", "ai.onnx"):
-            raise Refusal(f"the operator is of the domain {node.domain!r}", KNOWN)
+            raise Refusal(f"the operator is of the domain {printable(node.domain)!r}", KNOWN)
         if node.op_type == "Shape" and not isinstance(values[0], Constant):
-            shape = self.file.shape(node.input[0])
+            shape = self._dims(values[0], node.input[0])
             if shape is None:
                 raise Refusal("the shape is not known before the frame is", "export with fixed "
                               "rows and columns")
@@ -134,14 +147,14 @@ class Reader:
             found = self.folder.fold(node, [value.real if value else None for value in values])
             return [Constant(x) for x in found]
         if values and isinstance(values[0], Host) and node.op_type in AFTER_END:
-            return [Host(values[0].name, (*values[0].operators, node.op_type))]
+            return [self._continued(values[0], node, *values[1:])]
         if handler is None:
             raise Refusal("the engine has no such operator", REWRITES.get(node.op_type, KNOWN))
         unmade = next((value for value in values if isinstance(value, Unmade)), None)
         if unmade is not None:
             raise Refusal(f"it reads {unmade}", "leave it out")
         hosted = next((value for value in values if isinstance(value, Host)), None)
-        if hosted is not None:
+        if hosted is not None and not (node.op_type in TO_INTEGERS and hosted is values[0]):
             raise Refusal(f"it reads the result of {hosted.operators[-1]}, which the host "
                           "makes after the network", "end the network there")
         return handler(node, attributes(node), *values)
@@ -176,6 +189,10 @@ class Reader:
 
     def _on_quantizelinear(self, node, facts, value, scale, zero_point=None):
         grid, offset = self._grid(scale, zero_point, facts)
+        if isinstance(value, Host):
+            if "ArgMax" in value.operators or TO_INTEGERS[0] in value.operators:
+                raise Refusal("it reads integers", "remove it")
+            return [replace(value, steps=(*value.steps, Step(node.op_type, grid, offset)))]
         stored = node.output[0]
         name   = self._name(stored, node)
         made   = dict(self.builder.layers)
@@ -201,9 +218,17 @@ class Reader:
 
     def _on_dequantizelinear(self, node, facts, value, scale, zero_point=None):
         if isinstance(value, Constant):
+            if not isinstance(scale, Constant) or not isinstance(zero_point, Constant | None):
+                raise Refusal("scale or zero point depend on the frame", "quantise statically")
             return [_dequantised(value.real, scale.real, zero_point, facts.get("axis", 1), facts)]
-        grid, offset = self._grid(scale, zero_point, facts)
+        before = value.steps[-1] if isinstance(value, Host) and value.steps else value
+        grid, offset = self._grid(scale, zero_point, facts, getattr(before, "offset", None))
         match value:
+            case Host(steps=(*_, Step(operator="QuantizeLinear", grid=made))) if made == grid:
+                return [replace(value, steps=(*value.steps, Step(node.op_type)))]
+            case Host():
+                raise Refusal("it reads the host's result with another scale or zero point than it "
+                              "is written with", "use the same in both")
             case Frame():
                 if value.offset != offset:
                     raise Refusal("the frame has no 8-bit integers", "declare the input as uint8, "
@@ -225,15 +250,28 @@ class Reader:
                 return [Real(value.name, *grid, value.pads)]
         raise Refusal("it reads floats", "remove it")
 
-    def _grid(self, scale, zero_point, facts):
-        """Scale and zero point of uint8, and what int8 lacks to them."""
+    def _grid(self, scale, zero_point, facts, offset=None):
+        """Scale and zero point of uint8, and what int8 lacks to them; without a zero point, of
+        the type that the attribute says, or that what is read has, by its ``offset``."""
         if not isinstance(scale, Constant) or not (
                 zero_point is None or isinstance(zero_point, Constant)):
             raise Refusal("scale or zero point depend on the frame", "quantise statically")
         if scale.real.size != 1:
             raise Refusal(f"{scale.real.size} scales for one activation",
                           "quantise activations per tensor")
-        zero = np.uint8(0) if zero_point is None else zero_point.real.reshape(-1)[0]
+        if facts.get("block_size"):
+            raise Refusal("blocks of activations with scales of their own",
+                          "quantise activations per tensor")
+        if zero_point is not None:
+            if zero_point.real.size != 1:
+                raise Refusal(f"{zero_point.real.size} zero points for one activation",
+                              "quantise activations per tensor")
+            zero = zero_point.real.reshape(-1)[0]
+        elif offset is None:
+            given = facts.get("output_dtype", TensorProto.UINT8) or TensorProto.UINT8
+            zero  = np.zeros((), helper.tensor_dtype_to_np_dtype(given))[()]
+        else:
+            zero = np.uint8(0) if offset == 0 else np.int8(0)
         if zero.dtype not in OFFSETS:
             raise Refusal(f"activations of type {zero.dtype}", "quantise them to uint8 or int8")
         scale = np.float32(scale.real.reshape(-1)[0])
@@ -331,13 +369,16 @@ class Reader:
             if steps is not None and np.allclose(steps, unit_O, rtol=SAME_SCALE, atol=0):
                 integers = bias.whole.reshape(-1)
             else:
-                offset = bias.real.reshape(-1).astype(np.float64)
+                offset = _numbers(bias.real).reshape(-1)
+                _demand_finite(offset)
         return [Result(kind, _clean(node.output[0]), node, (source,),
                        {"weight": whole, "scale": scale_O, **facts}, integers, offset=offset)]
 
     def _pads(self, facts, source, kernel, stride):
         """(top, left, bottom, right) of a convolution."""
         mode = facts.get("auto_pad", "NOTSET")
+        if mode not in AUTO_PADS:
+            raise Refusal(f"auto_pad {printable(mode)!r}", f"use one of {', '.join(AUTO_PADS)}")
         if mode in ("NOTSET", "VALID"):
             return facts.get("pads", [0] * 4) if mode == "NOTSET" else [0] * 4
         tensor = self.builder.tensors[source.name]
@@ -356,8 +397,11 @@ class Reader:
             raise Refusal("its parameters depend on the frame", "export in evaluation mode")
         if facts.get("training_mode"):
             raise Refusal("it is in training mode", "export in evaluation mode")
-        weight, bias, mean, variance = (part.real.astype(np.float64) for part in parts)
-        gain = weight / np.sqrt(variance + facts.get("epsilon", 1e-5))
+        weight, bias, mean, variance = (_numbers(part.real) for part in parts)
+        widened = variance + facts.get("epsilon", 1e-5)
+        if not np.all(widened > 0):
+            raise Refusal(f"a variance of {variance.min():g}", "train it again, or leave it out")
+        gain = weight / np.sqrt(widened)
         return [self._affine(node, value, gain, bias - mean * gain)]
 
     def _on_relu(self, node, facts, value):
@@ -366,7 +410,9 @@ class Reader:
     def _on_clip(self, node, facts, value, low=None, high=None):
         if not all(x is None or isinstance(x, Constant) for x in (low, high)):
             raise Refusal("its bounds depend on the frame", "use constant bounds")
-        low, high = (default if x is None else float(x.real) for x, default
+        if any(x is not None and x.real.size != 1 for x in (low, high)):
+            raise Refusal("its bounds are not one number each", "use one number")
+        low, high = (default if x is None else float(x.real.reshape(-1)[0]) for x, default
                      in ((low, -math.inf), (high, math.inf)))
         if isinstance(value, Stored):
             # Brevitas: bounds of fewer levels, on the integers.
@@ -384,11 +430,14 @@ class Reader:
         value = self._float(value, node)
         if isinstance(value, Real):
             value = Result("scaled", _clean(node.output[0]), node, (value,))
-        return replace(value, name=_clean(node.output[0]), low=max(value.low, low),
-                       high=max(value.low, min(value.high, high)))
+        low, high = (min(max(x, low), high) for x in (value.low, value.high))
+        if math.isnan(low) or math.isnan(high) or low == math.inf or high == -math.inf:
+            raise Refusal("its bounds are not numbers", "use finite bounds")
+        return replace(value, name=_clean(node.output[0]), low=low, high=high)
 
     def _affine(self, node, value, gain, offset):
         """``gain * value + offset``, one number for each channel or for all."""
+        _demand_finite(gain, offset)
         value = self._float(value, node)
         if isinstance(value, Real):
             value = Result("scaled", _clean(node.output[0]), node, (value,))
@@ -481,14 +530,14 @@ class Reader:
         return [Result("concat", _clean(node.output[0]), node, values)]
 
     def _on_maxpool(self, node, facts, value):
-        self._check_pool(node, facts)
+        self._check_pool(node, facts, value)
         return [Result("pool", _clean(node.output[0]), node, (self._float(value, node),))]
 
     def _on_averagepool(self, node, facts, value):
-        self._check_pool(node, facts)
+        self._check_pool(node, facts, value)
         return [Result("average", _clean(node.output[0]), node, (self._real(value, node),))]
 
-    def _check_pool(self, node, facts):
+    def _check_pool(self, node, facts, value):
         kernel, strides = facts["kernel_shape"], facts.get("strides", [1, 1])
         pads = facts.get("pads", [0] * 4)
         if (list(kernel), list(strides)) != ([2, 2], [2, 2]) or any(pads) or any(
@@ -496,7 +545,7 @@ class Reader:
             raise Refusal(f"a window of {_by(kernel)} with strides of {_by(strides)} and pads of "
                           f"{_by(pads)}", "use 2x2 with stride 2 and no pads, or a Conv with "
                                           "stride 2")
-        shape = self.file.shape(node.input[0])
+        shape = self._dims(value, node.input[0])
         odd = shape is not None and any(side % 2 for side in shape[2:])
         if odd and (facts.get("ceil_mode") or facts.get("auto_pad", "NOTSET") not in (
                 "NOTSET", "VALID")):
@@ -504,7 +553,12 @@ class Reader:
                           "use ceil_mode=0, or a frame whose sides are even at every level")
 
     def _on_resize(self, node, facts, value, roi=None, scales=None, sizes=None):
-        shapes = self.file.shape(node.input[0]), self.file.shape(node.output[0])
+        if not all(x is None or isinstance(x, Constant) for x in (scales, sizes)):
+            raise Refusal("its size depends on the frame", "use constant scales")
+        shapes = [self._dims(value, node.input[0]), self.file.shape(node.output[0])]
+        if shapes[1] is None and scales is not None and len(scales.real) == 4 and shapes[0]:
+            shapes[1] = tuple(math.floor(side * factor) for side, factor
+                              in zip(shapes[0], _numbers(scales.real), strict=True))
         rewrite = "use x2 nearest (asymmetric, floor) or x2 linear (half_pixel)"
         if None in shapes:
             raise Refusal("a size that does not follow from the file", "use constant scales")
@@ -527,16 +581,24 @@ class Reader:
                          if mode == "nearest" else ""), rewrite)
 
     def _on_pad(self, node, facts, value, pads=None, constant=None, axes=None):
+        if not all(x is None or isinstance(x, Constant) for x in (pads, constant, axes)):
+            raise Refusal("what it pads depends on the frame", "use constant pads")
+        given = [] if pads is None else [int(x) for x in pads.real.reshape(-1)]
+        if not any(given):
+            return [value]
         source = self._real(value, node, pads=True)
-        sides  = None if pads is None or axes is not None else [int(x) for x in pads.real]
-        filled = 0 if constant is None or not constant.real.size else float(constant.real)
+        along  = range(4) if axes is None else [int(x) % 4 for x in axes.real.reshape(-1)]
+        sides  = [0] * 8
+        for index, axis in enumerate(along):
+            sides[axis], sides[axis + 4] = given[index], given[index + len(along)]
+        filled = 0 if constant is None or not constant.real.size else float(
+            _numbers(constant.real).reshape(-1)[0])
         rewrite = "pad rows and columns with zeros, before a Conv"
         if facts.get("mode", "constant") != "constant" or filled:
             raise Refusal(f"mode {facts.get('mode', 'constant')} with a value of {filled:g}",
                           rewrite)
-        if sides is None or len(sides) != 8 or any(
-                x < 0 for x in sides) or any(sides[i] for i in (0, 1, 4, 5)):
-            raise Refusal(f"pads of {'axes' if sides is None else _by(sides)}", rewrite)
+        if any(x < 0 for x in sides) or any(sides[i] for i in (0, 1, 4, 5)):
+            raise Refusal(f"pads of {_by(sides)}", rewrite)
         more = (sides[2], sides[3], sides[6], sides[7])
         return [replace(source, pads=tuple(a + b for a, b in zip(source.pads, more,
                                                                   strict=True)))]
@@ -544,19 +606,24 @@ class Reader:
     def _on_identity(self, node, facts, value):
         return [value]
 
-    def _on_dropout(self, node, facts, value, *_):
+    def _on_dropout(self, node, facts, value, ratio=None, training=None):
+        if training is not None and not (isinstance(training, Constant)
+                                         and not np.any(training.real)):
+            raise Refusal("it is in training mode", "export in evaluation mode")
         return [value]
 
     # Tables.
 
     def _on_sigmoid(self, node, facts, value):
-        if isinstance(value, Real) and self._ends(node):
-            return [Host(value.name, ("Sigmoid",))]
+        if isinstance(value, Real) and not any(value.pads) and self._ends(node, AFTER_END):
+            return [self._continued(Host(value.name, ()), node)]
         return [Result("sigmoid", _clean(node.output[0]), node, (self._real(value, node),))]
 
     def _on_cast(self, node, facts, value):
         if isinstance(value, Stored) and value.offset == 0 and not any(value.pads):
             return [Index(value.name)]
+        if isinstance(value, Real | Result) and facts["to"] in FLOAT_TYPES:
+            return self._at_end(node, facts, value)
         raise Refusal("the engine has 8-bit integers only", "remove it")
 
     def _on_gather(self, node, facts, table, index):
@@ -570,19 +637,65 @@ class Reader:
 
     # The end.
 
-    def _at_end(self, node, facts, value):
+    def _at_end(self, node, facts, value, *operands):
         source = self._real(value, node)
-        if not self._ends(node):
+        if not self._ends(node, (*AFTER_END, *TO_INTEGERS)):
             raise Refusal("it is not at the end of the network, where the host does it",
                           "end the network there")
-        return [Host(source.name, (node.op_type,))]
+        return [self._continued(Host(source.name, ()), node, *operands)]
 
-    _on_softmax = _on_argmax = _on_logsoftmax = _at_end
+    _on_softmax = _on_argmax = _on_logsoftmax = _on_squeeze = _at_end
 
-    def _ends(self, node):
-        """Whether only operators of the host follow."""
-        return all(reader.op_type in AFTER_END and self._ends(reader)
-                   for name in node.output for reader in self.file.readers.get(name, []))
+    def _continued(self, host, node, *operands):
+        t = self.builder.tensors[host.name]
+        return continued(host, node, attributes(node), self.file.opset,
+                         (1, t.channels, t.height, t.width), *operands)
+
+    def _end(self, output, name, steps=(), offset=None):
+        """Note what the first output holds."""
+        if self.ending is None:
+            t = self.builder.tensors[name]
+            last = steps[-1] if steps else None
+            if last is not None and last.operator == "QuantizeLinear":
+                grid, offset = last.grid, last.offset
+            else:
+                grid = (t.scale, t.zero_point) if not steps and offset is not None else None
+            self.ending = Ending(output, steps, name in self.builder.units, grid, offset or 0)
+
+    def _ends(self, node, after):
+        """Whether only operators ``after`` the end follow."""
+        open_ = [node]
+        while open_:
+            for name in open_.pop().output:
+                readers = self.file.readers.get(name, []) if name else []
+                if not all(reader.op_type in after for reader in readers):
+                    return False
+                open_ += readers
+        return True
+
+    def _dims(self, value, name):
+        """N, C, H and W of a tensor of the file; None if they are not known."""
+        shape = self.file.shape(name)
+        if shape is not None or not isinstance(value, Real | Stored | Result):
+            return shape
+        if not isinstance(value, Result):
+            t = self.builder.tensors[value.name]
+            top, left, bottom, right = value.pads
+            return 1, t.channels, t.height + top + bottom, t.width + left + right
+        shapes = [self._dims(source, "") for source in value.sources]
+        if None in shapes:
+            return None
+        *_, (_, channels, height, width) = shapes       # of a product, that of the second factor
+        match value.kind:
+            case "pool" | "average":
+                return 1, channels, height // 2, width // 2
+            case "nearest" | "linear":
+                return 1, channels, 2 * height, 2 * width
+            case "concat":
+                return 1, sum(shape[1] for shape in shapes), height, width
+            case "sum" | "gate" | "scaled" | "sigmoid":
+                return shapes[-1]
+        return None
 
     def _channels(self, real):
         return self.builder.tensors[real.name].channels
@@ -596,8 +709,18 @@ def _dequantised(whole, scale, zero_point, axis, facts):
     """A constant, with the integers that it is made of."""
     if facts.get("block_size"):
         raise Refusal("blocks of weights with scales of their own", "quantise per channel")
+    if whole.dtype.name not in INTEGERS:
+        raise Refusal(f"constants of type {whole.dtype.name}", "quantise them to int8")
+    if not np.all(np.isfinite(scale.astype(np.float64))) or np.any(scale < 0):
+        raise Refusal("scales that are negative, infinite or no numbers",
+                      "quantise weights again; some have diverged")
     zero = np.zeros(1, whole.dtype) if zero_point is None else zero_point.real
     wide = whole.astype(np.int64)
+    if max(scale.size, zero.size) > 1 and not (
+            -whole.ndim <= axis < whole.ndim
+            and {scale.size, zero.size} <= {1, whole.shape[axis]}):
+        raise Refusal(f"{scale.size} scales and {zero.size} zero points for a constant of shape "
+                      f"{_by(whole.shape)}, axis {axis}", "quantise per channel")
     line = [1] * whole.ndim
     if scale.size > 1:
         line[axis] = -1
@@ -605,6 +728,20 @@ def _dequantised(whole, scale, zero_point, axis, facts):
     real    = centred * scale.astype(np.float64).reshape(line if scale.size > 1 else ())
     return Constant(real.astype(np.float32), centred, np.atleast_1d(scale.astype(np.float32)),
                     axis % max(1, whole.ndim))
+
+
+def _numbers(values):
+    """A constant as float64."""
+    if values.dtype.kind in "OUSc":
+        raise Refusal("a constant that is no number", "use numbers")
+    return values.astype(np.float64)
+
+
+def _demand_finite(*values):
+    for value in values:
+        if not np.all(np.isfinite(value)):
+            raise Refusal("constants that are infinite or no numbers",
+                          "train and export again; some weight has diverged")
 
 
 def _weights(weight, *, axis):
@@ -627,13 +764,14 @@ def _weights(weight, *, axis):
 
 def _per_channel(values):
     """A constant as one number, or one for each channel."""
+    values = _numbers(values)
     if values.size == 1:
-        return values.reshape(-1)[0].astype(np.float64)
+        return values.reshape(-1)[0]
     shape = values.shape[-3:]
     if len(shape) != 3 or shape[1:] != (1, 1) or values.size != shape[0]:
         raise Refusal(f"a constant of shape {_by(values.shape)}",
                       "use one number, or one for each channel")
-    return values.reshape(-1).astype(np.float64)
+    return values.reshape(-1)
 
 
 def _nearest(side, place, rounding):
@@ -675,7 +813,8 @@ def _clean(name):
             if name.endswith(suffix) and name != suffix:
                 name, changed = name.removesuffix(suffix), True
     parts = name.strip("/").replace("/", ".").split(".")
-    return spoken(".".join([part for part in parts[:-1] if part not in BREVITAS] + parts[-1:]))
+    name = spoken(".".join([part for part in parts[:-1] if part not in BREVITAS] + parts[-1:]))
+    return f"{name}_" if name.endswith(COPIED) else name
 
 
 def _by(sides):

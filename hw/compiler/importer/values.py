@@ -87,10 +87,25 @@ class Result:
 
 
 @dataclass(frozen=True, eq=False)
+class Step:
+    """One operator of the host's; ``grid`` is scale and zero point of what makes integers, of
+    which the file holds ``offset`` less."""
+    operator: str
+    grid:     tuple = None
+    offset:   int   = 0
+
+
+@dataclass(frozen=True, eq=False)
 class Host:
-    """What the host makes of tensor ``name``, at the end: the operators in turn."""
-    name:      str
-    operators: tuple
+    """What the host makes of tensor ``name``, at the end: the ``steps`` in turn, all of them on
+    every element or over channels. ``dims`` are those that are left of "NCHW"."""
+    name:  str
+    steps: tuple
+    dims:  str = "NCHW"
+
+    @property
+    def operators(self):
+        return tuple(step.operator for step in self.steps)
 
 
 class Unknown:
