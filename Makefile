@@ -20,7 +20,7 @@ PROGRAMS = $(SIMULATE) check-model models compare page disasm synth prove onnx t
            evaluate explain
 
 .DEFAULT_GOAL := help
-.PHONY: $(PROGRAMS) guard help setup test unit cosim stream lint check clean
+.PHONY: $(PROGRAMS) guard help setup test unit cosim stream pins lint check clean
 
 help: | guard
 	@$(ASK) help
@@ -47,6 +47,9 @@ cosim: $(READY) .venv/.tools .venv/.waves
 
 stream: $(READY) .venv/.tools
 	$(PYTHON) -m pytest -m slow
+
+pins: $(READY) .venv/.tools
+	$(PYTHON) -m pytest tests/sim/test_machine.py -m "not slow" --pins $(PYTEST)
 
 lint: $(READY)
 	$(PYTHON) -m ruff check .

@@ -2,7 +2,7 @@
 
 The makefile asks ``guard`` before anything is installed or built, then ``run`` starts the program
 with the variables as arguments: no shell sees their values. ``guard``, ``help`` and every refusal
-need nothing but Python and the names that packages offer.
+need nothing but Python and the names that packages offer; of these, Amaranth for the machines'.
 """
 
 import os
@@ -28,9 +28,16 @@ from golden.names import (
     is_file,
     named_images,
 )
-from hw.config import DRAM_TIMINGS, PRESETS, preset
 from sim.errors import SimulationError
 from sim.names import FUZZ_ENGINES, SIMULATORS, demand_simulator
+
+try:
+    from hw.config import DRAM_TIMINGS, PRESETS, preset
+except ImportError:             # Amaranth is not installed yet; once it is, `run` looks again
+    DRAM_TIMINGS, PRESETS = ("...",), ("...",)
+
+    def preset(*_, **__):
+        """Nothing is known to be wrong."""
 
 __all__ = ["TARGETS", "VARIABLES", "Target", "Variable", "arguments", "given", "guard", "main"]
 
@@ -305,6 +312,8 @@ TARGETS = {
     "cosim":  Target("of them: the Verilog under Icarus and Verilator",
                      takes=_takes("PYTEST")),
     "stream": Target("the slow one: three full frames, steady state, some minutes"),
+    "pins":   Target("write figures that became better into tests/sim/pins.json",
+                     takes=_takes("PYTEST")),
     "setup":  Target("the virtual environment and the system's tools"),
     "clean":  Target("forget builds and caches; reports and .venv stay"),
 }

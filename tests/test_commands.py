@@ -206,9 +206,17 @@ def test_the_door_needs_nothing_but_python():
     """It refuses before PyTorch is imported, and before anything is installed."""
     code = ("import sys, commands; print(*sorted({name.partition('.')[0] for name in sys.modules} "
             "- sys.stdlib_module_names))")
-    done = subprocess.run([sys.executable, "-S", "-c", code], cwd=ROOT, env=PLAIN, text=True,
-                          capture_output=True, check=True)
-    assert set(done.stdout.split()) <= {"__main__", "commands", "golden", "hw", "sim"}
+    for bare in (True, False):
+        done = subprocess.run([sys.executable, *(["-S"] if bare else []), "-c", code], cwd=ROOT,
+                              env=PLAIN, text=True, capture_output=True, check=True)
+        found = set(done.stdout.split())
+        assert not found & {"torch", "numpy", "onnx", "rich"}
+        assert not bare or found <= {"__main__", "commands", "golden", "hw", "sim"}
+    done = subprocess.run([sys.executable, "-S", "-m", "commands", "guard"], cwd=ROOT, text=True,
+                          env={**PLAIN, "MAKEFLAGS": " -- CONFG=tiny", "GOALS": "sim"},
+                          capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (
+        2, "error: `make sim` takes no CONFG; did you mean CONFIG?\n")
 
 
 def test_a_missing_file_is_the_program_of_no_run():

@@ -1,12 +1,11 @@
 """Whole frames through the RTL of the whole chip: every byte, every cycle, and what they cost.
 
-Cycles and off-chip bytes are pinned in ``pins.json``: more of either fails, fewer is written back
-to the file, to be committed.
+Cycles and off-chip bytes are pinned in ``pins.json``: more of either fails; fewer is told at the
+end, and ``make pins`` writes it into the file, to be committed.
 """
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import jsonschema
 import pytest
@@ -16,8 +15,7 @@ from hw import config as presets
 from hw.config import TINY
 from sim import run
 from sim.report import SCHEMA
-
-PINS = Path(__file__).with_name("pins.json")
+from tests.conftest import PINS
 
 RUNS = {
     "tiny":            {"config": "tiny", "taps": True},
@@ -35,14 +33,14 @@ BARS = {"reference-frame": {"traffic": 1.5}}
 
 @pytest.mark.cosim
 @pytest.mark.parametrize("name", RUNS)
-def test_frames_through_the_whole_machine(tmp_path, name):
-    check(name, RUNS[name], tmp_path)
+def test_frames_through_the_whole_machine(tmp_path, record_property, name):
+    check(name, RUNS[name], tmp_path, record_property)
 
 
 @pytest.mark.cosim
 @pytest.mark.slow
-def test_stream_of_three_frames_in_steady_state(tmp_path):
-    report = check("reference-3", {"config": "reference", "frames": 3}, tmp_path)
+def test_stream_of_three_frames_in_steady_state(tmp_path, record_property):
+    report = check("reference-3", {"config": "reference", "frames": 3}, tmp_path, record_property)
     assert report["mac_utilization"]["steady"] >= 0.92
     assert report["traffic"]["offchip"]["ratio"] <= 1.5
 
@@ -99,7 +97,8 @@ def simulate(options, folder):
     return report
 
 
-def check(name, options, folder):
+def check(name, options, folder, record_property):
+    """A run as :func:`simulate` does it, that costs no more than its pins say."""
     report  = simulate(options, folder)
     offchip = report["traffic"]["offchip"]
     now     = {"cycles": report["cycles"]["total"], "interval": report["cycles"]["interval"],
@@ -111,7 +110,7 @@ def check(name, options, folder):
     assert not worse, f"{name} became worse (now, pinned): {worse}"
     assert pinned, f"{name} has no pins; they would be {now}"
     if now != pinned:
-        PINS.write_text(json.dumps({**pins, name: now}, indent=2) + "\n")
+        record_property("pins", {name: now})
     for bar, limit in BARS.get(name, {}).items():
         assert {"traffic": offchip["ratio"]}[bar] <= limit
     return report
