@@ -13,18 +13,49 @@ def over_time(program, config, timetable, *, source):
 
     ``timetable`` has per engine the cycle in which it had retired 0, 1, 2 .. instructions. A block
     lives from the first instruction that writes to it to the last that reads it; ``source`` says
-    whether those cycles come from the machine's own ``trace`` or from an ``estimate``.
+    whether those cycles come from the machine's own ``trace`` or from an ``estimate``. A block may
+    follow another row by row through the same words: from its first row on they count as its own,
+    and the other goes on as an entry of fewer bytes.
     """
-    blocks = []
+    lives = []
     for block in program.blocks:
         if block.uses:
             first = min(timetable[engine][uses[0] + 1] for engine, uses in block.uses.items())
             last  = max(timetable[engine][uses[1] + 1] for engine, uses in block.uses.items())
-            blocks.append({"name": block.what, "memory": block.memory,
-                           "bytes": block.words * config.vector,
-                           "first": int(first), "last": int(last)})
+            lives.append((int(first), int(last), block))
+    blocks = [{"name": block.what, "memory": block.memory, "bytes": words * config.vector,
+               "first": first, "last": last} for first, last, words, block in _owned(lives)]
     blocks.sort(key=lambda block: (block["first"], -block["bytes"]))
     return {"source": source, "peak": int(live_bytes(blocks)[1].max(initial=0)), "blocks": blocks}
+
+
+def _owned(lives):
+    """``(first, last, words, block)`` of the words that each block had to itself, from
+    ``(first, last, block)``."""
+    owners, open_ = {}, {}      # memory -> per word the last block; block -> [since, words]
+    changes = sorted([*((first, 1, number) for number, (first, _, _) in enumerate(lives)),
+                      *((last, 0, number) for number, (_, last, _) in enumerate(lives))])
+    for cycle, starts, number in changes:
+        first, last, block = lives[number]
+        end   = block.base + block.words
+        owner = owners.get(block.memory, np.empty(0, int))
+        if len(owner) < end:
+            owner = owners[block.memory] = np.pad(owner, (0, end - len(owner)), constant_values=-1)
+        place = owner[block.base:end]
+        if not starts:
+            since, words = open_.pop(number, (cycle, 0))
+            if words and since < cycle:
+                yield since, cycle, words, block
+            place[place == number] = -1
+        elif first < last:
+            for other, shared in zip(*np.unique(place[place >= 0], return_counts=True),
+                                     strict=True):
+                since, words = open_[other]
+                if since < cycle:
+                    yield since, cycle, words, lives[other][2]
+                open_[other] = cycle, words - int(shared)
+            place[:] = number
+            open_[number] = cycle, block.words
 
 
 def live_bytes(blocks):

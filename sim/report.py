@@ -1,4 +1,4 @@
-"""report.json: what one run measured, in the words of the design brief."""
+"""report.json: what one run measured, in the words of ``sim/page/words.py``."""
 
 import json
 import os
@@ -67,7 +67,7 @@ def make_report(*, model, program, config, simulator, counters, offchip, compari
         "clock":     {"mhz": config.clock_mhz, "source": "configured"},
         "cycles":    {"total": total, "latency": latency, "interval": interval},
         "execution_time_ms": total / config.clock_mhz / 1e3,
-        "frames_per_second": config.clock_mhz * 1e6 / (interval or latency),
+        "frames_per_second": config.clock_mhz * 1e6 / (interval or total),
         "macs":      macs,
         "mac_lanes": config.mac_lanes,
         "lanes":     {name: _lanes(config, name) for name in config.units},

@@ -1,8 +1,8 @@
 """An Attention U-Net after the one for pancreas CT: gates at half resolution, one alpha for all.
 
 Source: the gate of Oktay et al., arXiv:1804.03999, with 1x1 convolutions, stride 2 on the skip,
-and one alpha for all channels. The run on CT that names filters 32..512 is known by its row in the
-design brief only; layer order follows the closest public implementation, a PyTorch
+and one alpha for all channels. The run on CT that names filters 32..512 is known by its row in a
+table only; layer order follows the closest public implementation, a PyTorch
 ``AttentionUNet`` with the layers ``enc1..4, center, att1..4, up1_conv..up4_conv,
 concat_conv_1..4`` and half the widths. From there come: half the skip's filters inside a gate,
 batch normalisation after every convolution but the last (in a gate too), nearest upsampling of

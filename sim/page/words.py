@@ -39,6 +39,10 @@ WORDS = {
     "lane": Word(
         "MAC lane",
         "One multiplier with its adder, which can do one MAC per cycle."),
+    "fps": Word(
+        "Frames per second",
+        "Of a stream the clock over the interval between masks; of one frame 1 over its execution "
+        "time, which has the program's first words in it, as the latency has not."),
     "utilisation": Word(
         "MAC utilisation",
         "Useful MACs of the model over (MAC lanes × cycles). For one frame it counts the latency "

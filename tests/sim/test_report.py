@@ -120,6 +120,22 @@ def test_the_memory_must_have_counted_the_same_bytes():
         report(offchip={"written_bytes": 671})
 
 
+@pytest.mark.parametrize("frames", [1, 3])
+def test_frames_per_second_agree_with_the_time_beside_them(frames):
+    """1.159 ms stood beside 893.93 frames per second, which were of the latency."""
+    found = report(frames)
+    whole = 1000 / found["execution_time_ms"]
+    alone = found["clock"]["mhz"] * 1e6 / found["cycles"]["interval"] if frames > 1 else whole
+    assert found["frames_per_second"] == pytest.approx(alone)
+
+
+def test_schema_speaks_of_what_there_is():
+    text = SCHEMA.read_text()
+    assert "brief" not in text and "cycle model" not in text
+    units = json.loads(text)["properties"]["units"]["description"]
+    assert all(name in units for name in report()["units"])
+
+
 def test_blocks_live_from_first_to_last_use_as_estimated():
     # The estimate ends in cycle 5000, and the run in 10,000; the last rows of the layers, estimated
     # in 2000 and 4000, were done in 6000 and 9000.
