@@ -15,14 +15,14 @@ import sys
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
 from golden import data
-from golden.command import Parser, exit_code
+from golden.command import Parser, exit_code, make_console
 from golden.data import phantoms
 from golden.errors import InputError
 from golden.export import calibration_images, quantise
+from golden.folders import Fresh
 from golden.integer import float_mask, run
 from golden.metrics import METRICS, OUTLIER_RULE, binary, iou, measure, pixel_agreement, summary
 from golden.models import is_trained, load_float, load_graph
@@ -103,9 +103,14 @@ def _parse(arguments):
 
 def _execute(arguments):
     options = _parse(arguments)
-    if options.out.is_file():
-        raise InputError(f"{str(options.out)!r} is a file; name a folder with OUT")
-    console = Console(soft_wrap=True, highlight=False)
+    console = make_console(soft_wrap=True)
+    with Fresh(options.out, ("metrics.json", "images.csv"), shared=True) as folder:
+        _measure(options, folder, console)
+    console.print(f"see {options.out}/metrics.json, images.csv")
+
+
+def _measure(options, folder, console):
+    """Write the two files into ``folder``."""
     network, weights = _network(options)
     dataset = data.find(options.data)
     with bars(console) as progress:
@@ -128,13 +133,11 @@ def _execute(arguments):
               "weights": weights, "data": dataset.source, "layout": dataset.layout,
               "part": options.part, "clahe": options.clahe, "left_out": list(frames.broken),
               "convention": CONVENTION, "outlier_rule": OUTLIER_RULE, **totals(rows)}
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "metrics.json").write_text(json.dumps(result, indent=2) + "\n")
-    write_rows(options.out / "images.csv", rows)
+    (folder / "metrics.json").write_text(json.dumps(result, indent=2) + "\n")
+    write_rows(folder / "images.csv", rows)
     console.print(_table(result, len(rows)))
     console.print(f"float and INT8 masks: IoU {result['agreement']['iou float/int8']:.4f}, "
                   f"{100 * result['agreement']['pixels equal']:.3f} % of pixels equal")
-    console.print(f"see {options.out}/metrics.json, images.csv")
 
 
 def _network(options):

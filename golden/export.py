@@ -17,6 +17,7 @@ from golden import data
 from golden.command import Parser, exit_code
 from golden.data import phantoms
 from golden.errors import InputError
+from golden.folders import Fresh
 from golden.models import save_trained, weights_path
 from golden.progress import bars
 from golden.quantize import quantize
@@ -89,10 +90,8 @@ def _execute(arguments):
                                     count=options.images, with_phantoms=options.phantoms,
                                     equalise=options.clahe)
         graph = quantise(network, images, options.checkpoint, console, progress)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
-    save_trained(part, graph, network)
-    part.replace(path)
+    with Fresh(path.parent, (), shared=True) as folder:
+        save_trained(folder / path.name, graph, network)
     console.print(f"{path}: {path.stat().st_size} bytes")
 
 

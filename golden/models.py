@@ -5,14 +5,18 @@ know the frame size, so one file serves every size. A width without a file gets 
 calibrated on phantoms: exact and deterministic on one machine, but its masks mean nothing.
 """
 
+import hashlib
 import inspect
 import math
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
+from golden.folders import temporary
 from golden.images import read_image
 from golden.integer import load, resize, save
 from golden.names import demand_network
@@ -24,6 +28,8 @@ __all__ = ["MODELS", "default_shape", "is_trained", "load_float", "load_graph", 
            "seeded", "shipped", "weights_path"]
 
 WEIGHTS = Path(__file__).parent / "weights"
+SOURCES = Path(__file__).parent
+CACHE = SOURCES.parent / ".build"
 NORM_STATE = ("weight", "bias", "running_mean", "running_var")
 CALIBRATION_SIZE = 64
 CALIBRATION_SEEDS = range(4)
@@ -56,7 +62,8 @@ def load_float(model="elec4848", size=None, width=None):
     if path.exists():
         _restore(network, *load(path))
     else:
-        network.load_state_dict(seeded(model, width).state_dict())
+        network.load_state_dict(_kept("weights", model, width, load_file, save_file,
+                                      lambda: seeded(model, width).state_dict()))
     return network.eval()
 
 
@@ -90,8 +97,34 @@ def _checked(model, size, width):
 def _graph(model, width):
     if is_trained(model, width):
         return load(weights_path(model, width))[0]
-    images = [read_image(f"phantom:{seed}", CALIBRATION_SIZE) for seed in CALIBRATION_SEEDS]
-    return quantize(seeded(model, width), images)
+    return _kept("graph", model, width, lambda path: load(path)[0], save, lambda: quantize(
+        seeded(model, width),
+        [read_image(f"phantom:{seed}", CALIBRATION_SIZE) for seed in CALIBRATION_SEEDS]))
+
+
+def _kept(what, model, width, read, write, make):
+    """What ``make`` makes of seeded weights, which takes seconds, kept while the sources are those
+    of then."""
+    path = CACHE / f"seeded-{what}-{model}-{width}-{_sources()}.safetensors"
+    if path.exists():
+        return read(path)
+    made = make()
+    with suppress(OSError):         # then it is made again
+        CACHE.mkdir(exist_ok=True)
+        with temporary(CACHE, "scratch-") as folder:
+            write(made, folder / path.name)
+            (folder / path.name).replace(path)
+        for older in set(CACHE.glob(f"seeded-{what}-{model}-{width}-*.safetensors")) - {path}:
+            older.unlink(missing_ok=True)
+    return made
+
+
+@lru_cache(maxsize=1)
+def _sources():
+    digest = hashlib.sha256(torch.__version__.encode())
+    for path in sorted(SOURCES.rglob("*.py")):
+        digest.update(path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
 
 
 def save_trained(path, graph, network):

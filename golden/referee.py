@@ -16,11 +16,11 @@ import onnx
 import onnxruntime
 import torch
 from onnx.utils import Extractor
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from golden.command import Parser, exit_code
+from golden.command import Parser, exit_code, make_console
+from golden.folders import Fresh
 from golden.images import read_image
 from golden.integer import Add, float_mask, run
 from golden.metrics import binary, iou, pixel_agreement
@@ -134,7 +134,7 @@ def main(arguments=None):
 
 
 def _command(arguments):
-    options, console = _parse(arguments), Console(highlight=False)
+    options, console = _parse(arguments), make_console()
     graph = load_graph(options.model, options.size, options.width)
     image_CHW = read_image(options.image, graph.size)
     path = Path(options.out)
@@ -142,8 +142,8 @@ def _command(arguments):
         width = options.width or default_shape(options.model)[1]
         path = path / f"{options.model}-{width}-{graph.size}.onnx"
     model = export(graph)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    onnx.save(model, path)
+    with Fresh(path.parent, (), shared=True) as folder:
+        onnx.save(model, folder / path.name)
     console.print(f"{path}: {path.stat().st_size / 1e6:.1f} MB", soft_wrap=True)
     with progress(console, len(graph.layers)) as done:
         verdict = judge(model, graph, image_CHW, progress=done)

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from functools import cache
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
-from golden.command import Parser, exit_code
+from golden.command import Parser, exit_code, make_console
 from golden.networks import (
     MODELS,
     PUBLISHED_DENSE,
@@ -125,7 +124,7 @@ def _command(arguments, console):
                          no_wrap=True)
     for row in rows():
         table.add_row(*row.cells(), style="dim italic" if row.published else None)
-    console = console or Console()
+    console = console or make_console()
     console.print(table)
     console.print(NOTES, style="dim", highlight=False)
 

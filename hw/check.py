@@ -10,10 +10,9 @@ than a step; 2: it does not run.
 import sys
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
-from golden.command import Parser, exit_code
+from golden.command import Parser, exit_code, make_console
 from golden.errors import InputError
 from golden.images import read_image
 from golden.integer import Conv
@@ -24,7 +23,6 @@ from hw.config import PRESETS, preset
 
 __all__ = ["check", "main"]
 
-FILE_COLUMNS = 120      # of the table where it is not on a terminal
 NAME_COLUMNS = 30       # at most, of a layer's name
 
 
@@ -79,9 +77,7 @@ def main(arguments=None):
 
 
 def _command(arguments):
-    options, console = _parse(arguments), Console(highlight=False)
-    if not console.is_terminal:
-        console.width = FILE_COLUMNS
+    options, console = _parse(arguments), make_console()
     config = preset(options.config)
     try:
         _, imported = check(options.model, config, console, size=options.size,

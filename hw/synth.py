@@ -20,10 +20,9 @@ from amaranth import Module
 from amaranth.back import rtlil
 from amaranth.lib import wiring
 from amaranth.lib.wiring import connect, flipped
-from rich.console import Console
 from rich.table import Table
 
-from golden.command import Parser, exit_code
+from golden.command import Parser, exit_code, make_console
 from hw.config import PRESETS, preset
 
 UNIT = ("compute.conv.array", "compute.conv.drain", "compute.conv.weights", "compute.conv",
@@ -163,7 +162,7 @@ def main(arguments=None):
 def _command(arguments):
     from hw.top import Chip
 
-    options, console = _parse(arguments), Console()
+    options, console = _parse(arguments), make_console()
     config = preset(options.config)
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.keep or Path(scratch)

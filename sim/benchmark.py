@@ -21,11 +21,11 @@ from itertools import groupby
 from pathlib import Path
 
 import torch
-from rich.console import Console
 from rich.table import Table
 
-from golden.command import Parser, exit_code
+from golden.command import Parser, exit_code, make_console
 from golden.errors import InputError
+from golden.folders import Fresh
 from golden.images import PHANTOM, read_truth
 from golden.names import named_images
 from golden.networks import MODELS, int8_bytes, macs
@@ -339,16 +339,17 @@ def fingerprint(image):
 
 def write(out, rows, baselines):
     """The table as Markdown, CSV and HTML."""
-    out.mkdir(parents=True, exist_ok=True)
     facts = facts_of(rows, baselines)
     machines = machines_of(rows)
     bars, quarter = speeds(machines)
-    (out / "benchmark.md").write_text(markdown(rows, facts))
-    (out / "benchmark.csv").write_text(as_csv(rows))
-    (out / "benchmark.html").write_text(render(
+    page = render(
         "benchmark.html.j2", rows=rows, facts=facts, causes=CAUSES, classes=CLASSES, units=UNITS,
         groups=[(*GROUPS[group], columns_of(group, rows)) for group in GROUPS], machines=machines,
-        others=_together([row for row in rows if not row.figures]), speeds=bars, quarter=quarter))
+        others=_together([row for row in rows if not row.figures]), speeds=bars, quarter=quarter)
+    with Fresh(out, (), shared=True) as folder:
+        (folder / "benchmark.md").write_text(markdown(rows, facts))
+        (folder / "benchmark.csv").write_text(as_csv(rows))
+        (folder / "benchmark.html").write_text(page)
 
 
 def facts_of(rows, baselines):
@@ -449,7 +450,8 @@ def print_table(console, rows, facts):
         for name in ("model", "machine", "off-chip"):
             table.add_column(name, no_wrap=True)
         for column in columns:
-            table.add_column(column.title, justify="right")
+            table.add_column(column.title, justify="right",
+                             min_width=max(len(column.show(row)) for row in measured))
         for row in measured:
             table.add_row(*_names_of(row), *(column.show(row) for column in columns))
         console.print(table)
@@ -472,10 +474,12 @@ def main(arguments=None):
 
 
 def _command(arguments):
-    options, console = _parse(arguments), Console(highlight=False)
+    options, console = _parse(arguments), make_console()
     out       = Path(options.out or ROOT / "reports" / "benchmark")
     benchmark = Benchmark(combinations(options), out, console, reuse=bool(options.reuse),
                           repeats=options.repeats)
+    with Fresh(out / "runs", (), shared=True):
+        pass                    # whether it can be written there
     try:
         benchmark.run()
     except KeyboardInterrupt:

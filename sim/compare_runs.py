@@ -10,12 +10,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from golden.command import Parser, exit_code
+from golden.command import Parser, exit_code, make_console
 from golden.errors import InputError
+from golden.folders import Fresh
 from sim.measured import read_report, refusal
 from sim.page.words import CAUSES, CLASSES, ENGINES
 from sim.pages import render
@@ -55,9 +55,11 @@ class Change:
 
     @property
     def effect(self):
+        """``same`` is what looks the same: a difference of no shown digit."""
         if self.difference is None or not self.good:
             return "neutral"
-        return "same" if not self.difference else (
+        return "same" if not round(self.difference * (100 if self.share else 1),
+                                   1 if self.share else self.digits) else (
             "better" if self.difference * self.good > 0 else "worse")
 
     @property
@@ -336,14 +338,15 @@ def main(arguments=None):
 
 
 def _command(arguments):
-    options, console = _parse(arguments), Console(highlight=False)
+    options, console = _parse(arguments), make_console()
     folders = [Path(options.a), Path(options.b)]
     reports = [read_report(folder) for folder in folders]
     comparison = compare(*reports, _names(folders), force=bool(options.force))
     out = Path(options.out or ROOT / "reports" / f"compare-{'-'.join(comparison.names)}")
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "compare.md").write_text(markdown(comparison))
-    (out / "compare.html").write_text(render("compare_runs.html.j2", c=comparison, signs=SIGNS))
+    with Fresh(out, ("compare.md", "compare.html"), shared=True) as folder:
+        (folder / "compare.md").write_text(markdown(comparison))
+        (folder / "compare.html").write_text(render("compare_runs.html.j2", c=comparison,
+                                                    signs=SIGNS))
     print_comparison(console, comparison)
     console.print(f"  written to       {out / 'compare.md'}, {out / 'compare.html'}",
                   soft_wrap=True)

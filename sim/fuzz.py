@@ -7,21 +7,19 @@ does not; 2: it could not be done.
 """
 
 import sys
-import tempfile
 import time
 from dataclasses import dataclass, fields, replace
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from golden import integer
 from golden.arbitrary import arbitrary_graph, arbitrary_image
-from golden.command import Parser, exit_code
+from golden.command import Parser, exit_code, make_console
 from golden.errors import InputError
+from golden.folders import temporary
 from golden.onnx_export import export
 from golden.referee import STEP_BAR
 from hw.compiler import CompileError, compile_network
@@ -200,7 +198,7 @@ def main(arguments=None):
 
 
 def _command(arguments):
-    options, console = _parse(arguments), Console(highlight=False)
+    options, console = _parse(arguments), make_console()
     if options.n < 1:
         raise InputError(f"N must be positive, not {options.n}")
     if options.engine == "rtl":
@@ -222,8 +220,8 @@ def _command(arguments):
 
 def _rtl(program, config, image, _):
     CACHE.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=CACHE, prefix="fuzz-") as folder:
-        chip = RtlEngine(program, config, _built(config), Path(folder), taps=True)
+    with temporary(CACHE, "fuzz-") as folder:
+        chip = RtlEngine(program, config, _built(config), folder, taps=True)
         chip.load([image])
         chip.start()
         chip.wait()

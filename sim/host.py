@@ -18,7 +18,7 @@ from hw.control.counters import Counter
 from hw.isa import Engine, Error
 from sim.counters import selectors
 from sim.errors import SimulationError
-from sim.simulators import run
+from sim.simulators import run, stop
 from sim.taps import read_monitor, read_tensors
 from sim.trace import check_trace, interval, read_trace
 
@@ -139,8 +139,13 @@ class RtlEngine:
             If the simulator fails, a rule of a bus was broken, or the machine stops itself; the
             message names the rule, or the error and the engine.
         """
-        while self._thread.is_alive():
-            self._thread.join(0.2)      # so that Ctrl-C gets through
+        try:
+            while self._thread.is_alive():
+                self._thread.join(0.2)      # so that Ctrl-C gets through
+        except BaseException:
+            stop()
+            self._thread.join()
+            raise
         if self._failure is not None:
             raise self._failure
         result = json.loads((self._folder / "result.json").read_text())

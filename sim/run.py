@@ -2,25 +2,25 @@
 
 Golden and hardware get the same frames; their masks, and with taps all tensors, are compared byte
 by byte. Exit code 0: bit exact; 1: not; 2: the run could not be done, and one line says why. The
-output folder appears, or changes, only when the run is complete.
+output folder appears only when the run is complete, in place of what an earlier run left there.
 """
 
+import errno
 import json
+import os
 import shlex
 import shutil
 import sys
-import tempfile
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
 
 import torch
-from rich.console import Console
 
-from golden.command import Parser, exit_code
+from golden.command import Parser, exit_code, make_console
 from golden.errors import InputError
+from golden.folders import Fresh, temporary
 from golden.images import PHANTOM, read_truth
 from golden.integer import IntegerGraph
 from golden.metrics import binary
@@ -38,6 +38,7 @@ from sim.pictures import write_pictures
 from sim.progress import CycleProgress
 from sim.report import make_report, write_report
 from sim.simulators import CACHE, ROOT, build, check_installed
+from sim.sources import machine_verilog
 from sim.summary import print_summary
 from sim.taps import golden_name
 from sim.trace import write_trace
@@ -49,6 +50,13 @@ __all__ = ["Job", "Options", "build_machine", "golden_tensors", "main", "prepare
 TINY_SHAPE  = (32, 4)       # what the `tiny` preset is for
 LOG         = CACHE / "simulator.log"
 FAILED      = CACHE / "failed"
+FULL        = 2**20         # bytes that are free on a disk with room for the next thing
+FILES       = ("report.json", "report.html", "program.bin", "simulator.log", "trace.json",
+               "input.png", "truth.png", "mask-golden.png", "mask-hardware.png",
+               "mask-difference.png", "overlay.png", "overlay.gif", "overlay.mp4", "sheet.png",
+               "alpha*-golden.png", "alpha*-hardware.png", "inputs.json",
+               "wave.fst", "wave.gtkw", "wave.sucl", "wave.causes")
+"""What may be in the folder of a run."""
 
 
 @dataclass(frozen=True)
@@ -74,83 +82,102 @@ class Options:
     max_cycles: int       = None
 
 
-def run(options, console, *, brief=False):
-    """Do one run; returns the report, which is also written. ``brief`` prints no summary.
+def run(options, console, *, brief=False, latest=False):
+    """Do one run; returns the report, which is also written. ``brief`` prints no summary; with
+    ``latest`` ``reports/latest`` leads to it.
 
     Raises
     ------
     InputError, CompileError, SimulationError
         If it could not be done.
     """
-    job = prepare(options)
-    config, (rows, columns), width = job.config, job.shape, job.width
-    sources, frames, graph, program = job.sources, job.frames, job.graph, job.program
-    truth = _truth(options.truth, sources[0], job.shape)
-
-    with _scratch() as scratch:
-        with console.status("golden model"):
-            expected = golden_tensors(graph, frames)
-            segment  = (job.imported.segment(job.pictures[0]) if job.imported else
-                        load_float(options.model, rows, width).segment(frames[0]))
-        with console.status(f"building the {config.name} machine for {options.sim}"):
-            built = build_machine(config, options.sim, trace=options.trace)
-        with CycleProgress(console, program.estimated_cycles) as progress:
-            chip = RtlEngine(program, config, built, scratch, taps=options.taps,
-                             trace=options.trace, cycle_limit=options.max_cycles,
-                             progress=progress)
-            chip.load(frames)
-            chip.start()
-            try:
-                chip.wait()
-            except SimulationError as error:
-                raise _remembered(error, chip.cycles, options) from None
-        seen, recorded = chip.read_back(), chip.recorded()
-        trace      = chip.traced()
-        comparison = compare_tensors(expected, seen, recorded)
-        for tensors in (*expected, *seen):
-            tensors["mask"] = _mask(job, tensors)
-        mask_HW    = torch.from_numpy(seen[0]["mask"][0] > 127)
-        report = make_report(
-            model=options.model, program=program, config=config, simulator=options.sim,
-            counters=chip.counters(), offchip=chip.offchip, comparison=comparison,
-            mask=compare_mask(mask_HW, binary(segment), truth), seconds=chip.seconds,
-            build_s=built.seconds, timetable=trace and trace.timetable())
-        report["settings"] = asdict(options)
-        report["stream"] = frame_times(chip.counters(), sources, config.clock_mhz)
-        report["input"] = {"images": sources, "size": rows, "columns": columns,
-                           "width": width, "trained": job.imported is not None
-                           or is_trained(options.model, width)}
-        report["command"] = command(options, size=None if job.imported else rows, width=width,
-                                    dram=config.dram.name)
-        report["environment"] = environment(options.sim)
-        report["created"] = time.strftime("%Y-%m-%d %H:%M:%S %z")
-
-        folder = _folder(options)
-        write_pictures(folder, job.pictures[0].numpy(), expected[0],
-                       {**{one.name: one.values for one in recorded if one.frame == 0}, **seen[0]},
-                       truth)
-        if options.frames > 1:
-            write_animation(folder, [frame.numpy() for frame in job.pictures],
-                            [tensors["mask"][0] > 127 for tensors in seen], report["stream"])
-        end = program.program_base + program.program_bytes
-        (folder / "program.bin").write_bytes(program.image[program.program_base:end])
-        shutil.copy(scratch / "simulator.log", folder)
-        if trace is not None:
-            write_trace(folder / "trace.json", trace, program.layers, clock_mhz=config.clock_mhz,
-                        vector=config.vector)
+    fresh = _place(options)
+    named = fresh.place
+    with fresh as folder, _scratch() as scratch:
+        job    = prepare(options)
+        truth  = _truth(options.truth, job.sources[0], job.shape)
+        report = _measure(options, job, truth, folder, scratch, console)
         write_report(report, folder / "report.json")
-        write_page(folder)
-    _point_latest(folder)
+        write_page(folder, shown=named)
+    if fresh.place != named:            # another run of the same second was faster
+        write_page(fresh.place)
+    if latest:
+        _point_latest(fresh.place)
     if not brief:
-        print_summary(console, report, folder)
+        print_summary(console, report, fresh.place)
     if job.imported:
-        console.print(worst(judge(job.imported, frames[0]))[1])
+        console.print(worst(judge(job.imported, job.frames[0]))[1])
         for note in job.imported.notes:
             console.print(note)
     if not report["bit_exact"]:
-        console.print(f"to see why: make wave RUN={shlex.quote(_relative(folder))} AT=mismatch",
-                      soft_wrap=True)
+        console.print(f"to see why: make wave RUN={shlex.quote(_relative(fresh.place))} "
+                      "AT=mismatch", soft_wrap=True)
     return report
+
+
+def _measure(options, job, truth, folder, scratch, console):
+    """Golden and hardware on the frames of ``job``; returns the report, and writes everything else
+    into ``folder``."""
+    config, graph, program, frames = job.config, job.graph, job.program, job.frames
+    with console.status("golden model"):
+        expected = golden_tensors(graph, frames)
+        segment  = (job.imported.segment(job.pictures[0]) if job.imported else
+                    load_float(options.model, job.shape[0], job.width).segment(frames[0]))
+    with console.status(f"building the {config.name} machine for {options.sim}"):
+        built = build_machine(config, options.sim, trace=options.trace)
+    with CycleProgress(console, program.estimated_cycles) as progress:
+        chip = RtlEngine(program, config, built, scratch, taps=options.taps, trace=options.trace,
+                         cycle_limit=options.max_cycles, progress=progress)
+        chip.load(frames)
+        chip.start()
+        try:
+            chip.wait()
+        except SimulationError as error:
+            raise _remembered(error, chip.cycles, options) from None
+    if _is_full(scratch):               # the simulator does not tell
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    seen, recorded = chip.read_back(), chip.recorded()
+    trace      = chip.traced()
+    comparison = compare_tensors(expected, seen, recorded)
+    for tensors in (*expected, *seen):
+        tensors["mask"] = _mask(job, tensors)
+    mask_HW = torch.from_numpy(seen[0]["mask"][0] > 127)
+    report  = make_report(
+        model=options.model, program=program, config=config, simulator=options.sim,
+        counters=chip.counters(), offchip=chip.offchip, comparison=comparison,
+        mask=compare_mask(mask_HW, binary(segment), truth), seconds=chip.seconds,
+        build_s=built.seconds, timetable=trace and trace.timetable())
+    report |= _circumstances(options, job, frame_times(chip.counters(), job.sources,
+                                                       config.clock_mhz))
+    write_pictures(folder, job.pictures[0].numpy(), expected[0],
+                   {**{one.name: one.values for one in recorded if one.frame == 0}, **seen[0]},
+                   truth)
+    if options.frames > 1:
+        write_animation(folder, [frame.numpy() for frame in job.pictures],
+                        [tensors["mask"][0] > 127 for tensors in seen], report["stream"])
+    end = program.program_base + program.program_bytes
+    (folder / "program.bin").write_bytes(program.image[program.program_base:end])
+    shutil.copy(scratch / "simulator.log", folder)
+    if trace is not None:
+        write_trace(folder / "trace.json", trace, program.layers, clock_mhz=config.clock_mhz,
+                    vector=config.vector)
+    return report
+
+
+def _circumstances(options, job, stream):
+    """What a report says of a run beyond what the machine did: with it, it can be repeated."""
+    rows, columns = job.shape
+    return {
+        "settings":    asdict(options),
+        "stream":      stream,
+        "input":       {"images": job.sources, "size": rows, "columns": columns,
+                        "width": job.width, "trained": job.imported is not None
+                        or is_trained(options.model, job.width)},
+        "command":     command(options, size=None if job.imported else rows, width=job.width,
+                               dram=job.config.dram.name),
+        "environment": environment(options.sim),
+        "created":     time.strftime("%Y-%m-%d %H:%M:%S %z"),
+    }
 
 
 @dataclass(frozen=True)
@@ -216,7 +243,7 @@ def main(arguments=None):
 
 
 def _command(arguments):
-    return 0 if run(_parse(arguments), Console(highlight=False))["bit_exact"] else 1
+    return 0 if run(_parse(arguments), make_console(), latest=True)["bit_exact"] else 1
 
 
 def _parse(arguments):
@@ -249,16 +276,9 @@ def build_machine(config, simulator, *, trace=False, waves=False):
     """The simulation of a machine, made now or kept from before."""
     from sim.top import SOURCES
     start = time.monotonic()
-    built = build(simulator, _verilog(config, trace), top="top", sources=SOURCES, waves=waves)
+    built = build(simulator, machine_verilog(config, trace), top="top", sources=SOURCES,
+                  waves=waves)
     return built.including(time.monotonic() - start)
-
-
-@cache
-def _verilog(config, trace):
-    # Amaranth takes long to elaborate a machine, and only what simulates needs to, once.
-    from sim.top import SimTop
-    from sim.verilog import export
-    return export(SimTop(config, trace=trace), name="top", reset=False)
 
 
 def _remembered(error, cycle, options):
@@ -281,8 +301,7 @@ def _relative(folder):
 def _scratch():
     """A folder for one run; of a failed one the simulator's log remains, in ``LOG``."""
     CACHE.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=CACHE, prefix="run-") as name:
-        folder = Path(name)
+    with temporary(CACHE, "run-") as folder:
         try:
             yield folder
         except SimulationError as error:
@@ -290,22 +309,30 @@ def _scratch():
                 raise
             shutil.copy(folder / "simulator.log", LOG)
             raise SimulationError(f"{error}; log: {LOG.relative_to(ROOT)}") from None
+        except OSError as error:
+            if error.errno == errno.ENOSPC and _is_full(folder):
+                raise InputError(f"{CACHE}: {error.strerror}; nothing was written") from None
+            raise
 
 
-def _folder(options):
-    stamp  = time.strftime("%Y%m%d-%H%M%S")
-    name   = f"{Path(options.model).stem}-{options.config}-{options.sim}-{stamp}"
-    folder = Path(options.out) if options.out else ROOT / "reports" / name
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+def _is_full(folder):
+    return shutil.disk_usage(folder).free < FULL
 
 
-def _point_latest(folder):
+def _place(options):
+    """Where the run goes, as :class:`golden.folders.Fresh`."""
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    name  = f"{Path(options.model).stem}-{options.config}-{options.sim}-{stamp}"
+    return Fresh(options.out or ROOT / "reports" / name, FILES, replace=bool(options.out))
+
+
+def _point_latest(place):
     """``reports/latest`` leads to the newest run."""
     latest = ROOT / "reports" / "latest"
     latest.parent.mkdir(exist_ok=True)
-    latest.unlink(missing_ok=True)
-    latest.symlink_to(folder.resolve())
+    with temporary(latest.parent, ".latest-") as folder:
+        (folder / "link").symlink_to(place.resolve())
+        (folder / "link").replace(latest)
 
 
 if __name__ == "__main__":

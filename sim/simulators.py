@@ -12,10 +12,10 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from importlib.util import find_spec
@@ -25,10 +25,11 @@ import cocotb_tools.config
 import find_libpython
 from cocotb_tools.check_results import get_results
 
+from golden.folders import temporary
 from sim.errors import SimulationError
 from sim.names import demand_simulator
 
-__all__ = ["Build", "Harness", "build", "check_installed", "check_waves", "run"]
+__all__ = ["Build", "Harness", "build", "check_installed", "check_waves", "run", "stop"]
 
 ROOT       = Path(__file__).parent.parent
 CACHE      = ROOT / ".build"
@@ -50,6 +51,7 @@ RUNTIME  = ["-O2"]
 WAVES    = ["--trace-fst", "--trace-max-width", "512"]      # of VERILATE, for waveforms
 LEISURE  = ["-O1"]      # the same, where compiling it takes longer than it runs
 LIBRARY  = ("verilated", "verilated_vpi", "verilated_threads")
+RUNNING  = set()          # processes
 HIDDEN   = re.compile(r"\\\$(\S+) ")       # names that Amaranth and Yosys made up
 
 
@@ -151,8 +153,8 @@ def run(built, bench, *, folder, plusargs=(), env=None, output=None, pass_fds=()
                                                   cocotb_tools.config.pygpi_entry_point()]),
         **{name: str(value) for name, value in (env or {}).items()},
     }
-    code = subprocess.run(command, cwd=folder, env=environment, check=False, pass_fds=pass_fds,
-                          stdout=output, stderr=output and subprocess.STDOUT).returncode
+    code, _ = _finish(command, cwd=folder, env=environment, pass_fds=pass_fds, stdout=output,
+                      stderr=output and subprocess.STDOUT)
     if not results.exists():
         raise SimulationError(f"{built.simulator.capitalize()} ended with exit code {code} and "
                               f"without results while running {bench}")
@@ -243,18 +245,42 @@ def _runtime(root, flags, library):
 
 def _compile_all(commands, folder):
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(lambda command: _call(command, folder, "verilator"), commands))
+        try:
+            list(pool.map(lambda command: _call(command, folder, "verilator"), commands))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            stop()
+            raise
 
 
 def _call(command, folder, simulator, **env):
-    done = subprocess.run(command, cwd=folder, env={**os.environ, **env}, check=False, text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    if done.returncode:
+    code, said = _finish(command, cwd=folder, env={**os.environ, **env}, text=True,
+                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    if code:
         log = CACHE / f"{simulator}.log"
-        log.write_text(f"$ {' '.join(command)}\n{done.stdout}")
+        log.write_text(f"$ {' '.join(command)}\n{said}")
         raise SimulationError(f"{Path(command[0]).name} failed while building for {simulator}; "
                               f"its messages are in {log.relative_to(ROOT)}")
-    return done.stdout
+
+
+def _finish(command, **options):
+    """Exit code and output of a program; :func:`stop` ends it from another thread."""
+    with subprocess.Popen(command, **options) as process:
+        RUNNING.add(process)
+        try:
+            said, _ = process.communicate()
+        except BaseException:
+            process.kill()
+            raise
+        finally:
+            RUNNING.discard(process)
+    return process.returncode, said
+
+
+def stop():
+    """End every simulator and compiler that still runs: nobody waits for them any more."""
+    for process in list(RUNNING):
+        process.kill()
 
 
 def _ports(verilog, top):
@@ -296,21 +322,11 @@ def _key(*parts):
     return digest.hexdigest()[:16]
 
 
-class _fresh:
+@contextmanager
+def _fresh(folder):
     """A scratch folder that becomes ``folder`` when the block succeeds, and vanishes otherwise."""
-
-    def __init__(self, folder):
-        self._folder = folder
-
-    def __enter__(self):
-        CACHE.mkdir(exist_ok=True)
-        self._scratch = Path(tempfile.mkdtemp(dir=CACHE, prefix="scratch-"))
-        return self._scratch
-
-    def __exit__(self, kind, *_):
-        if kind is None:
-            try:
-                self._scratch.rename(self._folder)
-            except OSError:     # another process was faster with the same content
-                pass
-        shutil.rmtree(self._scratch, ignore_errors=True)
+    CACHE.mkdir(exist_ok=True)
+    with temporary(CACHE, "scratch-") as scratch:
+        yield scratch
+        with suppress(OSError):     # another process was faster with the same content
+            scratch.rename(folder)

@@ -4,8 +4,12 @@ from pathlib import Path
 
 from rich.table import Table
 
+from golden.models import shipped
+
 __all__ = ["print_summary"]
 
+HEADINGS = {"dependency": "depend-\nency", "backpressure": "back-\npressure",
+            "offchip": "off-chip"}     # in 80 columns
 ROWS = 12       # frames that are listed at most
 
 
@@ -36,6 +40,11 @@ def print_summary(console, report, folder):
     }
     console.print(f"[bold]{report['model']}[/] on [bold]{report['config']}[/] under "
                   f"{report['engine']}, {report['frames']} frame(s)")
+    if not report["input"]["trained"]:
+        widths = map(str, sorted(width for model, width in shipped().values()
+                                 if model == report["model"]))
+        facts["weights"] = ("seeded, not trained: the mask means nothing; trained ones come with "
+                            f"WIDTH={' or '.join(widths)}")
     for name, fact in facts.items():
         console.print(f"  {name:<10} {fact}", soft_wrap=True)
     console.print(_units(report))
@@ -84,8 +93,10 @@ def _offchip(report):
 def _units(report):
     total  = report["cycles"]["total"]
     causes = list(next(iter(report["units"].values()))["stack"])
-    table  = Table("issue port", *(cause.replace("_", " ") for cause in causes), box=None,
-                   header_style="dim")
+    table  = Table("issue port", *(HEADINGS.get(cause, cause.replace("_", "\n"))
+                                   for cause in causes), box=None, header_style="dim")
+    for column in table.columns:
+        column.no_wrap = True
     for column in table.columns[1:]:
         column.justify = "right"
     for name, unit in report["units"].items():

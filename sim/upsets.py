@@ -20,7 +20,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -29,7 +28,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from golden.command import Parser, exit_code
+from golden.command import Parser, exit_code, make_console
 from golden.errors import InputError
 from golden.metrics import dice
 from hw.compiler import CompileError
@@ -269,7 +268,7 @@ def main(arguments=None):
 
 
 def _command(arguments):
-    options, console = _parse(arguments), Console(highlight=False)
+    options, console = _parse(arguments), make_console()
     for name in ("n", "bits", "processes"):
         if getattr(options, name) < 1:
             raise InputError(f"{name.upper()} must be positive, not {getattr(options, name)}")

@@ -8,15 +8,15 @@ the simulator's own.
 
 import json
 import re
+import shlex
+import shutil
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-
-from golden.command import Parser, exit_code
+from golden.command import Parser, exit_code, make_console
 from golden.errors import InputError
+from golden.folders import temporary
 from hw.compiler import CompileError
 from hw.isa import CONVS, FORMS, INSTRUCTION_BYTES, Cause, Engine, Opcode, StreamHeader
 from sim.compare import compare_tensors
@@ -71,8 +71,7 @@ def show(run, at, *, window=WINDOW, console):
     options = Options(**record["settings"])
     job     = prepare(options)
     CACHE.mkdir(exist_ok=True)      # `make clean` may have been before
-    with tempfile.TemporaryDirectory(dir=CACHE, prefix="wave-") as scratch:
-        scratch = Path(scratch)
+    with temporary(CACHE, "wave-") as scratch:
 
         def again():
             return _traced(options, job, scratch, console)
@@ -80,7 +79,7 @@ def show(run, at, *, window=WINDOW, console):
         event = find_event(at, record, folder, job, again)
         first = max(1, event.cycle - window // 2)
         path  = folder / "wave.fst"
-        path.unlink(missing_ok=True)
+        made  = scratch / path.name
         console.print(f"{event.text} is in cycle {event.cycle}; waveforms of cycles {first} to "
                       f"{first + window - 1}")
         with console.status(f"building the {job.config.name} machine for waveforms"):
@@ -89,14 +88,15 @@ def show(run, at, *, window=WINDOW, console):
         with CycleProgress(console, limit) as progress:
             chip = RtlEngine(job.program, job.config, built, scratch, progress=progress,
                              cycle_limit=min(limit, options.max_cycles or limit),
-                             wave=(path, first, window))
+                             wave=(made, first, window))
             chip.load(job.frames)
             chip.start()
             try:
                 chip.wait()
             except SimulationError:         # it stops behind the window, or where it did before
-                if not path.exists():
+                if not made.exists():
                     raise
+        shutil.move(made, path)
     signals = read_fst(path).signals
     groups  = layout(signals)
     period  = round(1e6 / job.config.clock_mhz)
@@ -105,9 +105,11 @@ def show(run, at, *, window=WINDOW, console):
                                                 for cause in Cause))
     (folder / "wave.gtkw").write_text(_gtkwave(path, groups, signals, marker, period, event.unit))
     (folder / "wave.sucl").write_text(_surfer(groups, marker))
-    console.print(f"{path} ({path.stat().st_size / 2**20:.1f} MiB, {len(signals)} signals)\n"
-                  f"gtkwave {folder / 'wave.gtkw'}\n"
-                  f"surfer --command-file {folder / 'wave.sucl'} {path}", soft_wrap=True)
+    console.print(f"{path} ({path.stat().st_size / 2**20:.1f} MiB, {len(signals)} signals)",
+                  soft_wrap=True, markup=False)
+    for viewer in (("gtkwave", folder / "wave.gtkw"),
+                   ("surfer", "--command-file", folder / "wave.sucl", path)):
+        console.print(shlex.join(map(str, viewer)), soft_wrap=True, markup=False)
     return path
 
 
@@ -163,7 +165,7 @@ def main(arguments=None):
 
 def _command(arguments):
     options = _parse(arguments)
-    show(options.run, options.at, window=options.window, console=Console(highlight=False))
+    show(options.run, options.at, window=options.window, console=make_console())
 
 
 def _parse(arguments):

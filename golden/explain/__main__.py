@@ -13,6 +13,7 @@ from rich.console import Console
 from golden.command import Parser, exit_code
 from golden.explain.maps import Occlusion, explain
 from golden.explain.sheet import sections, write_sheet
+from golden.folders import Fresh
 from golden.images import PHANTOM, read_image, read_truth
 from golden.metrics import binary, dice, iou
 from golden.models import is_trained, load_float
@@ -22,6 +23,7 @@ from golden.training import load_checkpoint
 __all__ = ["main"]
 
 FOLDER = "reports"
+FILES = ("explanation.png", "explanation.html")
 NOTICE = "Research and teaching only: not for clinical use."
 
 
@@ -33,6 +35,17 @@ def main(arguments=None):
 def _execute(arguments):
     options, started = _parse(arguments), time.monotonic()
     console = Console(highlight=False, soft_wrap=True)
+    place = options.out or (f"{FOLDER}/explain-{options.model}-{time.strftime('%Y%m%d-%H%M%S')}")
+    fresh = Fresh(place, FILES, shared=bool(options.out), replace=bool(options.out))
+    with fresh as folder:
+        facts, names = _explain(options, folder, console)
+    for line in (*facts, *(str(fresh.place / name) for name in names)):
+        console.print(line)
+    console.print(f"{time.monotonic() - started:.0f} s")
+
+
+def _explain(options, folder, console):
+    """Write the sheet into ``folder``; returns its facts, and the names of its files."""
     network = _network(options)
     occlusion = Occlusion(options.window, options.stride)
     occlusion.check(network.size)
@@ -44,13 +57,9 @@ def _execute(arguments):
             network, image_CHW, occlusion,
             progress=lambda done, total: progress.update(task, completed=done, total=total))
     facts = _facts(options, network, explanation, truth_HW)
-    folder = options.out or (f"{FOLDER}/explain-{options.model}-"
-                             f"{time.strftime('%Y%m%d-%H%M%S')}")
     parts = sections(image_CHW, explanation, occlusion, truth_HW)
     paths = write_sheet(folder, f"{options.model}: {_name(options.image)}", facts, parts)
-    for line in (*facts, *map(str, paths)):
-        console.print(line)
-    console.print(f"{time.monotonic() - started:.0f} s")
+    return facts, [path.name for path in paths]
 
 
 def _network(options):

@@ -29,8 +29,9 @@ MOVING      = "overlay.gif"         # of a stream; shown while the page stays li
 MOVING_MOST = 4 * 2**20
 
 
-def write_page(folder):
-    """Write ``report.html`` into the folder of a run; returns its path.
+def write_page(folder, *, shown=None):
+    """Write ``report.html`` into the folder of a run; returns its path. ``shown`` is what the
+    folder will be called, where it is still to be moved.
 
     Raises
     ------
@@ -45,7 +46,7 @@ def write_page(folder):
     if (folder / "trace.json").exists():
         trace = _read(folder / "trace.json", "")
     try:
-        text = render(report, _pictures(folder), trace, folder=_shown(folder))
+        text = render(report, _pictures(folder), trace, folder=_shown(shown or folder))
     except KeyError as error:
         raise InputError(f"{str(folder / 'report.json')!r} has no {error}: it was written by an "
                          "older version; run again") from None
@@ -149,12 +150,13 @@ def _layer_rows(report, trace):
 
 
 def _findings(report):
-    """What a reader should see first: the engine that issues most, what it loses most to, and the
-    layers with most cycles."""
+    """What a reader should see first: the engine that issues most, what it loses most to while it
+    has work (None if nothing), and the layers with most cycles."""
     busiest = max(report["units"], key=lambda name: report["units"][name]["stack"]["issue"])
     stack   = report["units"][busiest]["stack"]
-    lost    = max((cause for cause in stack if cause != "issue"), key=stack.get)
+    lost    = max((cause for cause in stack if cause not in ("issue", "no_work")), key=stack.get)
     largest = sorted((index for index, layer in enumerate(report["layers"]) if layer["cycles"]),
                      key=lambda index: -report["layers"][index]["cycles"])[:3]
     label   = next(members[busiest] for members in ENGINES.values() if busiest in members)
-    return {"busiest": busiest, "label": label, "lost": lost, "largest": largest}
+    return {"busiest": busiest, "label": label, "lost": lost if stack[lost] else None,
+            "largest": largest}

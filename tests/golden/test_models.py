@@ -116,3 +116,48 @@ def test_trained_masks_find_the_lesion(width, size):
     assert dice(mask, truth) > 0.85
     assert iou(mask, reference) > 0.95
     assert pixel_agreement(mask, reference) > 0.995
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """Seeded networks are made anew, and kept in a folder of the test's own."""
+    made = []
+    monkeypatch.setattr(models, "CACHE", tmp_path / ".build")
+    monkeypatch.setattr(models, "seeded", lambda *key: made.append(key) or seeded(*key))
+    yield made
+    models._graph.cache_clear()
+
+
+def again(model, width):
+    models._graph.cache_clear()         # as another process would
+    return load_graph(model, 16, width), load_float(model, 16, width)
+
+
+@pytest.mark.parametrize("model", ["elec4848", "attunet-ct"])
+def test_seeded_networks_are_made_once(cache, model):
+    """A rerun of `make sim CONFIG=tiny` spent 4 to 9 s of CPU on the same weights again."""
+    first, second = again(model, 2), again(model, 2)
+    assert cache == [(model, 2)] * 2, "once for the graph, once for the float network"
+    image = read_image("phantom:3", 16)
+    assert all(torch.equal(x, y) for x, y in zip(run(first[0], image).values(),
+                                                 run(second[0], image).values(), strict=True))
+    assert torch.equal(first[1].segment(image), second[1].segment(image))
+    assert first[0].equalisation.keys() == second[0].equalisation.keys()
+
+
+def test_changed_sources_make_seeded_networks_anew(cache, monkeypatch):
+    again("unet-busi", 1)
+    monkeypatch.setattr(models, "_sources", lambda: "others")
+    again("unet-busi", 1)
+    assert len(cache) == 4
+    assert sorted(path.name for path in models.CACHE.iterdir()) == [
+        "seeded-graph-unet-busi-1-others.safetensors",
+        "seeded-weights-unet-busi-1-others.safetensors"]
+
+
+def test_where_nothing_can_be_kept_it_is_made_again(cache, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(models, "CACHE", tmp_path / "file")
+    again("unet-busi", 1)
+    again("unet-busi", 1)
+    assert len(cache) == 4

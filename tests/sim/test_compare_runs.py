@@ -5,7 +5,8 @@ import pytest
 from rich.console import Console
 
 from golden.errors import InputError
-from sim.compare_runs import Change, compare, main, markdown, print_comparison
+from sim.compare_runs import SIGNS, Change, compare, main, markdown, print_comparison
+from sim.pages import render
 from tests.sim.reports import imaginary, save
 
 
@@ -65,6 +66,23 @@ def test_layers_by_effect():
     assert first.utilization.texts[:3] == ("35.0 %", "45.0 %", "+10.0 points")
     assert second.cycles.effect == "worse" and second.bytes.texts[2] == "+200"
     assert third.cycles.effect == "same" and third.utilization.texts[0] == "–"
+
+
+def test_a_difference_that_nobody_sees_is_none():
+    """9 793 against 9 793, "+0, +0.0 %, worse"."""
+    change = Change("cycles per frame", 9793, 9793 + 1 / 3)
+    assert (change.texts[2], change.effect) == ("+0", "same")
+    change = Change("share", 0.5, 0.5004, share=True)
+    assert (change.texts[2], change.effect) == ("+0.0 points", "same")
+
+
+def test_a_bar_is_a_share_of_the_figures(tmp_path):
+    """A change of one cycle of a thousand had filled the whole bar."""
+    a, b = (imaginary(**{"layers": [{**imaginary()["layers"][0], "cycles": cycles}]})
+            for cycles in (1000, 1001))
+    page = render("compare_runs.html.j2", c=compare(a, b), signs=SIGNS)
+    widths = [float(width) for width in re.findall(r'<i style="width: ([\d.]+)%', page)]
+    assert 0 < max(widths) < 1
 
 
 def test_stalls_by_effect():

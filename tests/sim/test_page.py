@@ -8,6 +8,7 @@ from PIL import Image
 from hw.isa import Engine
 from sim.page import __main__ as page_main
 from sim.page import render, write_page
+from sim.page.build import _findings
 from sim.page.figures import written
 from sim.page.timeline import layer_causes, timeline
 from sim.page.words import BOUNDS, CAUSES, CLASSES, ENGINES, WORDS
@@ -295,3 +296,13 @@ def test_no_folder_named(capsys):
     assert page_main.main([]) == 2
     assert capsys.readouterr().err == (
         "error: the following arguments are required: RUN; see `make help`\n")
+
+
+def test_no_work_is_no_loss():
+    """The busiest engine "loses most to no work (has run its whole stream)"."""
+    report = whole_report()
+    stack  = {"issue": 600, "dependency": 30, "no_work": 370}
+    report["units"] = {"encoder": {"stack": stack}}
+    assert _findings(report)["lost"] == "dependency"
+    stack |= {"dependency": 0, "no_work": 400}
+    assert _findings(report)["lost"] is None

@@ -1,3 +1,8 @@
+import errno
+import os
+import signal
+from fnmatch import fnmatch
+
 import onnx
 import pytest
 from PIL import Image
@@ -59,14 +64,134 @@ def test_network_too_large_for_the_machine(reports, capsys, monkeypatch):
     assert not (reports / "reports").exists()
 
 
-def test_unwritable_output(reports, capsys, monkeypatch):
-    def fail(options, console):
-        run._folder(options)
+def test_out_is_looked_at_before_anything_else(reports, capsys, monkeypatch):
+    """A file as OUT was refused after the simulation."""
+    def prepared(options):
+        raise AssertionError("the run began")
 
+    monkeypatch.setattr(run, "prepare", prepared)
     (reports / "file").write_text("")
-    monkeypatch.setattr(run, "run", fail)
-    assert run.main(["--out", str(reports / "file" / "run")]) == 2
-    assert capsys.readouterr().err == f"error: {reports / 'file' / 'run'}: Not a directory\n"
+    for out, line in {
+        "file":     f"'{reports / 'file'}' is a file; name a folder with OUT",
+        "file/run": f"{reports / 'file/run'}: Not a directory; name another folder with OUT",
+        ".":        (f"'{reports}' holds 'file', which is no output of this command and would be "
+                     "lost; name another folder with OUT"),
+    }.items():
+        assert run.main(["--out", str(reports / out)]) == 2
+        assert capsys.readouterr().err == f"error: {line}\n"
+    assert [path.name for path in reports.iterdir()] == ["file"]
+
+
+class Chip:
+    """Stands for :class:`sim.host.RtlEngine`: a machine that agrees with golden."""
+
+    def __init__(self, program, config, built, folder, **_):
+        self.offchip, self.seconds = {}, {}
+        (folder / "simulator.log").write_text("")
+
+    load = start = wait = traced = counters = lambda *_: None
+
+    def recorded(self):
+        return []
+
+    def read_back(self):
+        return Chip.golden
+
+    @property
+    def cycles(self):
+        return 1
+
+
+@pytest.fixture
+def machine(reports, monkeypatch):
+    """Everything of a run but the machine and its report."""
+    def expected(graph, frames):
+        Chip.golden = golden(graph, frames)
+        return Chip.golden
+
+    def report(**_):
+        return {"bit_exact": True, "schema": 1}
+
+    golden = run.golden_tensors
+    (reports / ".build").mkdir()
+    monkeypatch.setattr(run, "golden_tensors", expected)
+    monkeypatch.setattr(run, "build_machine", lambda *_, **__: run.Config)
+    monkeypatch.setattr(run.Config, "seconds", 0.0, raising=False)
+    monkeypatch.setattr(run, "RtlEngine", Chip)
+    for name, value in (("make_report", report), ("frame_times", lambda *_: {}),
+                        ("compare_tensors", lambda *_: {}), ("environment", lambda *_: {}),
+                        ("write_page", lambda folder, **_: (folder / "report.html").write_text("")),
+                        ("print_summary", lambda *_: None)):
+        monkeypatch.setattr(run, name, value)
+    return reports
+
+
+TINY = ["--config", "tiny", "--size", "16", "--width", "2"]
+
+
+def test_nothing_of_an_earlier_run_remains(machine):
+    """The trace of one run and the mask of another stood on one page under "bit exact"."""
+    out = machine / "out"
+    assert run.main([*TINY, "--out", str(out)]) == 0
+    for name in ("trace.json", "alpha9-hardware.png", "wave.fst"):
+        (out / name).write_text("of the first run")
+    assert run.main([*TINY, "--out", str(out), "--model", "unet-busi"]) == 0
+    assert sorted(path.name for path in out.iterdir()) == [
+        "input.png", "mask-difference.png", "mask-golden.png", "mask-hardware.png", "overlay.png",
+        "program.bin", "report.html", "report.json", "sheet.png", "simulator.log", "truth.png"]
+    assert all(any(fnmatch(path.name, name) for name in run.FILES) for path in out.iterdir())
+
+
+def test_only_make_sim_moves_latest(machine):
+    """`make test` and `make bench` had moved it to folders of their own."""
+    latest = machine / "reports" / "latest"
+    run.run(run.Options(config="tiny", size=16, width=2, out=str(machine / "one")),
+            Console(quiet=True))
+    assert not latest.is_symlink()
+    for name in ("two", "three"):
+        assert run.main([*TINY, "--out", str(machine / name)]) == 0
+        assert latest.resolve() == machine / name
+
+
+def test_runs_of_one_second_have_folders_of_their_own(machine, monkeypatch):
+    monkeypatch.setattr(run.time, "strftime", lambda *_: "now")
+    for _ in range(2):
+        assert run.main(TINY) == 0
+    assert sorted(path.name for path in (machine / "reports").iterdir()) == [
+        "elec4848-tiny-verilator-now", "elec4848-tiny-verilator-now-2", "latest"]
+
+
+@pytest.mark.parametrize("full", ["report.json", "sheet.png", "program.bin"])
+def test_a_full_disk_leaves_nothing_behind_and_is_named(machine, monkeypatch, capsys, full):
+    def no_space(path, *_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    target = {"report.json": (run, "write_report"), "sheet.png": (run, "write_pictures"),
+              "program.bin": (run.shutil, "copy")}[full]
+    monkeypatch.setattr(*target, no_space)
+    (machine / "out").mkdir()
+    assert run.main([*TINY, "--out", str(machine / "out")]) == 2
+    assert capsys.readouterr().err == (f"error: {machine / 'out'}: No space left on device; "
+                                       "nothing was written there\n")
+    assert sorted(path.name for path in machine.rglob("*")) == [".build", "out"]
+
+
+def test_a_full_disk_under_the_build_is_not_called_a_difference(machine, monkeypatch, capsys):
+    """The simulator writes what it can and says nothing."""
+    monkeypatch.setattr(run, "_is_full", lambda folder: True)
+    assert run.main([*TINY, "--out", str(machine / "out")]) == 2
+    assert capsys.readouterr().err == (f"error: {machine / '.build'}: No space left on device; "
+                                       "nothing was written\n")
+    assert not (machine / "out").exists()
+
+
+def test_sigterm_leaves_nothing_behind(machine, monkeypatch, capsys):
+    """What `timeout` sends ended Python in its tracks."""
+    monkeypatch.setattr(Chip, "wait", lambda self: os.kill(os.getpid(), signal.SIGTERM))
+    assert run.main([*TINY, "--out", str(machine / "out")]) == 2
+    assert capsys.readouterr().err == "error: ended by SIGTERM\n"
+    assert [path.name for path in machine.rglob("*")] == [".build"]
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 @pytest.mark.cosim
@@ -84,13 +209,6 @@ def test_a_file_whose_frames_are_not_square(tmp_path, monkeypatch):
     assert "SIZE" not in report["command"]
     for picture in ("input", "truth", "mask-golden", "mask-hardware", "overlay"):
         assert Image.open(tmp_path / "run" / f"{picture}.png").size == (28, 10)
-
-
-def test_latest_leads_to_the_newest(reports):
-    for name in ("first", "second"):
-        folder = run._folder(run.Options(out=str(reports / name)))
-        run._point_latest(folder)
-    assert (reports / "reports" / "latest").resolve() == reports / "second"
 
 
 def test_log_of_a_failed_run_remains(reports, monkeypatch):

