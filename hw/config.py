@@ -57,7 +57,9 @@ class UnitConfig:
     ``row_words`` and ``weight_words`` are depths. A row-memory word is one vector, in each of
     ``banks`` banks; a weight word is ``outputs`` vectors. ``params`` is how many groups of
     ``outputs`` channels the parameter memory holds the requantisation of. ``drain`` is how many
-    channels of a depthwise pixel are requantised per cycle.
+    channels of a depthwise pixel are requantised per cycle. With ``transform``, each lane can make
+    two neighbouring pixels of a convolution three columns wide in four steps
+    (:mod:`hw.compute.transform`).
     """
     pixels:       int
     outputs:      int
@@ -65,6 +67,7 @@ class UnitConfig:
     row_words:    int
     weight_words: int
     params:       int
+    transform:    bool = False
 
     def __post_init__(self):
         for name in ("pixels", "outputs", "drain"):
@@ -210,11 +213,11 @@ DRAM_TIMINGS = {timing.name: timing for timing in (DDR4_2400, DDR3_1600, LPDDR4_
 REFERENCE = Config(
     name="reference", vector=16,
     encoder=UnitConfig(pixels=4, outputs=4, drain=16, row_words=2048, weight_words=8192,
-                       params=512),
+                       params=512, transform=True),
     attention=UnitConfig(pixels=1, outputs=8, drain=8, row_words=4096, weight_words=6144,
-                         params=128),
+                         params=128, transform=True),
     decoder=UnitConfig(pixels=4, outputs=8, drain=16, row_words=2048, weight_words=8192,
-                       params=256),
+                       params=256, transform=True),
     gate_lanes=4, gate_param_words=128, alpha_words=2048,
     onchip_banks=4, onchip_bytes=4 * MIB, feedback_bytes=1536 * KIB, offchip_bytes=64 * MIB,
     dram=DDR4_2400, clock_mhz=300)
@@ -232,10 +235,12 @@ EDGE = Config(
 
 TINY = Config(
     name="tiny", vector=8,
-    encoder=UnitConfig(pixels=2, outputs=2, drain=2, row_words=512, weight_words=1024, params=64),
+    encoder=UnitConfig(pixels=2, outputs=2, drain=2, row_words=512, weight_words=1024, params=64,
+                       transform=True),
     attention=UnitConfig(pixels=1, outputs=2, drain=4, row_words=1024, weight_words=1024,
-                         params=64),
-    decoder=UnitConfig(pixels=2, outputs=4, drain=8, row_words=512, weight_words=1024, params=32),
+                         params=64, transform=True),
+    decoder=UnitConfig(pixels=2, outputs=4, drain=8, row_words=512, weight_words=1024, params=32,
+                       transform=True),
     gate_lanes=2, gate_param_words=32, alpha_words=128,
     onchip_banks=2, onchip_bytes=64 * KIB, feedback_bytes=16 * KIB, offchip_bytes=4 * MIB,
     dram=DDR3_1600, clock_mhz=100)

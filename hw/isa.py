@@ -195,6 +195,8 @@ _BODIES = {
         "spread":      1,      # output pixel x goes to column 2 * x + odd
         "odd":         1,
         "clamp":       1,      # depthwise: past a row's ends its first and last pixel, not zero_in
+        "transformed": 1,      # two neighbouring pixels at a time: hw.compute.transform
+        "doubled":     7,      # transformed: the first so many vectors have equal pairs of pixels
     },
     # One output row of ``groups`` x outputs channels, from channel ``first`` * outputs on;
     # ``out_base`` is where the row's channel 0 lies. Depthwise: of ``groups`` whole vectors, from

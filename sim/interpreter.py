@@ -9,6 +9,7 @@ import random
 
 import numpy as np
 
+from hw.compute.transform import COLUMNS, OUTPUTS
 from hw.isa import (
     FORMS,
     INSTRUCTION_BYTES,
@@ -151,15 +152,28 @@ class Interpreter:
         self._tap(i, out, channel=first, columns=columns(d))
 
     def _dense(self, unit, d, i, rows):
-        taps   = [tap for row in rows for tap in self._taps(unit, d, row, d.kernel_w)]
-        inputs = np.concatenate(taps, axis=1).astype(np.float64)
+        taps   = [self._taps(unit, d, row, d.kernel_w) for row in rows]
+        inputs = np.concatenate([tap for row in taps for tap in row], axis=1).astype(np.float64)
         steps  = d.kernel_h * d.kernel_w * d.vectors
         words  = unit.weights[i.weight_base:i.weight_base + i.groups * steps]
+        if d.transformed:
+            self._check_pairs(i, d, taps)
+            # group, ky, vector, column of COLUMNS  ->  group, ky, kx, vector
+            words = words.reshape(i.groups, d.kernel_h, d.vectors, d.kernel_w, -1)
+            words = words[:, :, :, np.argsort(COLUMNS)].transpose(0, 1, 3, 2, 4)
         words  = words.reshape(i.groups, steps, unit.outputs, self.config.vector)
         matrix = words.transpose(1, 3, 0, 2).reshape(steps * self.config.vector, -1)
         params = unit.params[i.param_base * unit.outputs:][:i.groups * unit.outputs]
         return requantise((inputs @ matrix.astype(np.float64)).astype(np.int64), params,
                           d.zero_out, d.low, d.high)
+
+    def _check_pairs(self, i, d, taps):
+        """The machine leaves out the difference of the inner two pixels of each lane."""
+        channels = d.doubled * self.config.vector
+        for _, left, right in taps:
+            if (left[::OUTPUTS, :channels] != right[::OUTPUTS, :channels]).any():
+                raise ValueError(f"Layer {i.layer} has unequal pixels in its first {d.doubled} "
+                                 "vectors, which are said to be doubled")
 
     def _depthwise(self, unit, d, i, rows):
         vector = self.config.vector

@@ -4,6 +4,7 @@ Engines share nothing here but the order between them: no memory port is ever lo
 memory always has its first beat after a fixed latency. The machine itself needs a little more.
 """
 
+from hw.compute.transform import DOUBLED_STEPS, OUTPUTS, STEPS
 from hw.isa import Engine, FillMode, Opcode
 
 OVERHEAD = 20       # cycles of an instruction beyond its vector instructions
@@ -57,14 +58,24 @@ def _cycles(engine, opcode, fields, slots, config):
     if opcode == Opcode.GATE:
         return (fields["width"] * fields["vectors"] * config.vector // config.gate_lanes
                 + OVERHEAD)
-    layer  = slots[engine, fields["slot"]]
-    unit   = config.units[engine.name.split("_")[0].lower()]
+    unit = config.units[engine.name.split("_")[0].lower()]
+    return (fields["groups"] * group_cycles(slots[engine, fields["slot"]], unit, config.vector)
+            + OVERHEAD)
+
+
+def group_cycles(layer, unit, vector):
+    """Cycles that one group of a CONV of ``layer`` adds: its steps, or what draining them takes."""
+    pixels = unit.pixels
     if layer["depthwise"]:
         taps  = unit.depthwise_taps(1 + layer["stride2"])
         steps = layer["kernel_h"] * -(-layer["kernel_w"] // taps)
-        drain = unit.pixels * (config.vector // unit.drain)
+        drain = pixels * (vector // unit.drain)
+    elif layer["transformed"]:
+        steps = layer["kernel_h"] * (layer["doubled"] * DOUBLED_STEPS
+                                     + (layer["vectors"] - layer["doubled"]) * STEPS)
+        pixels *= OUTPUTS
+        drain = pixels
     else:
         steps = layer["kernel_h"] * layer["kernel_w"] * layer["vectors"]
-        drain = unit.pixels
-    return (-(-layer["width_out"] // unit.pixels) * fields["groups"] * max(steps, drain)
-            + OVERHEAD)
+        drain = pixels
+    return -(-layer["width_out"] // pixels) * max(steps, drain)

@@ -112,6 +112,11 @@ class Network:
         """The tensors that lie side by side in a row of ``name``."""
         return leaves(self.graph, self.made, name)
 
+    def upsampled(self, leaf):
+        """Whether a leaf's rows are doubled by the fill that brings them."""
+        return (leaf not in self.made and leaf in self.moves
+                and isinstance(self.moves[leaf].layer, integer.Upsample))
+
     def stored(self, leaf):
         """The tensors in shared memory from which a leaf is filled."""
         if leaf in self.made or leaf not in self.moves:

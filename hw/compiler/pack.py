@@ -6,6 +6,7 @@ import numpy as np
 
 from hw.compiler.emit import encode_layout
 from hw.compiler.errors import CompileError
+from hw.compute.transform import COLUMNS
 from hw.isa import Requant
 
 INT32 = np.iinfo(np.int32)
@@ -22,6 +23,7 @@ class Packed:
     groups:       int
     group_words:  int
     group_params: int
+    transformed:  bool = False
 
 
 def padded_channels(layout, vector):
@@ -33,9 +35,10 @@ def padded_channels(layout, vector):
     return np.array(positions), base
 
 
-def pack_dense(name, part, *, layout, vector, outputs):
+def pack_dense(name, part, *, layout, vector, outputs, transformed):
     """Pack a :class:`hw.compiler.ops.Part` for a unit of ``outputs`` output channels a step; the
-    channels of its input lie as ``layout`` says."""
+    channels of its input lie as ``layout`` says. ``transformed``: for :mod:`hw.compute.transform`,
+    which takes the columns of a vector together."""
     weight       = part.weight
     out_channels = weight.shape[0]
     groups       = -(-out_channels // outputs)
@@ -44,12 +47,17 @@ def pack_dense(name, part, *, layout, vector, outputs):
     padded = np.zeros((groups * outputs, channels, *weight.shape[2:]), np.int8)
     padded[:out_channels, positions] = weight
     vectors, (kernel_h, kernel_w) = channels // vector, weight.shape[2:]
-    # group, output, vector, lane, ky, kx  ->  group, ky, kx, vector, output, lane
+    # group, output, vector, lane, ky, kx  ->  group, ky, kx, vector, output, lane; or vector, kx
     words = padded.reshape(groups, outputs, vectors, vector, kernel_h, kernel_w)
-    words = np.ascontiguousarray(words.transpose(0, 4, 5, 2, 1, 3))
+    if transformed:
+        words = words[..., COLUMNS].transpose(0, 4, 2, 5, 1, 3)
+    else:
+        words = words.transpose(0, 4, 5, 2, 1, 3)
+    words = np.ascontiguousarray(words)
     params = pack_requant(name, part.bias, part.multiplier, part.shift,
                           positions=range(out_channels), channels=groups * outputs, vector=vector)
-    return Packed(words.tobytes(), params, vectors, groups, kernel_h * kernel_w * vectors, 1)
+    return Packed(words.tobytes(), params, vectors, groups, kernel_h * kernel_w * vectors, 1,
+                  transformed)
 
 
 def pack_depthwise(name, part, *, layout, vector, outputs, taps):

@@ -1,14 +1,17 @@
 """One compute unit while a program is emitted: its memories, its parts, its instructions."""
 
 from dataclasses import dataclass
+from itertools import takewhile
 
 from amaranth.lib import data
 
 from hw.compiler.emit import Span
 from hw.compiler.errors import CompileError
+from hw.compiler.estimate import group_cycles
 from hw.compiler.maps import Ring
 from hw.compiler.memory import Heap
 from hw.compiler.pack import pack_dense, pack_depthwise
+from hw.compute.transform import COLUMNS, OUTPUTS
 from hw.isa import (
     FORMS,
     KERNEL_ROWS,
@@ -85,12 +88,42 @@ class Unit:
                 packed = pack_depthwise(item.name, part, layout=layout, vector=vector,
                                         outputs=outputs, taps=taps)
             else:
-                packed = pack_dense(item.name, part, layout=layout, vector=vector, outputs=outputs)
+                packed = pack_dense(item.name, part, layout=layout, vector=vector, outputs=outputs,
+                                    transformed=self.transforms(item, part))
             image = self.machine.image
             self._packed[part] = (
                 packed, self.machine.place_once(packed.weights, f"weights of {item.name}"),
                 image.place(packed.params, f"parameters of {item.name}"))
         return self._packed[part]
+
+    def transforms(self, item, part):
+        """Whether rows of a dense part are made two pixels at a time: if they can be, and that
+        takes fewer cycles."""
+        if not (self.config.transform and part.weight.shape[3] == len(COLUMNS)
+                and part.stride == 1 and not part.spread and not part.clamp):
+            return False
+        plain, transformed = (
+            group_cycles(self.shape(item, part, transformed), self.config,
+                         self.machine.config.vector) for transformed in (False, True))
+        return transformed < plain
+
+    def shape(self, item, part, transformed):
+        """The fields of a part's LAYER that say how many steps its rows take."""
+        kernel_h, kernel_w = part.weight.shape[2:]
+        return {"vectors": self.machine.vectors(item.operands[0]), "kernel_h": kernel_h,
+                "kernel_w": kernel_w, "stride2": part.stride == 2, "width_out": part.width,
+                "depthwise": item.depthwise, "transformed": transformed,
+                "doubled": self.doubled(item, part) if transformed else 0}
+
+    def doubled(self, item, part):
+        """How many of the first vectors of a part's input have equal pixels 0 and 1, 2 and 3 and so
+        on, and lanes whose inner two pixels are such pairs."""
+        network = self.machine.network
+        if part.pad_left % OUTPUTS == 0:
+            return 0
+        return min(sum(self.machine.vectors(leaf) for leaf in
+                       takewhile(network.upsampled, network.leaves(operand)))
+                   for operand in item.operands)
 
     def words(self, items):
         """Weight words and parameter groups that passes need together."""
@@ -172,15 +205,13 @@ class PartRun:
         self.packed, self.weights_at, self.params_at = unit.packed(item, part)
         self.slot = unit.slot()
         source = unit.machine.network.tensors[item.operands[0]]
-        kernel_h, kernel_w = part.weight.shape[2:]
         unit.machine.emitter.emit(
             unit.conv, Opcode.LAYER,
-            {"slot": self.slot, "vectors": self.packed.vectors, "kernel_h": kernel_h,
-             "kernel_w": kernel_w, "stride2": part.stride == 2, "pad_left": part.pad_left,
-             "width_in": source.width, "width_out": part.width, "zero_in": item.zero_in,
-             "zero_out": item.zero_out, "low": item.low, "high": item.high, "target": target,
-             "out_stride": out_vectors, "packed": packed, "table": item.table is not None,
-             "depthwise": item.depthwise, "spread": part.spread, "odd": part.odd,
+            {**unit.shape(item, part, self.packed.transformed),
+             "slot": self.slot, "pad_left": part.pad_left, "width_in": source.width,
+             "zero_in": item.zero_in, "zero_out": item.zero_out, "low": item.low,
+             "high": item.high, "target": target, "out_stride": out_vectors, "packed": packed,
+             "table": item.table is not None, "spread": part.spread, "odd": part.odd,
              "clamp": part.clamp},
             layer=item.id)
 

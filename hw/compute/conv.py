@@ -1,7 +1,7 @@
 """Convolution engine: one output row of one layer per instruction, one MAC step per cycle."""
 
 from amaranth import *
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import exact_log2
@@ -12,10 +12,14 @@ from hw.compute.layer import LAYER, TARGETS, descriptor, impossible
 from hw.compute.mac_array import MacArray
 from hw.compute.row_memory import RowRead
 from hw.compute.sequence import MORE_ROWS, StepSequencer
+from hw.compute.transform import OUTPUTS, STEPS, PixelTransform, WeightTransform
 from hw.compute.weight_memory import WeightMemory
 from hw.compute.write import Writer
 from hw.interfaces import EngineSignature, load_layout
 from hw.isa import LAYER_SLOTS, Cause, Error, Opcode
+
+MARKERS = data.StructLayout({"valid": 1, "first": 1, "last": 1, "step": range(STEPS)})
+"""What goes through the pipeline beside the operands of a step."""
 
 
 class ConvEngine(wiring.Component):
@@ -28,10 +32,12 @@ class ConvEngine(wiring.Component):
     steps, with ``taps = unit.depthwise_taps(stride)``, plus ``depthwise_overhead``; weight lane
     ``o`` of a step holds the channels of its kernel column ``o``, and zeros where the kernel, or a
     step of this stride, has no such column. Kernel rows from the fourth on are those of the last
-    ``ROWS``; before the first one they lie outside the map.
+    ``ROWS``; before the first one they lie outside the map. Transformed there are
+    ``ceil(width_out / (2 * pixels)) * groups * kernel_h * (4 * vectors - doubled)`` steps, plus
+    ``transform_overhead``.
 
     The array waits for the drain if a sum has fewer steps than there are ``pixels`` (depthwise:
-    ``pixels * vector / drain``), and for a memory that refuses writes long enough. Every cycle is
+    ``pixels * vector / drain``; transformed: ``2 * pixels``), and for a memory that refuses writes long enough. Every cycle is
     ``ISSUE`` (one step), or else ``CONFLICT`` (a memory refused a write), ``BACKPRESSURE`` (steps
     remain, but the array waits for the drain) or ``FILL_DRAIN``.
 
@@ -49,9 +55,9 @@ class ConvEngine(wiring.Component):
 
     Attributes
     ----------
-    overhead, depthwise_overhead : int
+    overhead, depthwise_overhead, transform_overhead : int
         Cycles of a ``CONV`` beyond its steps, if no memory refuses a write. It is one less if the
-        last group of ``pixels`` is not full, as its last one then needs no write.
+        last group of pixels is not full, as its last one then needs no write.
 
     Members
     -------
@@ -70,15 +76,18 @@ class ConvEngine(wiring.Component):
         self.name   = name
         self.unit   = unit = config.units[name]
         self.array   = MacArray(pixels=unit.pixels, vector=config.vector, outputs=unit.outputs,
-                                taps=unit.taps)
+                                taps=unit.taps, transform=unit.transform)
         self.weights = WeightMemory(vector=config.vector, outputs=unit.outputs, drain=unit.drain,
                                     weight_words=unit.weight_words, params=unit.params)
-        # From a sum's last step: sequencer's register, memories, array.
-        self.drain = Drain(unit=unit, vector=config.vector, delay=2 + self.array.latency)
+        # From a sum's last step: sequencer's register, memories, transform, array.
+        self.drain = Drain(unit=unit, vector=config.vector,
+                           delay=2 + unit.transform + self.array.latency)
         # Fetch the slot and start, fetch operands, add up, drain the last sum, write it, retire.
         around = 2 + 2 + DRAIN_LATENCY - 1 + 2
         self.overhead = around + self.array.latency + unit.pixels
-        self.depthwise_overhead = around + self.array.depthwise_latency + self.drain.pieces
+        self.depthwise_overhead = (around + self.array.depthwise_latency
+                                   + self.drain.depthwise_pieces)
+        self.transform_overhead = around + 1 + self.array.latency + OUTPUTS * unit.pixels
 
         members = {
             "engine":       Out(EngineSignature()),
@@ -143,8 +152,8 @@ class ConvEngine(wiring.Component):
             writer.start.eq(start), writer.halt.eq(failed),
             writer.layer.eq(layer), writer.conv.eq(conv),
         ]
-        for targets, sources in ((drain.acc, array.acc),
-                                 (drain.depthwise_acc, array.depthwise_acc)):
+        results = ["acc", "depthwise_acc", *(["odd_acc"] if unit.transform else [])]
+        for targets, sources in ((getattr(drain, name), getattr(array, name)) for name in results):
             m.d.comb += [target.eq(source) for row, row_sources in zip(targets, sources)
                          for target, source in zip(row, row_sources)]
         connect(m, drain.o, writer.i)
@@ -153,7 +162,6 @@ class ConvEngine(wiring.Component):
         m.d.comb += [
             self.read_row.enable.eq(1),
             weights.weights.enable.eq(1),
-            weights.weights.address.eq(sequencer.weight_address),
         ]
         m.d.comb += [target.eq(source) for target, source
                      in zip(self.read_row.addresses, sequencer.row_address)]
@@ -161,10 +169,12 @@ class ConvEngine(wiring.Component):
         clamped  = Signal()
         inside   = Signal(unit.banks)
         left     = Signal(unit.banks)
+        fetched  = Signal(MARKERS)
         m.d.sync += [
-            array.valid.eq(sequencer.valid),
-            array.first.eq(sequencer.first),
-            array.last.eq(sequencer.last),
+            fetched.valid.eq(sequencer.valid),
+            fetched.first.eq(sequencer.first),
+            fetched.last.eq(sequencer.last),
+            fetched.step.eq(sequencer.step),
             rotation.eq(sequencer.rotation),
             clamped.eq(layer.clamp & sequencer.exists),
             inside.eq(sequencer.inside),
@@ -204,19 +214,69 @@ class ConvEngine(wiring.Component):
             """The pixel ``o`` after the one of lane ``p``; beyond the window, any."""
             return Mux(layer.stride2, window[(2 * p + o) % unit.banks], window[p + o])
 
-        for p in range(unit.pixels):
-            for o in range(unit.taps):
+        x = [[[Signal(8, name=f"pixel_{p}_{o}_{c}") for c in range(vector)]
+              for o in range(unit.taps)] for p in range(unit.pixels)]
+        for p, columns in enumerate(x):
+            for o, channels in enumerate(columns):
                 pixel = Signal(vector * 8, name=f"pixel_{p}_{o}")
                 m.d.comb += pixel.eq(Mux(layer.depthwise, at_stride(p, o), at_stride(p, 0)))
-                m.d.comb += [x.eq(pixel.word_select(c, 8)) for c, x in enumerate(array.x[p][o])]
-        for o in range(unit.outputs):
-            m.d.comb += [w.eq(weights.weights.data[o].word_select(c, 8).as_signed())
-                         for c, w in enumerate(array.w[o])]
+                m.d.comb += [value.eq(pixel.word_select(c, 8))
+                             for c, value in enumerate(channels)]
+        w = [[word.word_select(c, 8).as_signed() for c in range(vector)]
+             for word in weights.weights.data]
+
+        if unit.transform:
+            self._transform(m, sequencer=sequencer, layer=layer, window=window, fetched=fetched,
+                            x=x, w=w)
+        else:
+            self._feed(m, fetched, x, w)
+            m.d.comb += weights.weights.address.eq(sequencer.weight_address)
 
         self._control(m, start=start, failed=failed, layer=layer, conv=conv, more_rows=more_rows,
                       header=header, sequencer=sequencer, writer=writer, slot_write=slot_write,
                       known=known)
         return m
+
+    def _feed(self, m, markers, x, w):
+        """One step into the array."""
+        array = self.array
+        m.d.comb += [array.valid.eq(markers.valid), array.first.eq(markers.first),
+                     array.last.eq(markers.last)]
+        m.d.comb += [target.eq(value) for targets, columns in zip(array.x, x)
+                     for channels, values in zip(targets, columns)
+                     for target, value in zip(channels, values)]
+        m.d.comb += [target.eq(value) for targets, values in zip(array.w, w)
+                     for target, value in zip(targets, values)]
+
+    def _transform(self, m, *, sequencer, layer, window, fetched, x, w):
+        """The same with the transform ahead of the array: steps of transformed layers go in a cycle
+        later, when the second window is there, and their weights are read a cycle later."""
+        unit, weights = self.unit, self.weights.weights
+        m.submodules.pixel_transform = pixels = PixelTransform(pixels=unit.pixels,
+                                                               vector=self.config.vector)
+        m.submodules.weight_transform = taps = WeightTransform(outputs=unit.outputs,
+                                                               vector=self.config.vector)
+        late         = Signal.like(fetched)
+        late_address = Signal.like(sequencer.weight_address)
+        markers      = Signal.like(fetched)
+        m.d.sync += [late.eq(fetched), late_address.eq(sequencer.weight_address)]
+        m.d.comb += [
+            weights.address.eq(Mux(layer.transformed, late_address, sequencer.weight_address)),
+            markers.eq(Mux(layer.transformed, late, fetched)),
+            self.array.step.eq(markers.step),
+            pixels.step.eq(fetched.step),
+            taps.step.eq(late.step),
+        ]
+        m.d.comb += [target.eq(pixel) for target, pixel in zip(pixels.window, window)]
+        m.d.comb += [target.eq(value) for targets, values in zip(taps.word, w)
+                     for target, value in zip(targets, values)]
+
+        def chosen(transformed, plain):
+            return [Mux(layer.transformed, a, b) for a, b in zip(transformed, plain)]
+
+        self._feed(m, markers, [[chosen(lane, channels) for channels in columns]
+                                for lane, columns in zip(pixels.x, x)],
+                   [chosen(column, values) for column, values in zip(taps.w, w)])
 
     def _control(self, m, *, start, failed, layer, conv, more_rows, header, sequencer,
                  writer, slot_write, known):
@@ -256,7 +316,8 @@ class ConvEngine(wiring.Component):
                         m.d.sync += more_rows.eq(engine.i.p.rows.rows)
                         m.d.comb += engine.i.ready.eq(1)
                     with m.Elif(impossible(engine.i.p.layer, banks=unit.banks,
-                                           targets=TARGETS[self.name])):
+                                           targets=TARGETS[self.name],
+                                           transform=unit.transform)):
                         m.d.sync += failed.eq(1)
                     with m.Else():
                         m.d.comb += [slot_write.en.eq(1), engine.i.ready.eq(1)]

@@ -9,6 +9,7 @@ from amaranth.utils import ceil_log2, exact_log2
 from hw.compute import requantize
 from hw.compute.layer import LAYER
 from hw.compute.requantize import Requantizer
+from hw.compute.transform import OUTPUTS
 from hw.compute.weight_memory import read_port
 from hw.isa import FORMS, Opcode, Requant
 
@@ -20,11 +21,13 @@ class Drain(wiring.Component):
     """Second set of accumulators, emptied while the array works on the next sums.
 
     A *piece* is what goes through the lanes in one cycle: the ``outputs`` channels of one pixel,
-    or with ``layer.depthwise`` ``drain`` of its ``vector`` channels. Captures ``acc``, or
-    ``depthwise_acc``, when ``done`` is high; from the next cycle on, one piece per cycle enters the
-    requantiser lanes, and :data:`LATENCY` cycles after ``done`` the bytes of pixel 0's first piece
-    are on offer at ``o``, then its next ones, then those of pixel 1 and so on, for every one of
-    ``pixels``. With ``layer.table`` the ``outputs`` bytes are looked up in the table.
+    or with ``layer.depthwise`` ``drain`` of its ``vector`` channels. Captures ``acc``, with
+    ``layer.transformed`` ``odd_acc`` beside it, or ``depthwise_acc``, when ``done`` is high; from
+    the next cycle on, one piece per cycle enters the requantiser lanes, and :data:`LATENCY` cycles
+    after ``done`` the bytes of pixel 0's first piece are on offer at ``o``, then its next ones, then
+    those of pixel 1 and so on, for every one of ``pixels``, or with ``layer.transformed`` of twice
+    as many: lane 0's two, lane 1's two and so on. With ``layer.table`` the ``outputs`` bytes are
+    looked up in the table.
 
     Nothing of this can stall. Instead, room is set aside when the last step of a sum is issued:
     that is allowed, and announced by ``reserve``, while ``room`` is high. It is low for the cycles
@@ -43,7 +46,7 @@ class Drain(wiring.Component):
 
     Attributes
     ----------
-    pieces : int
+    depthwise_pieces : int
         Of one depthwise sum; others have one per pixel.
 
     Members
@@ -54,6 +57,8 @@ class Drain(wiring.Component):
     conv : In(FORMS[Opcode.CONV])
     done : In(1)
     acc : In(signed(32)).array(pixels, outputs)
+    odd_acc : In(signed(32)).array(pixels, outputs)
+        If ``unit.transform``.
     depthwise_acc : In(signed(32)).array(pixels, vector)
     params, table : Out
         As in :class:`hw.compute.weight_memory.WeightMemory`.
@@ -68,7 +73,8 @@ class Drain(wiring.Component):
             raise ValueError(f"Drain lanes ({unit.drain}) must not exceed the vector ({vector})")
         self.unit   = unit
         self.vector = vector
-        self.pieces = unit.pixels * vector // unit.drain
+        self.depthwise_pieces = unit.pixels * vector // unit.drain
+        self.pieces = max(self.depthwise_pieces, unit.pixels * (OUTPUTS if unit.transform else 1))
         # Pieces between their reservation and its return, if one is taken in every cycle.
         self.queue_depth = 1 << ceil_log2(delay + LATENCY + 2 * self.pieces)
 
@@ -82,6 +88,7 @@ class Drain(wiring.Component):
             "conv":    In(FORMS[Opcode.CONV]),
             "done":    In(1),
             "acc":     In(signed(32)).array(pixels, outputs),
+            **({"odd_acc": In(signed(32)).array(pixels, outputs)} if unit.transform else {}),
             "depthwise_acc": In(signed(32)).array(pixels, vector),
             "params":  Out(read_port(Out(range(words)), In(Requant).array(unit.drain))),
             "table":   Out(read_port(Out(8).array(outputs), In(8).array(outputs))),
@@ -95,6 +102,7 @@ class Drain(wiring.Component):
         pixels, outputs = self.unit.pixels, self.unit.outputs
         drain, vector   = self.unit.drain, self.vector
         parts           = vector // drain           # pieces of a depthwise pixel
+        transformed     = layer.transformed if self.unit.transform else Const(0)
         m.submodules.queue = queue = SyncFIFO(width=8 * drain, depth=self.queue_depth)
 
         # Reservations: pieces that the queue can still promise to hold, and the time in which the
@@ -103,7 +111,7 @@ class Drain(wiring.Component):
         free   = Signal(range(self.queue_depth + 1), init=self.queue_depth)
         taken  = Signal(range(self.pieces))
         m.d.comb += [
-            pieces.eq(Mux(layer.depthwise, self.pieces, pixels)),
+            pieces.eq(Mux(layer.depthwise, self.depthwise_pieces, pixels << transformed)),
             self.room.eq((free >= pieces) & (taken == 0)),
         ]
         m.d.sync += free.eq(free + queue.r_en - Mux(self.reserve, pieces, 0))
@@ -119,12 +127,12 @@ class Drain(wiring.Component):
         piece = Signal(range(max(self.pieces, 2)))
         m.d.comb += moves.eq(self.done | full)
         held  = [[Signal(signed(32), name=f"held_{k}_{lane}", reset_less=True)
-                  for lane in range(drain)] for k in range(self.pieces)]
+                  for lane in range(drain if k < self.depthwise_pieces else outputs)]
+                 for k in range(self.pieces)]
         for k, (here, above) in enumerate(zip(held, [*held[1:], held[-1]])):
-            for lane, (register, old) in enumerate(zip(here, above)):
-                fresh = self.depthwise_acc[k // parts][k % parts * drain + lane]
-                if k < pixels and lane < outputs:
-                    fresh = Mux(layer.depthwise, fresh, self.acc[k][lane])
+            for lane, register in enumerate(here):
+                old   = above[lane] if lane < len(above) else register
+                fresh = self._captured(k, lane, parts, transformed)
                 m.d.sync += register.eq(Mux(moves, Mux(self.done, fresh, old), register))
         with m.If(self.done):
             m.d.sync += [full.eq(1), piece.eq(0)]
@@ -191,3 +199,18 @@ class Drain(wiring.Component):
         m.d.comb += queue.w_data.eq(Cat(results))
 
         return m
+
+    def _captured(self, k, lane, parts, transformed):
+        """What lane ``lane`` of piece ``k`` takes when a sum is done."""
+        pixels, drain = self.unit.pixels, self.unit.drain
+        found = 0
+        if lane < self.unit.outputs:
+            if k < pixels:
+                found = self.acc[k][lane]
+            if self.unit.transform and k < OUTPUTS * pixels:
+                pair  = (self.acc, self.odd_acc)[k % OUTPUTS][k // OUTPUTS]
+                found = Mux(transformed, pair[lane], found)
+        if k < self.depthwise_pieces:
+            deep  = self.depthwise_acc[k // parts][k % parts * drain + lane]
+            found = Mux(self.layer.depthwise, deep, found) if lane < self.unit.outputs else deep
+        return found

@@ -3,6 +3,7 @@
 from amaranth import *
 from amaranth.lib import data
 
+from hw.compute.transform import COLUMNS
 from hw.isa import FORMS, Opcode, Target
 
 _OWN = set(FORMS[Opcode.LAYER].members) - set(FORMS[Opcode.SYNC].members) - {"slot"}
@@ -24,14 +25,15 @@ def descriptor(instruction):
     return Cat(Value.cast(instruction[name]) for name in LAYER.members)
 
 
-def impossible(layer, *, banks, targets):
-    """Whether no engine could run ``layer``: an empty kernel or map, a destination that the unit
-    lacks, or modes that exclude each other.
+def impossible(layer, *, banks, targets, transform):
+    """Whether no engine could run ``layer``: an empty kernel or map, a destination or ``transform``
+    that the unit lacks, or modes that exclude each other.
 
     Only whole vectors that lie in on-chip, feedback or alpha memory can be packed, and alpha maps
     always are. A packed layer has one channel, so it is neither depthwise nor spread. The table
     serves ``outputs`` channels, so no depthwise layer has one. Clamped padding reaches at most
-    ``banks - 1`` pixels to the left.
+    ``banks - 1`` pixels to the left. Transformed layers have three kernel columns, a stride of 1,
+    and are neither depthwise nor spread nor clamped.
     """
     checks = [
         layer.vectors   == 0,
@@ -45,5 +47,7 @@ def impossible(layer, *, banks, targets):
         layer.packed & (layer.depthwise | layer.spread),
         layer.depthwise & layer.table,
         layer.clamp & (layer.pad_left >= banks),
+        layer.transformed & ((layer.kernel_w != len(COLUMNS)) | layer.stride2 | layer.depthwise
+                             | layer.spread | layer.clamp | (not transform)),
     ]
     return Cat(checks).any()

@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from hw.compute.layer import LAYER
+from hw.compute.transform import DOUBLED_STEPS, OUTPUTS, STEPS
 from hw.isa import FORMS, KERNEL_ROWS, MAX_KERNEL, KernelRow, Opcode
 
 EXTENT = 20
@@ -21,8 +22,11 @@ class StepSequencer(wiring.Component):
     Nested loops, outermost first: groups of ``unit.pixels`` output pixels; groups of
     ``unit.outputs`` output channels; kernel rows; kernel columns; input vectors. Depthwise: groups
     of output pixels; vectors of channels; kernel rows; chunks of ``unit.depthwise_taps(stride)``
-    kernel columns. Weight words follow each other in this order, and begin again with every group
-    of pixels. There is no bubble between any two steps.
+    kernel columns. Transformed: groups of twice as many pixels; groups of output channels; kernel
+    rows; input vectors; the steps of :mod:`hw.compute.transform`, fewer for the first
+    ``layer.doubled`` vectors. Weight words follow each other in this order, and begin again with
+    every group of pixels; step 3 of a vector takes no new one. There is no bubble between any two
+    steps.
 
     ``start`` takes ``layer``, ``conv`` and ``more_rows``, which must hold until ``busy`` falls.
     From the next cycle on, ``busy`` is high and every cycle issues one step, whose addresses and
@@ -50,6 +54,8 @@ class StepSequencer(wiring.Component):
     busy, issues, completes : Out(1)
     valid, first, last : Out(1)
         ``first`` and ``last`` step of one sum.
+    step : Out(range(STEPS))
+        Of the transform; of other layers 0. As the addresses, that of a step that waits as well.
     rotation : Out(range(banks))
     exists : Out(1)
     inside, left : Out(banks)
@@ -73,6 +79,7 @@ class StepSequencer(wiring.Component):
             "valid":          Out(1),
             "first":          Out(1),
             "last":           Out(1),
+            "step":           Out(range(STEPS)),
             "rotation":       Out(range(unit.banks)),
             "exists":         Out(1),
             "inside":         Out(unit.banks),
@@ -93,19 +100,30 @@ class StepSequencer(wiring.Component):
         vec, column, row = Signal(7), Signal(4), Signal(3)
         group, block     = Signal(8), Signal(11)
         last_block       = Signal(11)
-        width            = Signal(2)                 # kernel columns of a step
+        step             = Signal(range(STEPS))      # of the transform
+        transformed      = Signal()
+        again            = Signal()                  # the next step has the same vector
+        width            = Signal(2)                 # columns to the next step's window
         next_column      = Signal(4)
         fresh            = Signal()                  # the next step begins a sum
         row_ends         = Signal()                  # last vector of the last kernel column
         sum_ends         = Signal()
         block_ends       = Signal()
         tap_ends         = Signal()
+        taps = Mux(layer.depthwise, Mux(layer.stride2, unit.depthwise_taps(2),
+                                        unit.depthwise_taps(1)), 1)
+        if unit.transform:
+            last_step = Mux(vec < layer.doubled, DOUBLED_STEPS - 1, STEPS - 1)
+            m.d.comb += [
+                transformed.eq(layer.transformed),
+                again.eq(transformed & (step != last_step)),
+            ]
+            taps = Mux(transformed, OUTPUTS, taps)
         m.d.comb += [
-            width.eq(Mux(layer.depthwise, Mux(layer.stride2, unit.depthwise_taps(2),
-                                              unit.depthwise_taps(1)), 1)),
+            width.eq(taps),
             next_column.eq(column + width),
-            tap_ends.eq(layer.depthwise | (vec + 1 == layer.vectors)),
-            row_ends.eq(tap_ends & (next_column >= layer.kernel_w)),
+            tap_ends.eq(~again & (layer.depthwise | (vec + 1 == layer.vectors))),
+            row_ends.eq(tap_ends & (transformed | (next_column >= layer.kernel_w))),
             sum_ends.eq(row_ends & (row + 1 == layer.kernel_h)),
             block_ends.eq(sum_ends & (group + 1 == conv.groups)),
             self.issues.eq(self.busy & (self.room | ~sum_ends)),
@@ -132,7 +150,7 @@ class StepSequencer(wiring.Component):
         m.d.comb += [
             next_phase.eq(phase + width),
             next_offset.eq(tap_offset + Mux(next_phase[bits], layer.vectors, 0)),
-            block_phase.eq(row_phase + Mux(layer.stride2, 2 * pixels, pixels)),
+            block_phase.eq(row_phase + Mux(layer.stride2 | transformed, 2 * pixels, pixels)),
             block_word.eq(row_word + block_phase[bits]),
             next_block.eq(block_offset + Mux(block_phase[bits], layer.vectors, 0)),
             group_offset.eq(row_offset + layer.depthwise),
@@ -142,11 +160,18 @@ class StepSequencer(wiring.Component):
             return [word.eq(new_word), offset.eq(new_offset), tap_offset.eq(new_offset),
                     phase.eq(new_phase)]
 
+        def begin_vector():
+            """Back from the second window to the first one, of the next vector."""
+            return [word.eq(row_word), offset.eq(tap_offset + 1), tap_offset.eq(tap_offset + 1),
+                    phase.eq(row_phase)]
+
         with m.If(self.start):
             m.d.sync += [
                 self.busy.eq(1), fresh.eq(1),
                 vec.eq(0), column.eq(0), row.eq(0), group.eq(0), block.eq(0),
-                last_block.eq((layer.width_out - 1).as_unsigned() >> exact_log2(pixels)),
+                last_block.eq((layer.width_out - 1).as_unsigned()
+                              >> (exact_log2(pixels) + transformed)),
+                step.eq(0),
                 weight.eq(conv.weight_base),
             ]
             with m.Switch(layer.pad_left):
@@ -160,6 +185,17 @@ class StepSequencer(wiring.Component):
         with m.Elif(self.issues):
             m.d.sync += [vec.eq(vec + 1), offset.eq(offset + 1), weight.eq(weight + 1)]
             m.d.sync += fresh.eq(sum_ends)
+            if unit.transform:
+                with m.If(transformed & ~again):
+                    m.d.sync += step.eq(0)
+                    m.d.sync += begin_vector()
+                with m.If(again):
+                    m.d.sync += [step.eq(step + 1), vec.eq(vec), offset.eq(offset)]
+                with m.If(again & (step == 0)):
+                    m.d.sync += [word.eq(word + next_phase[bits]), offset.eq(next_offset),
+                                 phase.eq(next_phase[:bits])]
+                with m.If(again & (step == DOUBLED_STEPS - 1)):
+                    m.d.sync += weight.eq(weight)
             with m.If(tap_ends):
                 m.d.sync += [vec.eq(0), column.eq(next_column), word.eq(word + next_phase[bits]),
                              offset.eq(next_offset), tap_offset.eq(next_offset),
@@ -218,6 +254,7 @@ class StepSequencer(wiring.Component):
             self.valid.eq(self.issues),
             self.first.eq(fresh),
             self.last.eq(sum_ends),
+            self.step.eq(step),
             self.rotation.eq(phase),
             self.exists.eq(kernel_row.valid),
             self.inside.eq(inside),

@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from hw.compute.layer import LAYER
+from hw.compute.transform import OUTPUTS
 from hw.interfaces import MemoryWrite, TapSignature, row_write_layout
 from hw.isa import FORMS, Opcode, Target
 
@@ -17,7 +18,8 @@ class Writer(wiring.Component):
     """Places the bytes of each pixel where the instruction wants them.
 
     Pieces come in the order of :class:`hw.compute.drain.Drain`: ``outputs`` channels of a pixel, or
-    with ``layer.depthwise`` ``drain`` of them. Those of pixels past ``layer.width_out`` are
+    with ``layer.depthwise`` ``drain`` of them; groups have ``pixels``, or with ``layer.transformed``
+    twice as many. Those of pixels past ``layer.width_out`` are
     dropped; so are bytes of packed pixels until their word is complete, or the row ends (then the
     rest of the word is zero). Pixel ``x`` goes to column ``x``, or with ``layer.spread`` to column
     ``2 * x + layer.odd``. A word is on offer to its memory in the cycle after its last piece, and
@@ -97,10 +99,11 @@ class Writer(wiring.Component):
         lanes           = vector // outputs
         lane_bits       = exact_log2(lanes)
         parts           = vector // drain       # pieces of a depthwise pixel
+        transformed     = layer.transformed if self.unit.transform else Const(0)
 
         # The piece on offer: pixel ``x``, its column, channel group ``group``, word address.
         part    = Signal(range(max(parts, 2)))
-        pixel   = Signal(range(max(pixels, 2)))
+        pixel   = Signal(range(max(pixels * (OUTPUTS if self.unit.transform else 1), 2)))
         block   = Signal(11)
         group   = Signal(8)
         address = Signal(21)       # of this pixel's first word; packed: of the word in the making
@@ -114,7 +117,7 @@ class Writer(wiring.Component):
         inside, last_x, takes, moves = Signal(), Signal(), Signal(), Signal()
         pixel_ends, group_ends = Signal(), Signal()
         m.d.comb += [
-            x.eq(Cat(pixel[:pixel_bits], block)),
+            x.eq((block << (pixel_bits + transformed)) | pixel),
             column.eq(Mux(layer.spread, Cat(layer.odd, x), x)),
             crosses.eq((column[:bank_bits] | layer.spread) == banks - 1),
             channel.eq(conv.first + group),
@@ -122,7 +125,7 @@ class Writer(wiring.Component):
             last_x.eq(x + 1 == layer.width_out),
             takes.eq(self.i.valid & self.i.ready),
             moves.eq(takes & (~layer.depthwise | (part == parts - 1))),
-            pixel_ends.eq(pixel == pixels - 1),
+            pixel_ends.eq(pixel == (pixels << transformed) - 1),
             group_ends.eq(pixel_ends & (group + 1 == conv.groups)),
         ]
         complete = Signal()        # this pixel's byte completes a packed word
@@ -158,7 +161,8 @@ class Writer(wiring.Component):
                 m.d.sync += [pixel.eq(0), group.eq(group + 1)]
                 with m.If(group_ends):
                     m.d.sync += [group.eq(0), block.eq(block + 1), base.eq(onward)]
-                    m.d.sync += busy.eq((block + 1) << pixel_bits < layer.width_out)
+                    m.d.sync += busy.eq((block + 1) << (pixel_bits + transformed)
+                                        < layer.width_out)
                 with m.Elif(~layer.packed):
                     m.d.sync += address.eq(base)
         with m.Elif(takes):

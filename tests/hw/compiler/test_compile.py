@@ -21,8 +21,9 @@ from hw.compiler.estimate import masks_done, timetable
 from hw.compiler.machine import Order, Schedule
 from hw.compiler.maps import Map
 from hw.compiler.ops import lower
+from hw.compiler.unit import Unit
 from hw.config import EDGE, KIB, REFERENCE, TINY
-from hw.isa import Traffic
+from hw.isa import CONVS, Opcode, Traffic
 from sim.interpreter import Deadlock, Interpreter
 
 
@@ -85,6 +86,55 @@ def test_every_tensor_of_a_frame(graph, config):
     machine, masks = execute(program, config, [frame], seed=1)
     assert_tensors(program, machine, golden)
     assert torch.equal(masks[0], golden["mask"][0])
+
+
+def layers(program, config):
+    """The LAYER instructions of a program by the name of what they make."""
+    machine = Interpreter(config, program.image)
+    names   = {layer.id: layer.name for layer in program.layers}
+    streams = machine._fetch(program.program_base)
+    return {names[i.layer]: i for engine in CONVS for i in streams[engine]
+            if i.opcode == Opcode.LAYER}
+
+
+@pytest.mark.parametrize("config", [TINY, EDGE], ids=lambda config: config.name)
+def test_three_columns_are_transformed_where_the_unit_can(graph, config):
+    """And of the decoder's first convolutions, the upsampled vectors are said to be doubled."""
+    program  = compile_network(graph, config)
+    network  = lower(graph)
+    found    = layers(program, config)
+    made     = {item.name: item for item in network.passes}
+    for name, i in found.items():
+        unit = config.units[made[name].unit]
+        # A map that one group of pixels covers would only take longer.
+        assert i.transformed == (unit.transform and (i.kernel_w, i.stride2) == (3, 0)
+                                 and i.width_out > unit.pixels), name
+    for name, i in found.items():
+        up = [leaf for leaf in network.leaves(made[name].operands[0]) if network.upsampled(leaf)]
+        assert i.doubled == (i.transformed and sum(
+            -(-network.tensors[leaf].channels // config.vector) for leaf in up))
+    assert sum(i.doubled > 0 for i in found.values()) == (4 if config is TINY else 0)
+
+
+def test_pixels_that_are_said_to_be_doubled_must_be(graph, monkeypatch):
+    monkeypatch.setattr(Unit, "doubled",
+                        lambda unit, item, part: unit.machine.vectors(item.operands[0]))
+    program = compile_network(graph, TINY)
+    with pytest.raises(ValueError, match="^Layer [0-9]+ has unequal pixels in its first [0-9]+ "
+                                         "vectors, which are said to be doubled$"):
+        execute(program, TINY, [read_image("phantom:3", 32)])
+
+
+def test_a_layer_too_short_for_the_drain_is_not_transformed():
+    """One vector under one kernel row: four steps cannot hide eight pixels, three of each four."""
+    graph   = load_graph("elec4848", size=32, width=4)
+    network = lower(graph)
+    machine = plan(network, REFERENCE, 1, (), Schedule(Order.APART))[1]
+    item    = next(item for item in network.passes if item.name == "c1")
+    unit    = machine.units["encoder"]
+    flat    = replace(item.parts[0], weight=item.parts[0].weight[:, :, :1])
+    assert unit.transforms(item, item.parts[0])
+    assert not unit.transforms(item, flat)
 
 
 def test_small_memories_spill(graph):

@@ -1,7 +1,9 @@
 """Cycles from waits and lengths alone."""
 
+from dataclasses import replace
+
 from hw.compiler.emit import Emitter, Span
-from hw.compiler.estimate import LATENCY, OVERHEAD, estimate
+from hw.compiler.estimate import LATENCY, OVERHEAD, estimate, group_cycles
 from hw.config import TINY
 from hw.isa import Engine, FillMode, Opcode
 
@@ -24,7 +26,7 @@ def test_a_store_waits_for_the_fill_and_the_fill_for_the_load():
 def test_the_array_needs_a_cycle_per_step():
     emitter = Emitter({"onchip": 64})
     layer   = {"slot": 3, "kernel_h": 3, "kernel_w": 3, "vectors": 2, "width_out": 5,
-               "depthwise": 0, "stride2": 0}
+               "depthwise": 0, "stride2": 0, "transformed": 0, "doubled": 0}
     emitter.emit(Engine.ENCODER_CONV, Opcode.LAYER, layer)
     emitter.emit(Engine.ENCODER_CONV, Opcode.CONV, {"slot": 3, "groups": 4},
                  writes=[Span("onchip", 0, 8)])
@@ -32,3 +34,13 @@ def test_the_array_needs_a_cycle_per_step():
                  reads=[Span("onchip", 0, 8)])
     # Five pixels on two lanes are three groups of 4 x 18 steps; a LAYER takes three cycles.
     assert estimate(emitter, TINY) == [3 + 3 * 4 * 18 + OVERHEAD + 8 + LATENCY]
+
+
+def test_the_transform_makes_two_pixels_in_four_steps_or_three():
+    unit  = replace(TINY.encoder, transform=True)       # two lanes of pixels
+    layer = {"kernel_h": 3, "kernel_w": 3, "vectors": 5, "width_out": 9, "depthwise": 0,
+             "stride2": 0, "transformed": 1, "doubled": 2}
+    assert group_cycles(layer, unit, TINY.vector) == 3 * 3 * (2 * 3 + 3 * 4)
+    # One kernel row of one vector has fewer steps than pixels to drain.
+    layer |= {"kernel_h": 1, "vectors": 1, "doubled": 1}
+    assert group_cycles(layer, unit, TINY.vector) == 3 * 4

@@ -16,10 +16,10 @@ from hw.isa import Error, Target
 
 
 def small_config(name, *, pixels=2, vector=8, outputs=2, drain=None, row_words=512,
-                 weight_words=256, params=64):
+                 weight_words=256, params=64, transform=False):
     """A config whose unit ``name`` has the given sizes, with small memories around it."""
     unit  = UnitConfig(pixels=pixels, outputs=outputs, drain=drain or outputs, row_words=row_words,
-                       weight_words=weight_words, params=params)
+                       weight_words=weight_words, params=params, transform=transform)
     other = replace(unit, pixels=1)
     units = {**dict.fromkeys(("encoder", "attention", "decoder"), other), name: unit}
     return replace(TINY, vector=vector, onchip_bytes=1024 * vector, feedback_bytes=1024 * vector,
@@ -166,10 +166,22 @@ class Bench(Elaboratable):
         """Steps of one sum."""
         if layer["depthwise"]:
             return layer["kernel_h"] * self.chunks(layer)[0]
+        if layer["transformed"]:
+            return layer["kernel_h"] * (4 * layer["vectors"] - layer["doubled"])
         return layer["kernel_h"] * layer["kernel_w"] * layer["vectors"]
 
+    def words(self, layer):
+        """Weight words of one sum."""
+        if layer["transformed"]:
+            return layer["kernel_h"] * 3 * layer["vectors"]
+        return self.per_sum(layer)
+
+    def at_once(self, layer):
+        """Pixels of one sum."""
+        return self.unit.pixels * (2 if layer["transformed"] else 1)
+
     def sums(self, layer, conv):
-        return -(-layer["width_out"] // self.unit.pixels) * conv["groups"]
+        return -(-layer["width_out"] // self.at_once(layer)) * conv["groups"]
 
     def steps(self, layer, conv):
         return self.sums(layer, conv) * self.per_sum(layer)
@@ -177,9 +189,11 @@ class Bench(Elaboratable):
     def cycles(self, layer, conv):
         """Of a CONV whose writes are never refused."""
         depthwise = layer["depthwise"]
-        drains    = self.engine.drain.pieces if depthwise else self.unit.pixels
-        overhead  = self.engine.depthwise_overhead if depthwise else self.engine.overhead
-        ragged    = layer["width_out"] % self.unit.pixels != 0
+        drains    = self.engine.drain.depthwise_pieces if depthwise else self.at_once(layer)
+        overhead  = (self.engine.depthwise_overhead if depthwise else
+                     self.engine.transform_overhead if layer["transformed"] else
+                     self.engine.overhead)
+        ragged    = layer["width_out"] % self.at_once(layer) != 0
         apart     = max(self.per_sum(layer), drains)
         return self.per_sum(layer) + (self.sums(layer, conv) - 1) * apart + overhead - ragged
 
@@ -202,10 +216,14 @@ class Bench(Elaboratable):
         column  = np.concatenate([self.tap(layer, conv, x, ky, kx)
                                   for ky in range(layer["kernel_h"])
                                   for kx in range(layer["kernel_w"])])
-        steps   = self.per_sum(layer)
+        words   = self.words(layer)
         weights = self.weights[conv["weight_base"]:].astype(int)
         for k in range(conv["groups"]):
-            tile = weights[k * steps:(k + 1) * steps].transpose(1, 0, 2)
+            tile = weights[k * words:(k + 1) * words]
+            if layer["transformed"]:        # g0, g2, g1 of each vector
+                tile = tile.reshape(layer["kernel_h"], layer["vectors"], 3, outputs, -1)
+                tile = tile[:, :, [0, 2, 1]].transpose(0, 2, 1, 3, 4)
+            tile = tile.reshape(words, outputs, -1).transpose(1, 0, 2)
             y = self.requantise(layer, tile.reshape(outputs, -1) @ column,
                                 (conv["param_base"] + k) * outputs)
             if layer["table"]:
@@ -266,7 +284,7 @@ class Bench(Elaboratable):
         return (layer["pad_left"] < unit.banks and
                 first - layer["pad_left"] + column < layer["width_in"] + unit.banks)
 
-    def draw_layer(self, *, target, packed=0, depthwise=0):
+    def draw_layer(self, *, target, packed=0, depthwise=0, transformed=0):
         """A random layer descriptor, and a random row of it that fits everywhere."""
         unit, vector, draw = self.unit, self.config.vector, self.random.randint
         low, high = sorted((draw(0, 60), draw(180, 255)))
@@ -276,13 +294,18 @@ class Bench(Elaboratable):
             "zero_in": draw(0, 255), "zero_out": draw(0, 255), "low": low, "high": high,
             "target": target, "packed": packed, "table": 0 if depthwise else draw(0, 1),
             "depthwise": depthwise, "spread": 0 if packed else draw(0, 1), "odd": draw(0, 1),
+            "transformed": transformed, "doubled": 0,
         }
+        if transformed:
+            layer |= {"stride2": 0, "spread": 0, "doubled": draw(0, 1) * draw(1, layer["vectors"])}
+        if layer["doubled"]:
+            layer |= {"pad_left": draw(0, 2) * 2 + 1, "width_in": draw(1, 9) * 2}
         groups = 1 if packed else draw(1, layer["vectors"] if depthwise else 3)
         while True:
-            layer["kernel_h"], layer["kernel_w"] = draw(1, 7), draw(1, 7)
+            layer["kernel_h"], layer["kernel_w"] = draw(1, 7), 3 if transformed else draw(1, 7)
             if groups * self.per_sum(layer) <= 120:
                 break
-        layer["clamp"] = draw(0, 1) if self.may_clamp(layer) else 0
+        layer["clamp"] = draw(0, 1) if self.may_clamp(layer) and not transformed else 0
         first    = draw(0, 5)
         vectors  = first + groups if depthwise else -(-(first + groups) * unit.outputs // vector)
         layer["out_stride"] = draw(vectors, vectors + 2)
@@ -304,6 +327,18 @@ class Bench(Elaboratable):
                                 depth - 26 * layer["out_stride"] // (
                                     unit.banks if target == Target.ROW else 1))
         return layer, conv, rows[3:]
+
+    def double(self, ctx, layer, conv):
+        """Make pixels 0 and 1, 2 and 3 and so on equal, in the vectors that ``layer`` calls so."""
+        for row in [*conv["rows"], *self.more_rows]:
+            for word in range(-(-layer["width_in"] // self.unit.banks)):
+                for vec in range(layer["doubled"]):
+                    at = row["base"] + word * layer["vectors"] + vec
+                    for bank in range(0, self.unit.banks, 2):
+                        found = self.memory["row"][bank, at]
+                        self.memory["row"][bank + 1, at] = found
+                        ctx.set(self.rows.banks[bank + 1].data[at],
+                                int.from_bytes(found.tobytes(), "little"))
 
     def zero_unused(self, ctx, layer, conv):
         """Clear the weights of columns that a depthwise ``layer`` does not have."""

@@ -36,6 +36,7 @@ async def run_and_check(bench, ctx, layer, conv, more_rows=None):
         assert (causes, error) == ({Cause.FILL_DRAIN: 1}, Error.NONE)
     if layer["depthwise"]:
         bench.zero_unused(ctx, layer, conv)
+    bench.double(ctx, layer, conv)
     memory, taps = bench.expect(layer, conv)
     bench.taps.clear()
     causes, error = await bench.run(ctx, Opcode.CONV, conv)
@@ -54,20 +55,35 @@ async def run_and_check(bench, ctx, layer, conv, more_rows=None):
 def test_random_rows_match_numpy(name, pixels, vector, outputs, drain, stall):
     bench = Bench(name, pixels=pixels, vector=vector, outputs=outputs, drain=drain, stall=stall,
                   seed=pixels)
+    bench.simulate(random_rows(bench, [{}, {"depthwise": 1}, {"depthwise": 1}]))
 
+
+@pytest.mark.parametrize("name, pixels, outputs, drain, stall", [
+    ("encoder", 1, 2, 4, 0.0), ("encoder", 4, 1, 1, 0.0), ("encoder", 4, 1, 1, 0.5),
+    ("attention", 1, 8, 8, 0.5), ("decoder", 2, 4, 8, 0.0), ("decoder", 2, 4, 8, 0.5)])
+def test_random_rows_with_and_without_transform_match_numpy(name, pixels, outputs, drain, stall):
+    bench = Bench(name, pixels=pixels, outputs=outputs, drain=drain, stall=stall, seed=outputs,
+                  transform=True)
+    bench.simulate(random_rows(bench, [{"transformed": 1}, {}, {"depthwise": 1},
+                                       {"transformed": 1}]))
+
+
+def random_rows(bench, kinds):
+    """A testbench: rows of layers of all ``kinds`` for every destination."""
     async def rows(ctx):
-        for target, packed in destinations(name) * 2:
-            for depthwise in (0,) if packed else (0, 1, 1):
-                layer, conv, more_rows = bench.draw_layer(target=target, packed=packed,
-                                                          depthwise=depthwise)
+        for target, packed in destinations(bench.engine.name) * 2:
+            for kind in kinds:
+                if packed and kind.get("depthwise"):
+                    continue
+                layer, conv, more_rows = bench.draw_layer(target=target, packed=packed, **kind)
                 causes = await run_and_check(bench, ctx, layer, conv, more_rows)
                 assert set(causes) <= {Cause.ISSUE, Cause.CONFLICT, Cause.BACKPRESSURE,
                                        Cause.FILL_DRAIN}
-                if stall == 0 or target == Target.ROW:
+                if bench.stall == 0 or target == Target.ROW:
                     assert causes.total() == bench.cycles(layer, conv), f"{layer} {conv}"
                     assert Cause.CONFLICT not in causes
 
-    bench.simulate(rows)
+    return rows
 
 
 def layer_of(**fields):
@@ -75,7 +91,8 @@ def layer_of(**fields):
     return {"slot": 5, "vectors": 1, "kernel_h": 2, "kernel_w": 3, "pad_left": 1, "width_in": 5,
             "width_out": 5, "zero_in": 9, "zero_out": 3, "low": 0, "high": 255,
             "target": Target.ONCHIP, "out_stride": 1, "stride2": 0, "packed": 0, "table": 0,
-            "depthwise": 0, "spread": 0, "odd": 0, "clamp": 0, **fields}
+            "depthwise": 0, "spread": 0, "odd": 0, "clamp": 0, "transformed": 0, "doubled": 0,
+            **fields}
 
 
 def conv_of(**fields):
@@ -106,6 +123,20 @@ def test_sums_as_long_as_their_drain_never_wait():
     async def row(ctx):
         causes = await run_and_check(bench, ctx, layer, conv)
         assert causes == {Cause.ISSUE: 128, Cause.FILL_DRAIN: bench.engine.overhead}
+
+    bench.simulate(row)
+
+
+@pytest.mark.parametrize("doubled, steps", [(0, 4), (1, 3)])
+def test_short_transformed_sums_wait_for_twice_the_pixels(doubled, steps):
+    bench = Bench("encoder", pixels=4, vector=8, outputs=2, transform=True)
+    layer = layer_of(kernel_h=1, width_in=14, width_out=13, transformed=1, doubled=doubled)
+
+    async def row(ctx):
+        causes = await run_and_check(bench, ctx, layer, conv_of(groups=4))
+        # Two groups of eight pixels are 8 sums, which drain for eight cycles each.
+        assert causes[Cause.BACKPRESSURE] == 7 * (8 - steps)
+        assert causes.total() == 8 * steps + 7 * (8 - steps) + bench.engine.transform_overhead - 1
 
     bench.simulate(row)
 
@@ -177,6 +208,15 @@ IMPOSSIBLE = {
     "packed_spread":    ("encoder", {"packed": 1, "spread": 1}),
     "depthwise_table":  ("encoder", {"depthwise": 1, "table": 1}),
     "clamp_too_far":    ("encoder", {"clamp": 1, "pad_left": 4}),
+    "no_transform":     ("encoder", {"transformed": 1}),
+}
+UNTRANSFORMABLE = {
+    "two_columns":  {"kernel_w": 2},
+    "four_columns": {"kernel_w": 4},
+    "stride":       {"stride2": 1},
+    "depthwise":    {"depthwise": 1},
+    "spread":       {"spread": 1},
+    "clamp":        {"clamp": 1},
 }
 
 
@@ -190,6 +230,18 @@ def test_impossible_layers_are_refused(name, fields):
         # It stays so until reset, whatever comes.
         _, error = await bench.run(ctx, Opcode.LAYER, layer_of())
         assert error == Error.BAD_ADDRESS
+
+    bench.simulate(refused)
+
+
+@pytest.mark.parametrize("fields", UNTRANSFORMABLE.values(), ids=UNTRANSFORMABLE)
+def test_what_cannot_be_transformed_is_refused(fields):
+    bench = Bench("encoder", row_words=64, weight_words=16, transform=True)
+
+    async def refused(ctx):
+        layer = layer_of(transformed=1)
+        assert (await bench.run(ctx, Opcode.LAYER, layer))[1] == Error.NONE
+        assert (await bench.run(ctx, Opcode.LAYER, layer | fields))[1] == Error.BAD_ADDRESS
 
     bench.simulate(refused)
 

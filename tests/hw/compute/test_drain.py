@@ -12,13 +12,13 @@ from tests.support import simulate
 DELAY = 3
 
 
-def make(*, pixels=1, outputs=2, drain=2, vector=8, params=64, delay=DELAY):
+def make(*, pixels=1, outputs=2, drain=2, vector=8, params=64, delay=DELAY, transform=False):
     unit = UnitConfig(pixels=pixels, outputs=outputs, drain=drain, row_words=4, weight_words=4,
-                      params=params)
+                      params=params, transform=transform)
     return Drain(unit=unit, vector=vector, delay=delay)
 
 
-def serve(dut, sums, *, depthwise=False, take=1.0, seed=0):
+def serve(dut, sums, *, depthwise=False, transformed=False, take=1.0, seed=0):
     """Issue ``sums`` as early as ``room`` allows. Returns the cycles of their reservations, and
     those in which bytes came out, which must be the right ones.
 
@@ -30,6 +30,7 @@ def serve(dut, sums, *, depthwise=False, take=1.0, seed=0):
     channels = dut.vector if depthwise else unit.outputs
     size     = unit.drain if depthwise else unit.outputs
     first    = 2 * channels                       # channel of the first parameter
+    pixels   = unit.pixels * (1 + transformed)
     words    = unit.params * unit.outputs // unit.drain
 
     async def params(ctx):
@@ -43,13 +44,14 @@ def serve(dut, sums, *, depthwise=False, take=1.0, seed=0):
                                    "bias": address * unit.drain + lane})
 
     async def bench(ctx):
-        ctx.set(dut.layer, {"low": 0, "high": 255, "depthwise": depthwise})
+        ctx.set(dut.layer, {"low": 0, "high": 255, "depthwise": depthwise,
+                            "transformed": transformed})
         ctx.set(dut.conv, {"groups": 2, "param_base": first // unit.outputs})
         ctx.set(dut.start, 1)
         await ctx.tick()
         ctx.set(dut.start, 0)
         cycle = 0
-        while len(got) < sums * unit.pixels * channels // size and cycle < 10_000:
+        while len(got) < sums * pixels * channels // size and cycle < 10_000:
             issue = ctx.get(dut.room) and len(reserved) < sums
             ctx.set(dut.reserve, issue)
             done = cycle - DELAY in reserved
@@ -58,7 +60,10 @@ def serve(dut, sums, *, depthwise=False, take=1.0, seed=0):
                 reserved.append(cycle)
             if done:
                 number = reserved.index(cycle - DELAY)
-                for p, row in enumerate(dut.depthwise_acc if depthwise else dut.acc):
+                rows = dut.depthwise_acc if depthwise else dut.acc
+                if transformed:
+                    rows = [row for pair in zip(dut.acc, dut.odd_acc, strict=True) for row in pair]
+                for p, row in enumerate(rows):
                     for c, acc in enumerate(row):
                         ctx.set(acc, number + 10 * p + c)
             ctx.set(dut.o.ready, chance.random() < take)
@@ -73,7 +78,7 @@ def serve(dut, sums, *, depthwise=False, take=1.0, seed=0):
     sim.add_testbench(params, background=True)
     sim.run()
     wanted = [[n + 10 * p + c + first + n % 2 * channels + c for c in range(start, start + size)]
-              for n in range(sums) for p in range(unit.pixels)
+              for n in range(sums) for p in range(pixels)
               for start in range(0, channels, size)]
     assert [y for _, y in got] == wanted
     return reserved, [cycle for cycle, _ in got]
@@ -93,10 +98,28 @@ def test_one_pixel_per_cycle(pixels, outputs, drain, vector):
 @pytest.mark.parametrize("pixels, outputs, drain, vector", SHAPES)
 def test_depthwise_takes_a_piece_per_cycle(pixels, outputs, drain, vector):
     dut = make(pixels=pixels, outputs=outputs, drain=drain, vector=vector)
-    assert dut.pieces == pixels * vector // drain
+    pieces = dut.depthwise_pieces
+    assert pieces == pixels * vector // drain
     reserved, got = serve(dut, 12, depthwise=True)
-    assert reserved == list(range(0, 12 * dut.pieces, dut.pieces))
-    assert got == list(range(DELAY + LATENCY, DELAY + LATENCY + 12 * dut.pieces))
+    assert reserved == list(range(0, 12 * pieces, pieces))
+    assert got == list(range(DELAY + LATENCY, DELAY + LATENCY + 12 * pieces))
+
+
+@pytest.mark.parametrize("pixels, outputs, drain, vector", SHAPES)
+def test_transformed_sums_have_two_pixels_a_lane(pixels, outputs, drain, vector):
+    dut = make(pixels=pixels, outputs=outputs, drain=drain, vector=vector, transform=True)
+    reserved, got = serve(dut, 12, transformed=True)
+    pieces = 2 * pixels
+    assert reserved == list(range(0, 12 * pieces, pieces))
+    assert got == list(range(DELAY + LATENCY, DELAY + LATENCY + 12 * pieces))
+
+
+@pytest.mark.parametrize("pixels, outputs, drain, vector", SHAPES)
+@pytest.mark.parametrize("depthwise", [False, True])
+def test_a_drain_for_the_transform_runs_other_layers_too(pixels, outputs, drain, vector, depthwise):
+    dut = make(pixels=pixels, outputs=outputs, drain=drain, vector=vector, transform=True)
+    pieces = dut.depthwise_pieces if depthwise else pixels
+    assert serve(dut, 12, depthwise=depthwise)[0] == list(range(0, 12 * pieces, pieces))
 
 
 @pytest.mark.parametrize("take", [0.1, 0.4])
@@ -105,7 +128,7 @@ def test_depthwise_takes_a_piece_per_cycle(pixels, outputs, drain, vector):
 def test_a_slow_consumer_holds_back_reservations(pixels, depthwise, take):
     dut = make(pixels=pixels)
     reserved, _ = serve(dut, 40, take=take, seed=pixels, depthwise=depthwise)
-    pieces = dut.pieces if depthwise else pixels
+    pieces = dut.depthwise_pieces if depthwise else pixels
     assert reserved[-1] > 2 * 39 * pieces - dut.queue_depth * 2
 
 

@@ -90,6 +90,54 @@ def test_random_depthwise_sums_with_idle_cycles(pixels, vector, outputs, taps):
         last + dut.depthwise_latency: sums for last, sums in expected.items()}
 
 
+@pytest.mark.parametrize("vector", [1, 8, 16])
+def test_transformed_steps_make_two_pixels(vector):
+    """Sums of random pixels over several vectors, one of them doubled, with idle cycles between."""
+    pixels, outputs, rng = 2, 2, np.random.default_rng(vector)
+    dut     = MacArray(pixels=pixels, vector=vector, outputs=outputs, taps=2, transform=True)
+    results = []
+
+    async def bench(ctx):
+        async def tick():
+            await ctx.tick()
+            if ctx.get(dut.done):
+                results.append([[ctx.get(value) for value in row]
+                                for port in (dut.acc, dut.odd_acc) for row in port])
+
+        for _ in range(5):
+            vectors = int(rng.integers(1, 4))
+            d = rng.integers(0, 256, (vectors, 4, pixels, vector))
+            g = rng.integers(-128, 128, (vectors, 3, outputs, vector))
+            d[0, 2] = d[0, 1]
+            g[-1, :, 0], d[-1, 1:3, 0] = -128, 255
+            y = [np.einsum("vkpc,vkoc->po", d[:, at:at + 3], g) for at in (0, 1)]
+            wanted.append(np.concatenate(y).tolist())
+            for v in range(vectors):
+                x = d[v, 0] - d[v, 2], d[v, 1] - d[v, 3], d[v, 1] + d[v, 2], d[v, 2] - d[v, 1]
+                w = g[v, 0], g[v, 2], g[v].sum(axis=0), g[v, 0] - g[v, 1] + g[v, 2]
+                for step in range(4 if v else 3):
+                    ctx.set(dut.step, step)
+                    ctx.set(dut.first, v == 0 and step == 0)
+                    ctx.set(dut.last, v == vectors - 1 and step == (3 if v else 2))
+                    for lane, values in zip(dut.x, x[step], strict=True):
+                        for column in lane:
+                            for port, value in zip(column, values, strict=True):
+                                ctx.set(port, int(value))
+                    for lane, values in zip(dut.w, w[step], strict=True):
+                        for port, value in zip(lane, values, strict=True):
+                            ctx.set(port, int(value))
+                    for valid in (0,) * rng.integers(0, 2) + (1,):
+                        ctx.set(dut.valid, valid)
+                        await tick()
+        ctx.set(dut.valid, 0)
+        for _ in range(dut.latency):
+            await tick()
+
+    wanted = []
+    simulate(dut, bench)
+    assert results == wanted
+
+
 @pytest.mark.parametrize("vector, stages", [(1, 0), (2, 0), (4, 1), (8, 1), (16, 2), (32, 2)])
 def test_tree_leaves_at_most_two_sums(vector, stages):
     assert tree_stages(vector) == stages

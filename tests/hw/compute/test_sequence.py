@@ -8,15 +8,16 @@ from hw.config import UnitConfig
 from tests.support import simulate
 
 LAYER = {"vectors": 2, "kernel_h": 2, "kernel_w": 3, "pad_left": 1, "width_in": 5, "width_out": 5,
-         "stride2": 0, "depthwise": 0, "clamp": 0}
+         "stride2": 0, "depthwise": 0, "clamp": 0, "transformed": 0, "doubled": 0}
 CONV  = {"groups": 2, "weight_base": 7,
          "rows": [{"valid": 1, "base": 20}, {"valid": 0, "base": 0}, {"valid": 1, "base": 4}]}
 NONE  = [{"valid": 0, "base": 0}] * 4
 
 
-def make(*, pixels=2, outputs=2, row_words=64, weight_words=64):
+def make(*, pixels=2, outputs=2, row_words=64, weight_words=64, transform=False):
     return StepSequencer(unit=UnitConfig(pixels=pixels, outputs=outputs, drain=outputs, params=4,
-                                         row_words=row_words, weight_words=weight_words))
+                                         row_words=row_words, weight_words=weight_words,
+                                         transform=transform))
 
 
 def place(unit, layer, row, x, vec):
@@ -132,6 +133,74 @@ def test_clamped_windows_see_the_first_and_last_pixel(pixels, outputs, width):
         fields = {**layer, "depthwise": depthwise, "kernel_w": columns, "pad_left": pad_left}
         assert run(dut, fields, CONV)[0] == list(expected(dut.unit, fields, CONV, NONE))
         dut = make(pixels=pixels, outputs=outputs)
+
+
+def expected_transformed(unit, layer, conv):
+    """Per step: first, last, its number, weight address, and where each pixel of its window is
+    read, or None for padding; step 3 reads no window."""
+    pixels = 2 * unit.pixels
+    for block in range(-(-layer["width_out"] // pixels)):
+        for group in range(conv["groups"]):
+            weight = conv["weight_base"] + group * layer["kernel_h"] * layer["vectors"] * 3
+            turns  = [(ky, vec, step) for ky in range(layer["kernel_h"])
+                      for vec in range(layer["vectors"])
+                      for step in range(3 if vec < layer["doubled"] else 4)]
+            for turn in turns:
+                ky, vec, step = turn
+                row   = conv["rows"][ky]
+                reads = {}
+                for pixel in range(pixels):
+                    x = block * pixels - layer["pad_left"] + pixel + (2 if step else 0)
+                    exists = row["valid"] and 0 <= x < layer["width_in"]
+                    reads[pixel] = place(unit, layer, row, x, vec) if exists else None
+                if step == 0:
+                    at = weight
+                    weight += 3
+                yield turn == turns[0], turn == turns[-1], step, at + min(step, 2), (
+                    reads if step < 3 else None)
+
+
+@pytest.mark.parametrize("stall", [0.0, 0.6])
+@pytest.mark.parametrize("doubled", [0, 1, 2])
+@pytest.mark.parametrize("pad_left", range(4))
+@pytest.mark.parametrize("pixels, outputs", [(1, 2), (1, 8), (2, 2), (4, 4)])
+def test_transformed_vectors_have_two_windows_and_three_weights(pixels, outputs, pad_left, doubled,
+                                                                stall):
+    layer  = {**LAYER, "pad_left": pad_left, "transformed": 1, "doubled": doubled,
+              "width_in": 11, "width_out": 13 - pad_left}
+    dut    = make(pixels=pixels, outputs=outputs, transform=True)
+    chance = random.Random(pad_left)
+    steps, cycles = [], 0
+
+    def window(ctx):
+        for pixel in range(2 * pixels):
+            bank = (ctx.get(dut.rotation) + pixel) % dut.unit.banks
+            yield pixel, ((bank, ctx.get(dut.row_address[bank]))
+                          if ctx.get(dut.inside) >> bank & 1 else None)
+
+    async def bench(ctx):
+        nonlocal cycles
+        ctx.set(dut.layer, layer)
+        ctx.set(dut.conv, CONV)
+        ctx.set(dut.start, 1)
+        await ctx.tick()
+        ctx.set(dut.start, 0)
+        while ctx.get(dut.busy) or ctx.get(dut.valid):
+            ctx.set(dut.room, chance.random() >= stall)
+            cycles += ctx.get(dut.busy)
+            await ctx.tick()
+            found = (bool(ctx.get(dut.first)), bool(ctx.get(dut.last)), ctx.get(dut.step),
+                     ctx.get(dut.weight_address), dict(window(ctx)) if ctx.get(dut.step) < 3
+                     else None)
+            if ctx.get(dut.valid):
+                steps.append(found)
+            elif ctx.get(dut.busy):     # a step that waits shows what it will
+                assert found == wanted[len(steps)]
+
+    wanted = list(expected_transformed(dut.unit, layer, CONV))
+    simulate(dut, bench)
+    assert steps == wanted
+    assert cycles == len(wanted) if stall == 0 else cycles > len(wanted)
 
 
 @pytest.mark.parametrize("fields, bad", [
