@@ -53,6 +53,7 @@ def make_report(*, model, program, config, simulator, counters, offchip, compari
         if charged != total:
             raise SimulationError(f"The causes of {name} sum to {charged} cycles, and the run took "
                                   f"{total}: the ledger of the machine is broken")
+    products  = sum(units[name]["stack"]["issue"] * _lanes(config, name) for name in ARRAYS)
     vectors   = sum(unit["instructions"] for unit in units.values())
     ipc       = vectors / total
     return {
@@ -75,6 +76,7 @@ def make_report(*, model, program, config, simulator, counters, offchip, compari
             "latency": macs / (config.mac_lanes * latency),
             "steady":  macs / (config.mac_lanes * interval) if interval else None,
         },
+        "products":  {"total": products, "lanes_busy": products / (config.mac_lanes * total)},
         "instructions": {"vector": vectors,
                          "macro": sum(counters[Counter.RETIRED, engine] for engine in Engine)},
         "ipc":       ipc,

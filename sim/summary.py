@@ -26,7 +26,10 @@ def print_summary(console, report, folder):
         "stages":     ", ".join(f"{name} {cycle / 1e6:.2f} M"
                                 for name, cycle in report["stages"].items()) or "overlap",
         "MACs":       f"{report['mac_utilization']['latency']:.1%} of {report['mac_lanes']} lanes "
-                      "in one frame" + (f", {steady:.1%} steady" if steady else ""),
+                      "in one frame" + (f", {steady:.1%} steady" if steady else "")
+                      + (" (effective)" if max(report["mac_utilization"]["latency"],
+                                               steady or 0) > 1 else "")
+                      + f"; {report['products']['lanes_busy']:.1%} busy",
         "IPC":        f"{report['ipc']:.2f} (CPI {report['cpi']:.3f})",
         "off-chip":   f"{_offchip(report) / 2**20:.2f} MiB, "
                       f"{report['traffic']['offchip']['ratio']:.2f} times the compulsory",

@@ -46,7 +46,9 @@ WORDS = {
     "utilisation": Word(
         "MAC utilisation",
         "Useful MACs of the model over (MAC lanes × cycles). For one frame it counts the latency "
-        "of the first frame; in steady state the cycles between two masks."),
+        "of the first frame; in steady state the cycles between two masks. Transformed "
+        "convolutions make two pixels with four products instead of six, so it may exceed 100 %: "
+        "then it is effective, and the share of busy lanes beside it is what they really did."),
     "vector instruction": Word(
         "Vector instruction",
         "One operation issued to one engine in one cycle: a step of the MAC array, a row-memory "

@@ -34,6 +34,7 @@ REPORT = {
     "execution_time_ms": 0.01, "frames_per_second": 111111.11,
     "macs": 50_000, "mac_lanes": 112,
     "mac_utilization": {"latency": 0.4960, "steady": None},
+    "products": {"total": 1000, "lanes_busy": 0.4961},
     "instructions": {"vector": 1500, "macro": 9}, "ipc": 1.5, "cpi": 2 / 3,
     "units": {"load_encoder": _unit(issue=100, offchip=50),
               "encoder": _unit(issue=600, dependency=100, offchip=200),

@@ -102,6 +102,14 @@ def test_latency_interval_and_utilisation():
     assert one["execution_time_ms"] == pytest.approx(CYCLES / 100e6 * 1e3)
 
 
+def test_products_are_the_steps_of_the_arrays_times_their_lanes():
+    one = report()
+    steps = {name: one["units"][name]["stack"]["issue"] for name in ("encoder", "attention",
+                                                                     "decoder")}
+    total = sum(steps[name] * one["lanes"][name] for name in steps)
+    assert one["products"] == {"total": total, "lanes_busy": total / (one["mac_lanes"] * CYCLES)}
+
+
 def test_traffic_is_summed_by_class_and_port():
     traffic = report()["traffic"]
     classes = traffic["offchip"]["classes"]
