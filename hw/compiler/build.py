@@ -14,7 +14,7 @@ from hw.isa import CONVS, Engine, Opcode
 PATIENCE = 2            # plans no better than the best before the search ends
 SEARCHED_FRAMES = 2     # a longer stream repeats what the second frame does
 SCHEDULES = (           # the next ones where none of these fits
-    (Schedule(Order.EARLY), Schedule(Order.LATE)),
+    (Schedule(Order.EARLY), Schedule(Order.LATE), Schedule(Order.LATE, Map.FEW_READ_SLOTS)),
     (Schedule(Order.LATE, spill_copies=2),),
     (Schedule(Order.APART, spill_copies=1),),
     (Schedule(Order.APART, Map.LEAST_READ_SLOTS, spill_copies=1),))

@@ -54,6 +54,7 @@ class Map:
 
     WRITE_SLOTS = 8
     READ_SLOTS  = 12
+    FEW_READ_SLOTS   = 8        # where the next frame waits for the words of the others
     LEAST_READ_SLOTS = 5        # a gate's two skip rows, and the three that its next row reads
 
     def __init__(self, machine, item, *, heap, slots, top=None, offchip=None,
