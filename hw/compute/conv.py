@@ -37,9 +37,9 @@ class ConvEngine(wiring.Component):
     ``transform_overhead``.
 
     The array waits for the drain if a sum has fewer steps than there are ``pixels`` (depthwise:
-    ``pixels * vector / drain``; transformed: ``2 * pixels``), and for a memory that refuses writes long enough. Every cycle is
-    ``ISSUE`` (one step), or else ``CONFLICT`` (a memory refused a write), ``BACKPRESSURE`` (steps
-    remain, but the array waits for the drain) or ``FILL_DRAIN``.
+    ``pixels * vector / drain``; transformed: ``2 * pixels``), and for a memory that refuses writes
+    long enough. Every cycle is ``ISSUE`` (one step), or else ``CONFLICT`` (a memory refused a
+    write), ``BACKPRESSURE`` (steps remain, but the array waits for the drain) or ``FILL_DRAIN``.
 
     ``BAD_ADDRESS`` stops the engine until reset: a ``LAYER`` that :func:`hw.compute.layer
     .impossible` rejects; a ``CONV`` without groups, of a slot not written since reset, of several

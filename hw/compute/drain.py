@@ -24,10 +24,10 @@ class Drain(wiring.Component):
     or with ``layer.depthwise`` ``drain`` of its ``vector`` channels. Captures ``acc``, with
     ``layer.transformed`` ``odd_acc`` beside it, or ``depthwise_acc``, when ``done`` is high; from
     the next cycle on, one piece per cycle enters the requantiser lanes, and :data:`LATENCY` cycles
-    after ``done`` the bytes of pixel 0's first piece are on offer at ``o``, then its next ones, then
-    those of pixel 1 and so on, for every one of ``pixels``, or with ``layer.transformed`` of twice
-    as many: lane 0's two, lane 1's two and so on. With ``layer.table`` the ``outputs`` bytes are
-    looked up in the table.
+    after ``done`` the bytes of pixel 0's first piece are on offer at ``o``, then its next ones,
+    then those of pixel 1 and so on, for every one of ``pixels``, or with ``layer.transformed`` of
+    twice as many: lane 0's two, lane 1's two and so on. With ``layer.table`` the ``outputs`` bytes
+    are looked up in the table.
 
     Nothing of this can stall. Instead, room is set aside when the last step of a sum is issued:
     that is allowed, and announced by ``reserve``, while ``room`` is high. It is low for the cycles

@@ -18,10 +18,10 @@ class Writer(wiring.Component):
     """Places the bytes of each pixel where the instruction wants them.
 
     Pieces come in the order of :class:`hw.compute.drain.Drain`: ``outputs`` channels of a pixel, or
-    with ``layer.depthwise`` ``drain`` of them; groups have ``pixels``, or with ``layer.transformed``
-    twice as many. Those of pixels past ``layer.width_out`` are
-    dropped; so are bytes of packed pixels until their word is complete, or the row ends (then the
-    rest of the word is zero). Pixel ``x`` goes to column ``x``, or with ``layer.spread`` to column
+    with ``layer.depthwise`` ``drain`` of them; groups have ``pixels``, or with
+    ``layer.transformed`` twice as many. Those of pixels past ``layer.width_out`` are dropped; so
+    are bytes of packed pixels until their word is complete, or the row ends (then the rest of the
+    word is zero). Pixel ``x`` goes to column ``x``, or with ``layer.spread`` to column
     ``2 * x + layer.odd``. A word is on offer to its memory in the cycle after its last piece, and
     holds until taken; meanwhile pieces wait. A memory that never waits takes one per cycle.
 
