@@ -117,7 +117,8 @@ class Writer(wiring.Component):
         inside, last_x, takes, moves = Signal(), Signal(), Signal(), Signal()
         pixel_ends, group_ends = Signal(), Signal()
         m.d.comb += [
-            x.eq((block << (pixel_bits + transformed)) | pixel),
+            x.eq((block << (pixel_bits + transformed))
+                 | pixel[:pixel_bits + self.unit.transform]),
             column.eq(Mux(layer.spread, Cat(layer.odd, x), x)),
             crosses.eq((column[:bank_bits] | layer.spread) == banks - 1),
             channel.eq(conv.first + group),
