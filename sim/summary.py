@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from rich.markup import escape
 from rich.table import Table
 
 from golden.models import shipped
@@ -41,7 +42,7 @@ def print_summary(console, report, folder):
         "report":     str(folder / "report.json"),
         "page":       str(folder / "report.html"),
     }
-    console.print(f"[bold]{report['model']}[/] on [bold]{report['config']}[/] under "
+    console.print(f"[bold]{escape(report['model'])}[/] on [bold]{report['config']}[/] under "
                   f"{report['engine']}, {report['frames']} frame(s)")
     if not report["input"]["trained"]:
         widths = map(str, sorted(width for model, width in shipped().values()
@@ -49,7 +50,7 @@ def print_summary(console, report, folder):
         facts["weights"] = ("seeded, not trained: the mask means nothing; trained ones come with "
                             f"WIDTH={' or '.join(widths)}")
     for name, fact in facts.items():
-        console.print(f"  {name:<10} {fact}", soft_wrap=True)
+        console.print(f"  {name:<10} {fact}", soft_wrap=True, markup=False)
     console.print(_units(report))
     if report["frames"] > 1:
         console.print(_frames(report["stream"]))

@@ -11,10 +11,10 @@ from golden.errors import InputError
 from golden.integer import UNITS, Input, IntegerGraph
 from golden.models import load_graph
 from golden.names import is_file
-from golden.referee import session
 from hw.compiler.importer.check import spoken
 from hw.compiler.importer.ending import Ending
 from hw.compiler.importer.file import File
+from hw.compiler.importer.judge import answer
 from hw.compiler.importer.place import placed
 from hw.compiler.importer.read import Reader
 
@@ -53,7 +53,7 @@ class Imported:
     def segment(self, picture_CHW):
         """What ONNX Runtime makes of a picture with the file as it is: probabilities, H x W."""
         ending = self.ending
-        seen, = session(self.model).run([ending.output], self.given(self.frame(picture_CHW)))
+        seen = answer(self.model, ending.output, self.given(self.frame(picture_CHW)))
         t = self.graph.tensors[self.graph.output]
         made_CHW = ending.read(seen, (t.height, t.width))
         return torch.from_numpy(self._picture(made_CHW)[0]) / 256

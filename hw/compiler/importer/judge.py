@@ -4,8 +4,10 @@ import onnx
 import torch
 from onnx import TensorProto, helper
 
+from golden.errors import InputError
 from golden.integer import Add, Input, run
 from golden.referee import STEP_BAR, LayerVerdict, session, steps
+from hw.compiler.importer.check import told
 
 
 def judge(imported, frame_CHW, *, progress=None):
@@ -24,6 +26,21 @@ def judge(imported, frame_CHW, *, progress=None):
         if progress:
             progress(done)
     return tuple(verdicts)
+
+
+def answer(model, output, feeds):
+    """What ONNX Runtime makes of a model.
+
+    Raises
+    ------
+    InputError
+        If it cannot run it.
+    """
+    try:
+        return session(model).run([output], feeds)[0]
+    except Exception as error:      # its own classes, all of them directly below this one
+        raise InputError(f"ONNX Runtime does not run the file ({told(error)}); change that, or "
+                         "leave its opinion out with REFEREE=0 (make check-model)") from None
 
 
 def worst(verdicts):
@@ -52,7 +69,7 @@ def _judge_layer(parts, imported, layer, values):
             open_ += graph.layer(name).inputs
     output, offset = stored[layer.name][0]
     part = parts.between(feeds, output)
-    seen = torch.from_numpy(session(part).run([output], feeds)[0][0]).to(torch.int32) + offset
+    seen = torch.from_numpy(answer(part, output, feeds)[0]).to(torch.int32) + offset
     apart = (seen - values[layer.name].to(torch.int32)).abs()
     return LayerVerdict(layer.name, type(layer).__name__, apart.numel(), int((apart > 0).sum()),
                         int(apart.max()))

@@ -584,10 +584,12 @@ class Reader:
         if not all(x is None or isinstance(x, Constant) for x in (pads, constant, axes)):
             raise Refusal("what it pads depends on the frame", "use constant pads")
         given = [] if pads is None else [int(x) for x in pads.real.reshape(-1)]
+        along = range(4) if axes is None else [int(x) % 4 for x in axes.real.reshape(-1)]
+        if len(given) != 2 * len(along):
+            raise Refusal(f"{len(given)} pads for {len(along)} axes", "give two for each axis")
         if not any(given):
             return [value]
         source = self._real(value, node, pads=True)
-        along  = range(4) if axes is None else [int(x) % 4 for x in axes.real.reshape(-1)]
         sides  = [0] * 8
         for index, axis in enumerate(along):
             sides[axis], sides[axis + 4] = given[index], given[index + len(along)]

@@ -1,17 +1,19 @@
 """Networks that were refused, crashed or came out wrong once, and now run bit-exact; with every
 rewrite that a refusal recommends."""
 
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from hw.compiler.importer import Refused, import_onnx
+from golden.errors import InputError
+from hw.compiler.importer import Refused, import_onnx, judge
 from hw.compiler.importer.rewrites import REWRITES
 from hw.config import REFERENCE, TINY
 from tests.hw.compiler.onnx_models import Model
-from tests.hw.compiler.running import runs
+from tests.hw.compiler.running import picture, runs
 
 TWICE = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric",
          "nearest_mode": "floor"}
@@ -128,7 +130,6 @@ def test_names_of_our_own_networks_for_other_layers(name):
 
 @pytest.mark.parametrize("side", ["half", "double"])
 def test_a_mask_of_another_size_than_the_frame(side):
-    from tests.hw.compiler.running import picture
     small = Model()
     x = layer(small, channels=1)
     imported = runs(small.output((pool if side == "half" else up)(small, x)).model())
@@ -248,6 +249,51 @@ def test_local_functions():
         "local", "F", ["x"], ["y"], [helper.make_node("Relu", ["x"], ["y"])],
         [helper.make_opsetid("", 17)]))
     assert runs(model).graph.layers[1].low == 100
+
+
+@pytest.mark.cosim
+def test_all_of_it_in_hardware(tmp_path):
+    """Pooling of a concatenation, upsampling twice, rows that nobody reads of a gate and of a
+    convolution, an upsampled attention map, and a mask that a sum makes, smaller than the frame."""
+    from sim import run
+    small = Model(frame=(3, 16, 16))
+    x     = layer(small)
+    cat   = pool(small, both(small, x, layer(small, channels=3)))           # 7 x 8 x 8
+    alpha = small.quantised(small.node("Sigmoid", layer(small, cat, 1, 7)), 1 / 256, 0)
+    gated = small.quantised(small.node("Mul", up(small, alpha, (1 / 256, 0)), x))
+    gated = small.quantised(small.conv(gated, (4, 4, 1, 1), strides=[2, 2]))
+    grown = up(small, up(small, pool(small, layer(small, cat, 4, 7))))      # 4 x 16 x 16
+    grown = small.quantised(small.conv(layer(small, grown, 4, 4), (4, 4, 1, 1), strides=[2, 2]))
+    small.stored(small.node("Add", layer(small, gated, 1, 4), layer(small, grown, 1, 4)))
+    small.nodes[-1].output[0] = "mask"
+    path = tmp_path / "[b]all.onnx"
+    path.write_bytes(small.output(small.read("mask")).model().SerializeToString())
+    assert run.main(["--model", str(path), "--config", "tiny", "--taps", "1", "--out",
+                     str(tmp_path / "run")]) == 0
+
+
+@pytest.mark.parametrize("count", [6, 16])
+def test_pads_of_another_number_of_axes(count):
+    small = Model()
+    x = small.node("Pad", layer(small), np.int64([0] * count), name="odd")
+    with pytest.raises(InputError):
+        import_onnx("small.onnx", model=small.output(layer(small, x, 2, 4)).model())
+
+
+def test_a_file_that_the_referee_does_not_run(monkeypatch):
+    small = Model()
+    imported = import_onnx("small.onnx", model=small.output(layer(small)).model())
+    seen = picture(imported)
+
+    def refuse(model):
+        raise RuntimeError("[ONNXRuntimeError] : 9 :\nno kernel")
+    monkeypatch.setattr(sys.modules["hw.compiler.importer.judge"], "session", refuse)
+    line = ("ONNX Runtime does not run the file ([ONNXRuntimeError] : 9 : no kernel); change that, "
+            "or leave its opinion out with REFEREE=0 (make check-model)")
+    for ask in (lambda: imported.segment(seen), lambda: judge(imported, imported.frame(seen))):
+        with pytest.raises(InputError) as caught:
+            ask()
+        assert str(caught.value) == line
 
 
 # Refused by name.
