@@ -16,10 +16,11 @@ from golden.command import Parser, exit_code, make_console
 from golden.errors import InputError
 from golden.images import read_image
 from golden.integer import Conv
+from golden.names import is_file
 from golden.referee import STEP_BAR, progress
 from hw.compiler import CompileError, compile_network
 from hw.compiler.importer import Refused, judge, load_network, worst
-from hw.config import PRESETS, preset
+from hw.config import PRESETS, preset, usual_shape
 
 __all__ = ["check", "main"]
 
@@ -79,6 +80,10 @@ def main(arguments=None):
 def _command(arguments):
     options, console = _parse(arguments), make_console()
     config = preset(options.config)
+    if not is_file(options.model):
+        size, width = usual_shape(options.model, config)
+        options.size  = size if options.size is None else options.size
+        options.width = width if options.width is None else options.width
     try:
         _, imported = check(options.model, config, console, size=options.size,
                             width=options.width)

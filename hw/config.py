@@ -245,6 +245,7 @@ TINY = Config(
     onchip_banks=2, onchip_bytes=64 * KIB, feedback_bytes=16 * KIB, offchip_bytes=4 * MIB,
     dram=DDR3_1600, clock_mhz=100)
 
+TINY_SHAPE = (32, 4)
 PRESETS = {config.name: config for config in (REFERENCE, EDGE, TINY)}
 
 
@@ -264,3 +265,10 @@ def preset(name, *, dram=None):
     if dram not in DRAM_TIMINGS:
         raise InputError(f"Unknown off-chip timing {dram!r}; known are {', '.join(DRAM_TIMINGS)}")
     return replace(config, dram=DRAM_TIMINGS[dram])
+
+
+def usual_shape(model, config):
+    """Side of a frame and width of a network, where a person gives none: those of its source, or
+    what ``tiny`` is for."""
+    from golden.models import default_shape  # PyTorch; names and sizes do without
+    return TINY_SHAPE if config.name == "tiny" else default_shape(model)

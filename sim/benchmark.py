@@ -30,7 +30,7 @@ from golden.images import PHANTOM, read_truth
 from golden.names import named_images
 from golden.networks import MODELS, int8_bytes, macs
 from hw.compiler import CompileError
-from hw.config import DRAM_TIMINGS, PRESETS, preset
+from hw.config import DRAM_TIMINGS, PRESETS, preset, usual_shape
 from sim import run as machine
 from sim.baseline import ENGINES, measure
 from sim.clips import read_clip
@@ -320,7 +320,7 @@ def _cycles(combination):
 
 
 def _usual(combination):
-    return machine.usual_shape(combination.model, preset(combination.config))
+    return usual_shape(combination.model, preset(combination.config))
 
 
 def fingerprint(image):

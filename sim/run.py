@@ -24,10 +24,10 @@ from golden.folders import Fresh, temporary
 from golden.images import PHANTOM, read_truth
 from golden.integer import IntegerGraph
 from golden.metrics import binary
-from golden.models import default_shape, is_trained, load_float, load_graph
+from golden.models import is_trained, load_float, load_graph
 from hw.compiler import CompileError, Program, compile_network
 from hw.compiler.importer import Imported, is_file, judge, load_network, worst
-from hw.config import Config, preset
+from hw.config import Config, preset, usual_shape
 from sim.clips import read_clip
 from sim.compare import compare_mask, compare_tensors
 from sim.environment import command, environment
@@ -44,10 +44,8 @@ from sim.taps import golden_name
 from sim.trace import write_trace
 from sim.video import frame_times, write_animation
 
-__all__ = ["Job", "Options", "build_machine", "golden_tensors", "main", "prepare", "run",
-           "usual_shape"]
+__all__ = ["Job", "Options", "build_machine", "golden_tensors", "main", "prepare", "run"]
 
-TINY_SHAPE  = (32, 4)       # what the `tiny` preset is for
 LOG         = CACHE / "simulator.log"
 FAILED      = CACHE / "failed"
 FULL        = 2**20         # bytes that are free on a disk with room for the next thing
@@ -61,7 +59,7 @@ FILES       = ("report.json", "report.html", "program.bin", "simulator.log", "tr
 
 @dataclass(frozen=True)
 class Options:
-    """One run; ``size`` and ``width`` default to :func:`usual_shape`.
+    """One run; ``size`` and ``width`` default to :func:`hw.config.usual_shape`.
 
     ``image`` is a file, a folder, a video, ``phantom:SEED``, or several of these with commas
     between, as :func:`sim.clips.read_clip` takes them. ``truth`` is a mask file; phantoms bring
@@ -192,12 +190,6 @@ class Job:
     program: Program
     pictures: list                      # the frames before they are on the network's input grid
     imported: Imported | None = None    # where the model is a file
-
-
-def usual_shape(model, config):
-    """Side of a frame and width of a network, where a person gives none: those of its source, or
-    what ``tiny`` is for."""
-    return TINY_SHAPE if config.name == "tiny" else default_shape(model)
 
 
 def prepare(options):

@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import shlex
 import tempfile
 from pathlib import Path
 
@@ -61,7 +62,7 @@ def render(report, pictures=(), trace=None, *, folder="reports/latest"):
                               lstrip_blocks=True, undefined=StrictUndefined)
     environment.globals.update(fig=figures.fig, share=figures.share, word=_word)
     return environment.get_template("page.html.j2").render(
-        r=report, folder=folder, trace=trace is not None,
+        r=report, folder=shlex.quote(str(folder)), trace=trace is not None,
         style=Markup((HERE / "page.css").read_text()),
         script=Markup((HERE / "page.js").read_text()),
         report_json=_embedded(report), timeline_json=_embedded(timeline(report, trace)),

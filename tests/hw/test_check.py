@@ -97,3 +97,14 @@ def test_every_reason_is_printed(tmp_path, capsys):
 def test_what_cannot_be_done_is_one_line(arguments, message, capsys):
     assert main(arguments) == 2
     assert capsys.readouterr().err == f"error: {message}\n"
+
+
+def test_tiny_takes_what_it_is_for(monkeypatch, small):
+    """`make check-model CONFIG=tiny` refused its own default of 256 x 256; `make sim` took 32."""
+    seen = []
+    monkeypatch.setattr(module, "check", lambda model, config, console, *, size, width: (
+        seen.append((config.name, size, width)) or (None, None)))
+    for words in (["--config", "tiny"], ["--config", "tiny", "--size", "64"], [],
+                  ["--config", "tiny", "--model", small]):
+        assert main(words) == 0
+    assert seen == [("tiny", 32, 4), ("tiny", 64, 4), ("reference", 256, 32), ("tiny", None, None)]

@@ -306,3 +306,18 @@ def test_no_work_is_no_loss():
     assert _findings(report)["lost"] == "dependency"
     stack |= {"dependency": 0, "no_work": 400}
     assert _findings(report)["lost"] is None
+
+
+def test_a_command_can_be_pasted():
+    """`make wave RUN=my attune (1)/x` could not."""
+    report = whole_report(mismatched=1, first_mismatch=MISMATCH)
+    assert "make wave RUN=&#39;my attune (1)/x&#39; AT=mismatch" in render(
+        report, folder="my attune (1)/x")
+
+
+def test_keys_print_and_forced_colours_have_their_way():
+    page = render(whole_report())
+    assert page.index('href="#main"') < page.index("<header") and 'id="main"' in page
+    assert "forced-color-adjust: none" in page and "@page { margin" in page
+    assert "section.first { break-inside: auto; }" in page
+    assert "<th></th>" not in page
