@@ -65,6 +65,13 @@ def _examine(entry, texts, out):
         return solve.solve(texts[what], folder=BUILD / entry.name / what, steps=steps,
                            method=entry.method, depth=entry.depth, seconds=entry.seconds)
 
+    try:
+        return _decided(entry, decide, search, out)
+    except solve.SolverError as error:
+        return "failed", str(error)
+
+
+def _decided(entry, decide, search, out):
     verdict = decide("property", entry.steps)
     if verdict.holds is None:
         return "undecided", f"No answer within {entry.seconds} s."

@@ -134,6 +134,8 @@ def _solve_bits(folder, *, steps, seconds):
     script  = f"read_aiger model.aig; fold; strash; {search} -T {seconds}; write_cex -a model.cex"
     output  = _run([str(package / "yosys-abc"), "-c", script], folder, "abc.log",
                    seconds=seconds + 30)
+    if output and "Does not work for combinational networks" in output:
+        return _solve_bits(folder, steps=None, seconds=seconds)
     if output is None:
         return Verdict(None)
     if "Property proved" in output or "Explored all reachable states" in output:
@@ -147,17 +149,17 @@ def _solve_bits(folder, *, steps, seconds):
 
     places = {}                     # of an AIGER input: name and bit
     for line in (folder / "model.map").read_text().splitlines():
-        kind, number, bit, name = line.split(maxsplit=3)
-        if kind == "input":
+        if line.startswith("input "):
+            _, number, bit, name = line.split(maxsplit=3)
             places[int(number)] = name, int(bit)
     inputs = []
-    lines  = [line for line in (folder / "model.cex").read_text().splitlines()
-              if line and set(line) <= set("01x")]
-    for line in lines[1:]:          # the first is the state at reset
+    _, *lines = (folder / "model.cex").read_text().splitlines()     # the first is the reset state
+    for line in lines[:lines.index("# DONE")]:
         values = {}
         for number, bit in enumerate(line):
-            name, place = places[number]
-            values[name] = values.get(name, 0) | (bit == "1") << place
+            if number in places:        # the others are what a read port holds at reset
+                name, place  = places[number]
+                values[name] = values.get(name, 0) | (bit == "1") << place
         inputs.append(values)
     return Verdict(False, tuple(inputs))
 
