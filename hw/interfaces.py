@@ -28,6 +28,12 @@ class EngineSignature(wiring.Signature):
         })
 
 
+def window_layout():
+    """The part of off-chip memory that a program may write: from byte address ``base`` up to, not
+    including, ``limit``; a ``limit`` of 0 is the end of memory."""
+    return data.StructLayout({"base": 32, "limit": 32})
+
+
 class MemoryRead(wiring.Signature):
     """Read port of a banked memory, seen from the reader.
 

@@ -96,6 +96,7 @@ class Error(enum.Enum, shape=4):
     STALLED     = 6      # no engine issued or retired anything for the watchdog's time
     CYCLE_LIMIT = 7
     NO_ANSWER   = 8      # off-chip memory owes answers for longer than the watchdog's time
+    WRITE_PROTECTED = 9  # a STORE outside the part of off-chip memory that the host made writable
 
 
 class LoadTarget(enum.Enum, shape=3):

@@ -150,6 +150,7 @@ class Chip(wiring.Component):
         m.d.comb += [
             load.abort.eq(controller.abort),
             stores.abort.eq(controller.abort),
+            stores.writable.eq(controller.writable),
             controller.idle.eq(load.idle & stores.idle),
             controller.frame_started.eq(load.frame_started),
             controller.frame_ended.eq(stores.frame_ended),

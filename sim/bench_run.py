@@ -41,6 +41,9 @@ async def run_job(dut):
     start, start_cpu = time.monotonic(), time.process_time()
     await host.write(Register.IRQ_ENABLE, bits(Interrupt, done=1))
     await host.write(Register.PROGRAM_BASE, job["program_base"])
+    for register, address in zip((Register.WRITE_BASE, Register.WRITE_LIMIT), job["writable"],
+                                 strict=True):
+        await host.write(register, address)
     await host.write(Register.CYCLE_LIMIT_LO, job["cycle_limit"] & 0xFFFFFFFF)
     await host.write(Register.CYCLE_LIMIT_HI, job["cycle_limit"] >> 32)
     await host.write(Register.STALL_LIMIT, job["stall_limit"])

@@ -118,6 +118,7 @@ class RtlEngine:
         job = {
             "clock":        self._built.simulator != "verilator",
             "program_base": program.program_base,
+            "writable":     program.writable,
             "cycle_limit":  self._cycle_limit,
             "stall_limit":  self._stall_limit,
             "counters":     list(self._selectors.values()),

@@ -127,7 +127,8 @@ def finish(machine):
                    "offchip_peak": image.end},
         spilled=tuple(sorted(machine.spill)),
         frames_at=machine.frames_at, frame_bytes=machine.frame_bytes,
-        frame_row_bytes=machine.frame_row, outputs=machine.outputs, vector=config.vector)
+        frame_row_bytes=machine.frame_row, outputs=machine.outputs, vector=config.vector,
+        writable=machine.writable)
 
 
 def layer_traffic(machine):

@@ -110,6 +110,7 @@ class Machine:
         self.frame_bytes = frame.height * self.frame_row
         self.frames_at   = self.image.reserve(frames * self.frame_bytes, f"{frames} frames")
         self.outputs     = tuple(self._output(name) for name in network.outputs)
+        self._written    = self.image.end       # end of what the run writes off chip
         self._frame_rows(beats)
         for item in network.passes:
             if item.alpha:
@@ -152,7 +153,13 @@ class Machine:
         key = what, slot
         if key not in self._areas:
             self._areas[key] = self.image.reserve(size, what)
+            self._written    = self.image.end
         return self._areas[key]
+
+    @property
+    def writable(self):
+        """First byte that the run writes off chip, and the first behind the last."""
+        return self.outputs[0].base, self._written
 
     def place_once(self, blob, what):
         """Byte address of a blob that several layers may share."""

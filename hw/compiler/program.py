@@ -28,7 +28,9 @@ class TapLayer:
 class Program:
     """A compiled network: the off-chip image and how to use it.
 
-    ``image`` starts at address 0; ``program_base`` goes to the register of that name. Frames are
+    ``image`` starts at address 0; ``program_base`` goes to the register of that name, ``writable``
+    to WRITE_BASE and WRITE_LIMIT: outputs and spilled maps lie there, and the weights that were
+    placed between them. Frames are
     to be written over the image at :meth:`frame_address` before the run; outputs are found at
     :meth:`output_address` after it.
     """
@@ -51,6 +53,7 @@ class Program:
     frame_row_bytes:  int
     outputs:          tuple     # of hw.compiler.machine.OutputArea; the first is the mask
     vector:           int
+    writable:         tuple[int, int]       # first byte, and the first behind them
 
     def frame_address(self, frame):
         return self.frames_at + frame * self.frame_bytes

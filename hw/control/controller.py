@@ -12,7 +12,7 @@ from hw.control.ledger import TRAFFIC, Ledger
 from hw.control.registers import ControlRegisters, monitor_layout
 from hw.control.regmap import ADDRESS_BITS, DEFAULT_STALL_LIMIT, Status
 from hw.control.trace import EventTrace, TraceSignature
-from hw.interfaces import EngineSignature
+from hw.interfaces import EngineSignature, window_layout
 from hw.isa import Cause, Engine, Error
 from hw.memory.axi import AxiLite
 
@@ -65,6 +65,8 @@ class CentralController(wiring.Component):
         Pulse: reset all engines and off-chip channels (with a ``ResetInserter``).
     abort : Out(1)
         Off-chip channels start nothing more and let what is under way end.
+    writable : Out(window_layout())
+        For the STORE engines.
     idle : In(1)
         No off-chip transfer is under way.
     frame_started, frame_ended : In(1)
@@ -94,6 +96,7 @@ class CentralController(wiring.Component):
             "engines":         In(EngineSignature()).array(ENGINES),
             "clear":           Out(1),
             "abort":           Out(1),
+            "writable":        Out(window_layout()),
             "idle":            In(1),
             "frame_started":   In(1),
             "frame_ended":     In(1),
@@ -124,6 +127,7 @@ class CentralController(wiring.Component):
         connect(m, flipped(self.bus), registers.bus)
         m.d.comb += [
             self.irq.eq(registers.irq),
+            self.writable.eq(registers.writable),
             self.monitor.eq(registers.monitor),
             registers.monitor_sent.eq(self.monitor_sent),
             registers.monitor_dropped.eq(self.monitor_dropped),

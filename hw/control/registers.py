@@ -15,6 +15,7 @@ from hw.control.regmap import (
     Register,
     Status,
 )
+from hw.interfaces import window_layout
 from hw.memory.axi import AxiLite, Response
 
 
@@ -47,6 +48,7 @@ class ControlRegisters(wiring.Component):
     interrupts : In(Interrupt)
         Pulses that set bits of IRQ_STATUS.
     program_base : Out(32)
+    writable : Out(window_layout())
     cycle_limit : Out(48)
     stall_limit : Out(32)
     counter_select : Out(16)
@@ -64,6 +66,7 @@ class ControlRegisters(wiring.Component):
     status:          In(Status)
     interrupts:      In(Interrupt)
     program_base:    Out(32)
+    writable:        Out(window_layout())
     cycle_limit:     Out(48)
     stall_limit:     Out(32)
     counter_select:  Out(16)
@@ -92,6 +95,8 @@ class ControlRegisters(wiring.Component):
         }
         m.d.comb += [
             self.program_base.eq(kept[Register.PROGRAM_BASE]),
+            self.writable.base.eq(kept[Register.WRITE_BASE]),
+            self.writable.limit.eq(kept[Register.WRITE_LIMIT]),
             self.cycle_limit.eq(Cat(kept[Register.CYCLE_LIMIT_LO],
                                     kept[Register.CYCLE_LIMIT_HI])),
             self.stall_limit.eq(kept[Register.STALL_LIMIT]),

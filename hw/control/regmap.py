@@ -27,6 +27,8 @@ class Register(enum.IntEnum):
     COUNTER_SELECT   = 0x28
     COUNTER_LO       = 0x2C
     COUNTER_HI       = 0x30
+    WRITE_BASE       = 0x34
+    WRITE_LIMIT      = 0x38
     MONITOR_ENABLE   = 0x40
     MONITOR_LAYER    = 0x44
     MONITOR_X0       = 0x48
@@ -103,6 +105,8 @@ REGISTERS = {
     Register.COUNTER_SELECT:   Entry(_RW, 16, "Number of a performance counter"),
     Register.COUNTER_LO:       Entry(_R,  32, "Samples that counter; bits 31 to 0"),
     Register.COUNTER_HI:       Entry(_R,  32, "Bits 63 to 32 of the last sample"),
+    Register.WRITE_BASE:       Entry(_RW, 32, "First byte off chip that a program may write"),
+    Register.WRITE_LIMIT:      Entry(_RW, 32, "First byte behind that; 0: the end of memory"),
     Register.MONITOR_ENABLE:   Entry(_RW,  1, "Send rows of an attention map"),
     Register.MONITOR_LAYER:    Entry(_RW,  8, "Layer number of the gate to watch"),
     Register.MONITOR_X0:       Entry(_RW, 11, "Left edge of the region"),

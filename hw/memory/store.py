@@ -6,7 +6,7 @@ from amaranth.lib.fifo import SyncFIFO, SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-from hw.interfaces import EngineSignature, MemoryRead
+from hw.interfaces import PENDING_READS, EngineSignature, MemoryRead, window_layout
 from hw.isa import Cause, Error, Traffic
 from hw.memory.axi import PAGE_BYTES, AxiWrite, Response
 from hw.memory.bursts import BurstSplitter
@@ -24,7 +24,8 @@ class StoreEngine(wiring.Component):
     but the on-chip read is refused; else ``FILL_DRAIN``.
 
     ``BAD_ADDRESS`` without any access: no beats; an off-chip address off the beat; a run beyond
-    either memory. ``AXI_WRITE``: a burst was acknowledged with an error. After either nothing
+    either memory. ``WRITE_PROTECTED``, likewise: a run that is not wholly inside ``writable`` when
+    it is checked. ``AXI_WRITE``: a burst was acknowledged with an error. After any nothing
     retires, and ``error`` holds until reset.
 
     ``abort`` (hold it until reset) stops reads and new bursts; those announced are completed
@@ -47,6 +48,7 @@ class StoreEngine(wiring.Component):
     r : Out(MemoryRead(...))
         On-chip memory.
     axi : Out(AxiWrite(...))
+    writable : In(window_layout())
     abort : In(1)
     idle : Out(1)
     frame_ended : Out(1)
@@ -75,6 +77,7 @@ class StoreEngine(wiring.Component):
             "r":      Out(MemoryRead(depth=config.onchip_words, vector=config.vector)),
             "axi":    Out(AxiWrite(data_width=config.vector * 8, id_width=id_width,
                                    address_width=config.offchip_address_width)),
+            "writable":    In(window_layout()),
             "abort":       In(1),
             "idle":        Out(1),
             "frame_ended": Out(1),
@@ -102,10 +105,16 @@ class StoreEngine(wiring.Component):
         offchip_end = Signal(33 - byte_bits)
         onchip_end  = Signal(BEATS_BITS + 1)
         legal       = Signal()
+        below       = Signal()       # begins before the window
+        beyond      = Signal()       # ends behind it
+        limit       = Signal.like(offchip_end)
         m.d.sync += [
             offchip_end.eq(store.offchip[byte_bits:] + store.beats),
             onchip_end.eq(store.base + store.beats),
+            below.eq(store.offchip < self.writable.base),
         ]
+        m.d.comb += limit.eq(self.writable.limit[byte_bits:])
+        m.d.comb += beyond.eq((self.writable.limit != 0) & (offchip_end > limit))
         m.d.comb += legal.eq((store.beats != 0)
                              & (store.offchip[:byte_bits] == 0)
                              & (offchip_end <= config.offchip_words)
@@ -142,7 +151,7 @@ class StoreEngine(wiring.Component):
         address  = Signal(range(config.onchip_words))
         left     = Signal(BEATS_BITS)
         promised = Signal(range(self.buffer + 1))      # in the buffer, or on the way to it
-        pending  = Signal(2)
+        pending  = Signal(PENDING_READS)
         requests = Signal()
         sends    = Signal()
         m.d.comb += [
@@ -189,12 +198,13 @@ class StoreEngine(wiring.Component):
                     m.next = "Check"
             with m.State("Check"):
                 m.d.sync += address.eq(store.base)
-                with m.If(legal):
+                with m.If(legal & ~below & ~beyond):
                     m.d.comb += splitter.i.valid.eq(1)
                     m.d.sync += left.eq(store.beats)
                     m.next = "Move"
                 with m.Else():
-                    m.d.sync += self.engine.error.eq(Error.BAD_ADDRESS)
+                    m.d.sync += self.engine.error.eq(Mux(legal, Error.WRITE_PROTECTED,
+                                                         Error.BAD_ADDRESS))
                     m.next = "Failed"
             with m.State("Move"):
                 with m.If(sends):

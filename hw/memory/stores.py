@@ -5,7 +5,7 @@ from amaranth.lib import wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from hw.interfaces import EngineSignature, MemoryRead
+from hw.interfaces import EngineSignature, MemoryRead, window_layout
 from hw.isa import STORES, Traffic
 from hw.memory.arbiter import RoundRobin
 from hw.memory.axi import AxiWrite
@@ -34,7 +34,7 @@ class StoreEngines(wiring.Component):
     reads : Array of Out(MemoryRead(...))
         On-chip memory, one port per channel.
     axi : Out(AxiWrite(...))
-    abort, idle, frame_ended, bytes, bursts
+    writable, abort, idle, frame_ended, bytes, bursts
         As those of :class:`hw.memory.store.StoreEngine`, for both together.
     """
 
@@ -46,6 +46,7 @@ class StoreEngines(wiring.Component):
             "reads":       Out(read).array(len(STORES)),
             "axi":         Out(AxiWrite(data_width=config.vector * 8,
                                         address_width=config.offchip_address_width)),
+            "writable":    In(window_layout()),
             "abort":       In(1),
             "idle":        Out(1),
             "frame_ended": Out(1),
@@ -62,7 +63,7 @@ class StoreEngines(wiring.Component):
             m.submodules[engine.name.lower()] = channel
             connect(m, channel.engine, flipped(port))
             connect(m, channel.r, flipped(read))
-            m.d.comb += channel.abort.eq(self.abort)
+            m.d.comb += [channel.abort.eq(self.abort), channel.writable.eq(self.writable)]
 
         # Addresses take turns; a grant holds until memory takes the address.
         m.submodules.arbiter = arbiter = RoundRobin(width=len(channels))

@@ -49,7 +49,7 @@ async def registers_answer(dut, stall):
     for register, value in kept.items():
         assert await manager.read_dword(register) == value
 
-    for address in (0x34, 0xFFC):
+    for address in (0x3C, 0xFFC):
         assert (await manager.read(address, 4)).resp == AxiResp.SLVERR
         assert (await manager.write(address, bytes(4))).resp == AxiResp.SLVERR
     assert (await manager.write(Register.ID, bytes(4))).resp == AxiResp.SLVERR

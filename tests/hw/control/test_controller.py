@@ -460,6 +460,8 @@ def test_counters_pass_through():
         ctx.set(dut.monitor_dropped, 7)
         await host.bus.write(Register.MONITOR_X0, 99)
         assert ctx.get(dut.monitor.x0) == 99
+        await host.bus.write(Register.WRITE_LIMIT, 0x1230)
+        assert ctx.get(dut.writable.limit) == 0x1230
         assert await host.bus.read(Register.MONITOR_DROPPED) == 7
         await host.run()
         total = await host.counter(Counter.CYCLES)

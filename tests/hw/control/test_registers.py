@@ -64,6 +64,8 @@ def test_every_register_that_keeps_its_value():
             for register, value in kept.items():
                 assert await bus.read(register) == value, register
         assert ctx.get(dut.program_base) == kept[Register.PROGRAM_BASE]
+        assert ctx.get(dut.writable.base) == kept[Register.WRITE_BASE]
+        assert ctx.get(dut.writable.limit) == kept[Register.WRITE_LIMIT]
         assert ctx.get(dut.cycle_limit) == (kept[Register.CYCLE_LIMIT_LO]
                                             | kept[Register.CYCLE_LIMIT_HI] << 32)
         assert ctx.get(dut.stall_limit) == kept[Register.STALL_LIMIT]
@@ -98,7 +100,7 @@ def test_read_only_registers():
 def test_address_without_a_register():
     async def bench(ctx, dut, bus):
         free = sorted(set(range(0, 0x80, 4)) - set(Register)) + [0xFFC, 0x100 + Register.CONTROL]
-        assert 0x34 in free
+        assert 0x3C in free
         for address in free:
             assert await bus.read(address, response=SLVERR) == 0
             await bus.write(address, 3, response=SLVERR)
@@ -206,7 +208,7 @@ def test_slow_manager_gets_every_answer():
                 if cycle == word:
                     ctx.set(port.wvalid, 1)
                 if cycle == read:
-                    ctx.set(port.araddr, Register.ID if index % 2 else 0x34)
+                    ctx.set(port.araddr, Register.ID if index % 2 else 0x3C)
                     ctx.set(port.arvalid, 1)
                 ctx.set(port.bready, cycle >= answer)
                 ctx.set(port.rready, cycle >= answer)

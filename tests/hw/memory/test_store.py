@@ -190,6 +190,66 @@ def test_last_legal_address(fields):
     assert bench.retired == 1
 
 
+WINDOW = {"base": 64 * V, "limit": 96 * V}
+
+
+@pytest.mark.parametrize(("fields", "window"), [
+    ({"beats": 1, "offchip": 63 * V}, WINDOW),
+    ({"beats": 1, "offchip": 96 * V}, WINDOW),
+    ({"beats": 33, "offchip": 64 * V}, WINDOW),
+    ({"beats": 2, "offchip": 95 * V}, WINDOW),
+    ({"beats": 34, "offchip": 63 * V}, WINDOW),
+    ({"beats": 1, "offchip": 64 * V}, {"base": 64 * V + 1, "limit": 0}),
+    ({"beats": 1, "offchip": 64 * V}, {"base": 0, "limit": 65 * V - 1}),
+    ({"beats": 1, "offchip": 0}, {"base": 0xFFFF_FFFF, "limit": 1}),
+    ({"beats": 1, "offchip": 64 * V}, {"base": 64 * V, "limit": 64 * V}),
+])
+def test_nothing_outside_the_window_is_written(fields, window):
+    bench = Bench()
+
+    async def watch(ctx):
+        ctx.set(bench.dut.writable, window)
+        await ctx.tick().repeat(30)
+        assert ctx.get(bench.dut.engine.error) == Error.WRITE_PROTECTED
+        assert ctx.get(bench.dut.idle)
+
+    bench.run([store(**fields)], then=watch, drain=False)
+    assert bench.memory.writes == []
+    assert bench.reads == bench.retired == 0
+
+
+@pytest.mark.parametrize(("fields", "window"), [
+    ({"beats": 32, "offchip": 64 * V}, WINDOW),
+    ({"beats": 1, "offchip": 64 * V}, WINDOW),
+    ({"beats": 1, "offchip": 95 * V}, WINDOW),
+    ({"beats": 1, "offchip": LAST * V}, {"base": LAST * V, "limit": 0}),
+    ({"beats": 1, "offchip": LAST * V}, {"base": 1, "limit": TINY.offchip_bytes}),
+    ({"beats": 1, "offchip": 64 * V}, {"base": 64 * V, "limit": 66 * V - 1}),
+])
+def test_everything_inside_the_window_is(fields, window):
+    bench = Bench()
+
+    async def watch(ctx):
+        ctx.set(bench.dut.writable, window)
+        while not bench.retired:
+            await ctx.tick()
+
+    bench.run([store(**fields)], then=watch)
+    first = fields["offchip"] // V
+    assert bench.memory.words == {first + k: word_of(k) for k in range(fields["beats"])}
+
+
+def test_an_address_outside_memory_is_no_matter_of_the_window():
+    bench = Bench()
+
+    async def watch(ctx):
+        ctx.set(bench.dut.writable, WINDOW)
+        await ctx.tick().repeat(30)
+        assert ctx.get(bench.dut.engine.error) == Error.BAD_ADDRESS
+
+    bench.run([store(beats=2, offchip=LAST * V)], then=watch, drain=False)
+
+
 def test_write_error_never_retires():
     bench = Bench(fails=[10])
 

@@ -215,6 +215,22 @@ def test_an_error_reaches_its_own_channel():
     assert bench.retired == [1, 0]
 
 
+def test_the_window_is_that_of_both():
+    for guilty in range(len(STORES)):
+        bench = Bench(first="either")
+
+        async def watch(ctx, bench=bench, guilty=guilty):
+            ctx.set(bench.dut.writable, {"base": 50 * V, "limit": 100 * V})
+            await ctx.tick().repeat(60)
+            assert ctx.get(bench.dut.engines[guilty].error) == Error.WRITE_PROTECTED
+            assert ctx.get(bench.dut.engines[1 - guilty].error) == Error.NONE
+
+        programs = [[store(offchip=60 * V, beats=5)]] * len(STORES)
+        programs[guilty] = [store(offchip=100 * V, beats=1)]
+        bench.run(programs, then=watch)
+        assert sorted(bench.memory.words) == list(range(60, 65))
+
+
 @pytest.mark.parametrize("when", range(1, 100, 24))
 @pytest.mark.parametrize("first", FIRST)
 def test_both_channels_aborted_at_once(first, when):
