@@ -276,6 +276,9 @@ TARGETS = {
         "random networks through every door, every tensor compared", "sim.fuzz",
         _takes("N=200 SEED=0 CONFIG=tiny,edge ENGINE=rtl REFEREE=0 DEPTH WIDEST=48 SIDE=40 CUT"),
         checks={"CONFIG": _presets, "ENGINE": _one_of(*FUZZ_ENGINES)}),
+    "hostile-code": Target(
+        "spoiled programs on the chip: none may hang or write astray", "sim.hostile_code",
+        _takes("N=1000 SEED=0 SIM=verilator")),
     "faults": Target(
         "bits flipped in whole frames: what each class of state does", "sim.upsets",
         _takes("N=1000 SEED=0 BITS=1 CONFIG=tiny MODEL=elec4848 SIZE=16 WIDTH=4 IMAGE=phantom:7 "
