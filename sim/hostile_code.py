@@ -22,7 +22,6 @@ import numpy as np
 from amaranth import ClockSignal, Instance, Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -35,7 +34,7 @@ from rich.table import Table
 
 from golden import integer
 from golden.arbitrary import arbitrary_graph, arbitrary_image
-from golden.command import Parser, exit_code
+from golden.command import Parser, exit_code, make_console
 from golden.errors import InputError
 from hw.compiler.build import SCHEDULES, finish, plan, spillable
 from hw.compiler.ops import lower
@@ -225,17 +224,12 @@ def main(arguments=None):
 
 
 def _command(arguments):
-    parser = Parser("sim.hostile_code", __doc__)
-    parser.add_argument("--n", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--sim", choices=SIMULATORS, default="verilator")
-    options = parser.parse_args(arguments)
+    options, console = _parse(arguments), make_console()
     if options.n < 1:
         raise InputError(f"N must be positive, not {options.n}")
     if options.seed < 0:
         raise InputError(f"SEED must not be negative, not {options.seed}")
-    console = Console(highlight=False)
-    start   = time.monotonic()
+    start = time.monotonic()
     with Progress(TextColumn("programs"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
                   TextColumn("left"), TimeRemainingColumn(), console=console) as bar:
         task = bar.add_task("", total=options.n)
@@ -260,6 +254,14 @@ def _command(arguments):
                   f"{minutes:.1f} minutes: each ended within its limits, nothing outside the "
                   "window was written, every good run was right")
     return 0
+
+
+def _parse(arguments):
+    parser = Parser("sim.hostile_code", __doc__)
+    parser.add_argument("--n", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--sim", choices=SIMULATORS, default="verilator")
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":
