@@ -107,10 +107,16 @@ def show(run, at, *, window=WINDOW, console):
     (folder / "wave.sucl").write_text(_surfer(groups, marker))
     console.print(f"{path} ({path.stat().st_size / 2**20:.1f} MiB, {len(signals)} signals)",
                   soft_wrap=True, markup=False)
-    for viewer in (("gtkwave", folder / "wave.gtkw"),
-                   ("surfer", "--command-file", folder / "wave.sucl", path)):
-        console.print(shlex.join(map(str, viewer)), soft_wrap=True, markup=False)
+    for line in _viewers(path):
+        console.print(line, soft_wrap=True, markup=False)
     return path
+
+
+def _viewers(path):
+    """Commands that open the waveforms, to be pasted."""
+    for words in (("gtkwave", path.with_suffix(".gtkw")),
+                  ("surfer", "--command-file", path.with_suffix(".sucl"), path)):
+        yield shlex.join(map(str, words))
 
 
 def find_event(at, record, folder, job, again):

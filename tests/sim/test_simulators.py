@@ -1,4 +1,6 @@
 import shutil
+import signal
+import time
 
 import pytest
 from amaranth import *
@@ -129,3 +131,20 @@ def test_ports_of_the_top_only():
             "  output reg signed [7:0] out;\n  wire [1:0] inner;\nendmodule\n")
     assert simulators._ports(text, "top") == [("input", "clk"), ("input", "b"),
                                               ("output", "out")]
+
+
+def test_who_is_ended_ends_compilers_too(cache):
+    """SIGTERM reaches Python alone: it had waited for every file that was still to be compiled."""
+    def end(*_):
+        raise KeyboardInterrupt
+
+    handler, start = signal.signal(signal.SIGALRM, end), time.monotonic()
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.5)
+        with pytest.raises(KeyboardInterrupt):
+            simulators._compile_all([["sleep", "60"]] * 8, cache)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, handler)
+    assert time.monotonic() - start < 50
+    assert not simulators.RUNNING

@@ -317,3 +317,10 @@ def test_an_error_tells_how_to_see_it_and_is_shown(tmp_path, monkeypatch, capsys
     assert wave.main(["--run", str(tmp_path / "failed"), "--at", "error", "--window", "100"]) == 0
     file = read_fst(tmp_path / "failed" / "wave.fst")
     assert file.start // 10_000 < 3000 < file.end // 10_000
+
+
+def test_commands_can_be_pasted():
+    """`gtkwave my attune (1)/wave.gtkw` could not."""
+    assert list(wave._viewers(Path("my attune (1)/wave.fst"))) == [
+        "gtkwave 'my attune (1)/wave.gtkw'",
+        "surfer --command-file 'my attune (1)/wave.sucl' 'my attune (1)/wave.fst'"]
