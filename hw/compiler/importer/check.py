@@ -6,11 +6,13 @@ followed before its size is known.
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
 import onnx.checker
 import onnx.inliner
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, defs, helper, numpy_helper
 
@@ -109,14 +111,21 @@ def spoken(name):
     return name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME - 2]}.."
 
 
-def _check_text(model, refuse):
-    """Every name can be read: ONNX's are text in UTF-8."""
-    try:
-        model.SerializeToString()
-        for node in model.graph.node:
-            _ = node.name, list(node.input), list(node.output)
-    except (UnicodeDecodeError, ValueError):
-        refuse(f"names that are not text; {EXPORT}")
+def name_of(node):
+    """What a node is called: by its name, or by what it makes."""
+    return node.name or next(iter(node.output), "") or node.op_type
+
+
+def _check_text(message, refuse):
+    """Every name can be read: ONNX's are text in UTF-8. Others come as bytes."""
+    for field, value in message.ListFields():
+        values = value if isinstance(value, Sequence) and not isinstance(value, str | bytes) else (
+            [value])
+        if field.type == FieldDescriptor.TYPE_STRING and any(isinstance(x, bytes) for x in values):
+            refuse(f"names that are not text; {EXPORT}")
+        if field.type == FieldDescriptor.TYPE_MESSAGE:
+            for one in values:
+                _check_text(one, refuse)
 
 
 def _graphs(graph):
@@ -177,9 +186,9 @@ def _tensors(model):
                 if attribute.HasField("t"):
                     tensors.append(attribute.t)
                 for tensor in tensors:
-                    yield node.name or (node.output[0] if node.output else ""), tensor
+                    yield name_of(node), tensor
                 if attribute.HasField("sparse_tensor") or attribute.sparse_tensors:
-                    yield node.name, None
+                    yield name_of(node), None
         if getattr(owner, "sparse_initializer", ()):
             yield owner.sparse_initializer[0].values.name, None
 
@@ -271,7 +280,7 @@ def _check_rules(model, path, refuse):
     try:
         onnx.checker.check_model(known)
     except Exception as error:
-        unknown = [f"node {printable(node.name or node.output[0])!r} ({printable(node.op_type)}): "
+        unknown = [f"node {printable(name_of(node))!r} ({printable(node.op_type)}): "
                    f"opset {opset} has no such operator; {REWRITES.get(node.op_type, KNOWN)}"
                    for node in known.graph.node if _is_unknown(node, opset, known)]
         if unknown:

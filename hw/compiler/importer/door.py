@@ -11,7 +11,7 @@ from golden.errors import InputError
 from golden.integer import UNITS, Input, IntegerGraph
 from golden.models import load_graph
 from golden.names import is_file
-from hw.compiler.importer.check import spoken
+from hw.compiler.importer.check import name_of, spoken
 from hw.compiler.importer.ending import Ending
 from hw.compiler.importer.file import File
 from hw.compiler.importer.judge import answer
@@ -199,8 +199,9 @@ def _notes(graph, reader):
 
 
 def _dropped(file):
-    needed = {node.output[0] for node in file.nodes}
-    dead   = [spoken(node.name or node.output[0]) for node in file.graph.node
-              if node.output[0] not in needed and node.op_type not in ("Constant", "Identity")]
+    needed = {name for node in file.nodes for name in node.output if name}
+    dead   = [spoken(name_of(node)) for node in file.graph.node
+              if not needed.intersection(node.output)
+              and node.op_type not in ("Constant", "Identity")]
     if dead:
         yield "left out, as no output depends on them: " + ", ".join(dead)

@@ -9,7 +9,7 @@ from onnx import TensorProto, helper
 
 from golden.integer import Input, Lookup
 from hw.compiler.importer.build import UNPLACED, Builder
-from hw.compiler.importer.check import printable, spoken
+from hw.compiler.importer.check import name_of, printable, spoken
 from hw.compiler.importer.ending import AFTER_END, FLOAT_TYPES, TO_INTEGERS, Ending, continued
 from hw.compiler.importer.errors import Refusal, Refused
 from hw.compiler.importer.file import attributes
@@ -364,6 +364,9 @@ class Reader:
         if bias is not None:
             if not isinstance(bias, Constant):
                 raise Refusal("its bias depends on the frame", "use a constant bias")
+            if bias.real.size != outputs:
+                raise Refusal(f"{bias.real.size} biases for {outputs} channels",
+                              "give one for each channel")
             unit_O = np.float64(source.scale) * scale_O.astype(np.float64)
             steps  = None if bias.whole is None else np.broadcast_to(bias.scale, outputs)
             if steps is not None and np.allclose(steps, unit_O, rtol=SAME_SCALE, atol=0):
@@ -803,7 +806,7 @@ def _nearest(side, place, rounding):
 
 
 def _spoken(node):
-    return f"node {printable(node.name or node.output[0])!r} ({node.op_type})"
+    return f"node {printable(name_of(node))!r} ({node.op_type})"
 
 
 def _clean(name):

@@ -383,3 +383,19 @@ def test_names_can_be_printed(name, tmp_path, capsys):
     node(model, "two").op_type = "Convolve"
     node(model, "two").name = name
     assert said(model).startswith("node ")
+
+
+@pytest.mark.parametrize("place", ["one_out", "small", "Conv", "constant3"])
+def test_names_that_are_not_text(place, tmp_path):
+    path = tmp_path / "small.onnx"
+    blob = plain().SerializeToString()
+    path.write_bytes(blob.replace(place.encode(), b"\xff" * len(place)))
+    with pytest.raises(InputError) as caught:
+        load_network(str(path))
+    assert str(caught.value) == f"{path}: names that are not text; {EXPORT}"
+
+
+def test_a_node_that_makes_nothing():
+    model = plain()
+    model.graph.node.append(helper.make_node("Relu", ["one_out"], []))
+    assert "Relu" in said(model)
