@@ -212,6 +212,8 @@ VARIABLES = {
     "FULL":       Variable("1: frames of the networks' own size", SWITCH),
     "IMAGE":      Variable("image, folder, GIF, video, phantom:SEED, or several with commas",
                            _image),
+    "JOBS":       Variable("processes at once", POSITIVE),
+    "KINDS":      Variable("kinds of file, with commas, or all"),
     "LIST":       Variable("1: say in words what is proved", SWITCH),
     "LOSS":       Variable(_or(LOSSES), _one_of(*LOSSES)),
     "MARKDOWN":   Variable("1: print Markdown", SWITCH),
@@ -283,6 +285,9 @@ TARGETS = {
         "bits flipped in whole frames: what each class of state does", "sim.upsets",
         _takes("N=1000 SEED=0 BITS=1 CONFIG=tiny MODEL=elec4848 SIZE=16 WIDTH=4 IMAGE=phantom:7 "
                "OUT")),
+    "hostile": Target(
+        "broken and malicious files through every door that reads files", "sim.hostile",
+        _takes("N=1000 SEED=0 KINDS=all JOBS=2 OUT=reports/hostile RUN")),
     "prove": Target("prove what holds of the blocks in every cycle",
                     "hw.prove", _takes("ONLY FAST=0 LIST=0 AGAIN=0 OUT"),
                     flags=("FAST", "LIST", "AGAIN"), checks={"OUT": _any}),

@@ -10,7 +10,7 @@ import threading
 import traceback
 from contextlib import contextmanager
 
-from golden.errors import InputError
+from golden.errors import InputError, shown
 
 __all__ = ["FAULT", "FILE_COLUMNS", "Parser", "exit_code", "make_console"]
 
@@ -53,7 +53,7 @@ def exit_code(command, arguments, *refusals):
     except (InputError, *refusals) as error:
         reason = error
     except OSError as error:
-        reason = f"{error.filename or 'system'}: {error.strerror or error}"
+        reason = f"{shown(error.filename or 'system')}: {error.strerror or error}"
     except MemoryError:
         reason = "not enough memory; take a smaller network or frame, or fewer frames"
     except KeyboardInterrupt as error:

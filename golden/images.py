@@ -3,6 +3,9 @@
 A size is the side of a square frame, or its rows and columns.
 """
 
+import struct
+import warnings
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +16,17 @@ from golden.errors import InputError
 from golden.names import PHANTOM
 from golden.phantom import phantom
 
-__all__ = ["FORMATS", "PHANTOM", "as_frame", "image_size", "read_image", "read_truth"]
+__all__ = ["FORMATS", "MOST_PIXELS", "PHANTOM", "as_frame", "check_file", "image_size",
+           "opened", "phantom_seed", "read_image", "read_truth"]
 
 FORMATS = ("PNG", "JPEG", "BMP")
 ORIENTATION = 0x0112            # EXIF's tag; from 5 on rows and columns are swapped
+SEED_DIGITS = 18                # of a phantom: it fits a word
+MOST_PIXELS = 2**26             # of a picture: 8192 x 8192, whose 16-bit values still fit memory
+
+# What Pillow's decoders raise, all but undocumented, when a file breaks its format's rules.
+DAMAGED = (OSError, EOFError, SyntaxError, ValueError, TypeError, IndexError, KeyError,
+           OverflowError, ZeroDivisionError, struct.error)
 
 
 def read_image(path, size):
@@ -26,13 +36,15 @@ def read_image(path, size):
     byte is kept. JPEG orientation is applied. Anything else is an :class:`InputError`.
     """
     if str(path).startswith(PHANTOM):
-        image_HW, _ = _phantom(path, size)
+        image_HW, _ = phantom(phantom_seed(path), max(_shape(size)))
         return as_frame(Image.fromarray(image_HW), path, size)
-    return as_frame(_open(Path(path)), path, size)
+    with opened(path) as file:
+        image = ImageOps.exif_transpose(file)       # decodes
+    return as_frame(image, path, size)
 
 
 def as_frame(image, name, size):
-    """What :func:`read_image` makes of an opened picture; ``name`` is what errors call it."""
+    """What :func:`read_image` makes of a decoded picture; ``name`` is what errors call it."""
     image = _eight_bits(image, name).resize(_shape(size)[::-1], Image.Resampling.BILINEAR)
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
@@ -40,10 +52,12 @@ def as_frame(image, name, size):
 def read_truth(path, size):
     """The true mask of a frame as uint8 H x W, 0 or 255: a mask file or ``phantom:SEED``."""
     if str(path).startswith(PHANTOM):
-        _, mask_HW = _phantom(path, size)
+        _, mask_HW = phantom(phantom_seed(path), max(_shape(size)))
         image = Image.fromarray(mask_HW)
     else:
-        image = _eight_bits(_open(Path(path)), path).convert("L")
+        with opened(path) as file:
+            image = ImageOps.exif_transpose(file)
+        image = _eight_bits(image, path).convert("L")
     _, brightest = image.getextrema()
     if 0 < brightest <= 127:
         raise InputError(f"Mask {str(path)!r} has nothing brighter than {brightest}; lesions are "
@@ -56,10 +70,60 @@ def image_size(path):
     """Rows and columns of an image file, orientation applied; None of a phantom: it has any."""
     if str(path).startswith(PHANTOM):
         return None
-    with _open(Path(path), decode=False) as image:
+    with opened(path) as image:
         columns, rows = image.size
         lies = image.format == "JPEG" and image.getexif().get(ORIENTATION, 1) >= 5
     return (columns, rows) if lies else (rows, columns)
+
+
+def phantom_seed(name):
+    """The seed of ``phantom:SEED``."""
+    digits = str(name).removeprefix(PHANTOM)
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= SEED_DIGITS):
+        raise InputError(f"Phantom seed must be a whole number of at least 0, of up to "
+                         f"{SEED_DIGITS} digits, not {digits[:40]!r}; for example phantom:7")
+    return int(digits)
+
+
+def check_file(path, what="one image in it"):
+    """Refuse what is no plain file: pipes and devices would be waited for, or never end."""
+    if path.is_dir():
+        raise InputError(f"{str(path)!r} is a folder; name {what}")
+    if path.exists() and not path.is_file():
+        raise InputError(f"{str(path)!r} is a pipe or a device; name a file")
+
+
+@contextmanager
+def opened(path, formats=FORMATS, known="PNG, JPEG or BMP"):
+    """An image file, to be decoded within the block and nothing else: damage that shows there is
+    an :class:`InputError`. ``known`` is what errors say may be given."""
+    path = Path(path)
+    try:
+        check_file(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=formats) as image:
+                if image.width * image.height > MOST_PIXELS:
+                    raise InputError(f"Image {str(path)!r} has {image.width} x {image.height} "
+                                     f"pixels, more than {MOST_PIXELS}; make it smaller")
+                yield image
+    except InputError:
+        raise
+    except FileNotFoundError:
+        raise InputError(f"No file {str(path)!r}; name an image, or phantom:SEED for a synthetic "
+                         f"one") from None
+    except PermissionError:
+        raise InputError(f"File {str(path)!r} may not be read; check its permissions") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise InputError(f"Image {str(path)!r} has more than {MOST_PIXELS} pixels; make it "
+                         f"smaller") from None
+    except UnidentifiedImageError:
+        raise InputError(f"File {str(path)!r} is not a usable {known} image; convert it "
+                         f"to PNG") from None
+    except DAMAGED as error:
+        what = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"Image {str(path)!r} cannot be decoded ({what}); the file may be "
+                         f"damaged or cut short, export it again") from None
 
 
 def _shape(size):
@@ -70,40 +134,9 @@ def _shape(size):
     return shape
 
 
-def _phantom(name, size):
-    """Image and mask of a phantom; always square, with the frame's longer side."""
-    digits = str(name).removeprefix(PHANTOM)
-    if not (digits.isascii() and digits.isdigit()):
-        raise InputError(f"Phantom seed must be a whole number of at least 0, not {digits!r}; "
-                         f"for example phantom:7")
-    return phantom(int(digits), max(_shape(size)))
-
-
-def _open(path, decode=True):
-    if path.is_dir():
-        raise InputError(f"{str(path)!r} is a folder; name one image in it")
-    try:
-        image = Image.open(path, formats=FORMATS)
-        if decode:
-            image.load()
-        return image
-    except FileNotFoundError:
-        raise InputError(f"No file {str(path)!r}; name an image, or phantom:SEED for a synthetic "
-                         f"one") from None
-    except PermissionError:
-        raise InputError(f"File {str(path)!r} may not be read; check its permissions") from None
-    except (UnidentifiedImageError, Image.DecompressionBombError):
-        raise InputError(f"File {str(path)!r} is not a usable PNG, JPEG or BMP image; convert it "
-                         f"to PNG") from None
-    except (OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"Image {str(path)!r} cannot be decoded ({error}); the file may be "
-                         f"damaged or cut short, export it again") from None
-
-
 def _eight_bits(image, path):
-    image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):
-        values = np.asarray(image).astype(np.int64)
+        values = np.asarray(image)
         if values.min() < 0 or values.max() > 65535:
             raise InputError(f"Image {str(path)!r} has more than 16 bits a pixel; convert it to "
                              f"8-bit PNG")

@@ -6,19 +6,16 @@ int16. What every layer computes is in :mod:`golden.arithmetic`, and as text in 
 Layers that a contract forbids cannot be made: they raise ``ValueError``.
 """
 
-import json
-from dataclasses import MISSING, dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 
 from golden import arithmetic
 from golden.errors import InputError
 
 __all__ = ["Add", "Concat", "Conv", "Gate", "Input", "IntegerGraph", "Lookup", "MaxPool", "Sum",
            "SUM_WEIGHT_LIMIT", "Tensor", "TransposedConv", "UNITS", "Upsample", "execute",
-           "float_mask", "load", "macs", "output_shape", "resize", "run", "save"]
+           "float_mask", "macs", "output_shape", "resize", "run"]
 
 UNITS = ("encoder", "attention", "decoder")     # of figure 10
 UPSAMPLE_MODES = ("nearest", "linear")
@@ -404,51 +401,3 @@ def resize(graph, height, width=None):
     tensors = {name: replace(t, height=shapes[name][1], width=shapes[name][2])
                for name, t in graph.tensors.items()}
     return replace(graph, tensors=tensors)
-
-
-def save(graph, path, *, extra=None):
-    """Write one safetensors file: arrays as ``layer.field``, everything else as JSON metadata.
-
-    ``extra`` maps further names to arrays that travel along.
-    """
-    arrays, records = dict(extra or {}), []
-    for layer in graph.layers:
-        record = {"kind": type(layer).__name__}
-        for part in fields(layer):
-            value = getattr(layer, part.name)
-            if isinstance(value, torch.Tensor):
-                arrays[f"{layer.name}.{part.name}"] = value.contiguous()
-            else:
-                record[part.name] = value
-        records.append(record)
-    for name, factors_C in graph.equalisation.items():
-        arrays[f"{name}.equalisation"] = factors_C
-    header = {"network": graph.network, "input": graph.input, "output": graph.output,
-              "outputs": graph.outputs, "layers": records,
-              "tensors": [vars(t) for t in graph.tensors.values()]}
-    save_file(arrays, str(path), {"attune": json.dumps(header)})
-
-
-def load(path):
-    """Read what :func:`save` wrote: the graph, and the extra arrays.
-
-    Files written before a layer had some field get that field's default.
-    """
-    with safe_open(str(path), "pt") as file:
-        header = json.loads(file.metadata()["attune"])
-        arrays = {name: file.get_tensor(name) for name in file.keys()}
-    layers, equalisation = [], {}
-    for record in header["layers"]:
-        kind = LAYERS[record.pop("kind")]
-        values = {key: tuple(value) if isinstance(value, list) else value
-                  for key, value in record.items()}
-        for part in fields(kind):
-            if part.name not in values and part.default is MISSING:
-                values[part.name] = arrays.pop(f"{record['name']}.{part.name}")
-        layers.append(kind(**values))
-    for name in [name for name in arrays if name.endswith(".equalisation")]:
-        equalisation[name.removesuffix(".equalisation")] = arrays.pop(name)
-    tensors = {record["name"]: Tensor(**record) for record in header["tensors"]}
-    graph = IntegerGraph(header["network"], tensors, tuple(layers), header["input"],
-                         header["output"], equalisation, tuple(header.get("outputs", ())))
-    return graph, arrays

@@ -48,6 +48,10 @@ CONV_ARRAYS = {"kernel": "weight", "bias": "bias"}
 NORM_ARRAYS = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean",
                "moving_variance": "running_var"}
 NUMBERED = re.compile(r"(conv2d|batch_normalization)(_\d+)?")
+MOST_VALUES = 1 << 28           # of all arrays together: 31 times the source's model
+# What h5py raises of files that HDF5 cannot make sense of.
+DAMAGED = (OSError, RuntimeError, KeyError, ValueError, TypeError, NotImplementedError,
+           AttributeError, UnicodeError, SystemError)
 SAVE = "save the model with model.save('x.h5') or model.save_weights('x.h5')"
 
 
@@ -79,7 +83,14 @@ def read_keras(path, *, size=256):
     arrays = {name: _checked(path, places[name], layers[places[name]],
                              NORM_ARRAYS if name in NORMS else CONV_ARRAYS) for name in MODULES}
     first = arrays["e1a"]["weight"]
-    network = elec4848(size=size, width=max(1, first.shape[-1] if first.ndim else 1))
+    width = max(1, first.shape[-1] if first.ndim else 1)
+    with torch.device("meta"):          # before memory is taken for a width that cannot be
+        _fill(path, elec4848(size=size, width=width), arrays, places)
+    return _fill(path, elec4848(size=size, width=width), arrays, places).eval()
+
+
+def _fill(path, network, arrays, places):
+    """Set the weights of a network, which it returns."""
     state = network.state_dict()
     for name, module in MODULES.items():
         for part, array in arrays[name].items():
@@ -91,19 +102,26 @@ def read_keras(path, *, size=256):
                     f"{str(path)!r}: layer {places[name]!r} has an array of shape {array.shape} "
                     f"where {name!r} of a network of width {network.width} has "
                     f"{tuple(theirs.shape)}; is it ELEC4848's model?")
-            theirs.copy_(torch.from_numpy(array))      # a view of the network's own
-    return network.eval()
+            if not theirs.is_meta:
+                theirs.copy_(torch.from_numpy(array))      # a view of the network's own
+    return network
 
 
 def _layers(path):
     """Arrays by place and name: ``{"Encoder1/conv2d": {"kernel": .., "bias": ..}, ..}``."""
     if not Path(path).is_file():
         raise InputError(f"No file {str(path)!r}; name an HDF5 file of a Keras model")
-    layers = {}
+    layers, left = {}, MOST_VALUES
 
     def collect(top):
         def visit(name, item):
+            nonlocal left
             if isinstance(item, h5py.Dataset):
+                # Nothing is read that has no numbers, or more of them than a file can be taken for.
+                left -= item.size or 0
+                if item.dtype.kind not in "fiub" or item.shape is None or left < 0:
+                    raise InputError(f"{str(path)!r}: {name!r} of {top!r} is no array of numbers "
+                                     f"of a network; {SAVE}")
                 *parts, array = name.split("/")
                 place = "/".join([top, *(parts[1:] if parts[:1] == [top] else parts)])
                 layers.setdefault(place, {})[array.removesuffix(":0")] = item[()]
@@ -114,7 +132,9 @@ def _layers(path):
             for top, group in file.get("model_weights", file).items():
                 if isinstance(group, h5py.Group):
                     group.visititems(collect(top))
-    except OSError as error:
+    except InputError:
+        raise
+    except DAMAGED as error:
         raise InputError(f"{str(path)!r} is not an HDF5 file, or is damaged; {SAVE}") from error
     if any("vars" in place.split("/") for place in layers):
         raise InputError(f"{str(path)!r} is a '.weights.h5' file of Keras 3, which has no layer "
@@ -182,16 +202,21 @@ def _checked(path, place, arrays, names):
                          f"{_listed(arrays)}; separable models are not read")
     for name in sorted(set(arrays) - set(names)):
         raise InputError(f"{str(path)!r}: layer {place!r} has {name!r}, which ELEC4848 has not")
+    taken = {}
     for name, array in arrays.items():
-        if array.dtype.kind != "f" or not np.isfinite(array).all():
+        with np.errstate(over="ignore"):
+            taken[names[name]] = array.astype(np.float32)
+        if array.dtype.kind != "f" or not np.isfinite(taken[names[name]]).all():
             raise InputError(f"{str(path)!r}: {name!r} of layer {place!r} is not all finite "
                              "numbers; take a file from before training diverged")
-    return {names[name]: array.astype(np.float32) for name, array in arrays.items()}
+        if name == "moving_variance" and (array < 0).any():
+            raise InputError(f"{str(path)!r}: {name!r} of layer {place!r} goes below zero; {SAVE}")
+    return taken
 
 
 def _number(place):
     """Keras' counter at the end of a name; the first layer of a kind has none."""
-    digits = re.search(r"_(\d+)$", place)
+    digits = re.search(r"_([0-9]{1,9})$", place)
     return int(digits[1]) if digits else 0
 
 

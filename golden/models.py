@@ -16,9 +16,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from golden.errors import InputError
 from golden.folders import temporary
+from golden.graph_file import load, save
 from golden.images import read_image
-from golden.integer import load, resize, save
+from golden.integer import resize
 from golden.names import demand_network
 from golden.networks import MODELS
 from golden.plan import plan
@@ -147,11 +149,28 @@ def _restore(network, graph, extra):
     for step in plan(network):
         if step.norm is not None:
             for key in NORM_STATE:
-                getattr(step.norm, key).copy_(extra[f"{step.name}.norm_{key}"])
+                norm = getattr(step.norm, key)
+                norm.copy_(_extra(extra, f"{step.name}.norm_{key}", norm.shape))
         if step.conv is not None:
-            step.conv.weight.copy_(unfolded(graph, step, extra[f"{step.name}.float_step"]))
+            layer = next((layer for layer in graph.layers if layer.name == step.name), None)
+            if getattr(layer, "weight", torch.empty(0)).shape != step.conv.weight.shape:
+                raise InputError(f"The file of weights has no convolution {step.name!r} of shape "
+                                 f"{tuple(step.conv.weight.shape)}: it is of another network than "
+                                 f"{network.name} of width {network.width}")
+            steps_O = _extra(extra, f"{step.name}.float_step", (step.conv.out_channels,))
+            step.conv.weight.copy_(unfolded(graph, step, steps_O))
             if step.conv.bias is not None:
-                step.conv.bias.copy_(extra[f"{step.name}.float_bias"])
+                bias = step.conv.bias
+                bias.copy_(_extra(extra, f"{step.name}.float_bias", bias.shape))
+
+
+def _extra(extra, name, shape):
+    """An array that :func:`save_trained` wrote, or an :class:`InputError`."""
+    array = extra.get(name)
+    if array is None or array.shape != tuple(shape) or not array.isfinite().all():
+        raise InputError(f"The file of weights has no usable {name!r} of shape {tuple(shape)}; "
+                         f"take it from the repository again, or export it anew")
+    return array
 
 
 @torch.no_grad()

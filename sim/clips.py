@@ -10,17 +10,30 @@ from itertools import chain, islice
 from pathlib import Path
 
 import av
-from PIL import Image, UnidentifiedImageError
+from PIL import ImageOps
 
 from golden.errors import InputError
-from golden.images import FORMATS, PHANTOM, as_frame, read_image
+from golden.images import (
+    FORMATS,
+    MOST_PIXELS,
+    PHANTOM,
+    as_frame,
+    check_file,
+    opened,
+    phantom_seed,
+    read_image,
+)
 from golden.names import named_images
 
 __all__ = ["natural_order", "read_clip"]
 
 IMAGES     = {".png", ".jpg", ".jpeg", ".bmp"}
 ANIMATIONS = {".gif", ".png", ".apng", ".webp"}
+MOVING     = (*FORMATS, "GIF", "WEBP")
 VIDEOS     = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".webm", ".wmv"}
+# A file of another kind by its content, such as a list of addresses, is not followed.
+CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegvideo,mpegts,ogg,asf"
+MOST_FRAMES = 100_000           # of a run; each is held in memory
 MASK       = re.compile(r"_mask(_\d+)?$")
 
 
@@ -39,8 +52,10 @@ def read_clip(image, frames, size):
     given = named_images(image)
     if not given:
         raise InputError("No image named; name a file, a folder, or phantom:7 for a synthetic one")
-    if len(given) == 1 and given[0].startswith(PHANTOM) and given[0][len(PHANTOM):].isdigit():
-        first = int(given[0][len(PHANTOM):])
+    if not 1 <= frames <= MOST_FRAMES:
+        raise InputError(f"Number of frames must be 1 to {MOST_FRAMES}, not {frames!r}")
+    if len(given) == 1 and given[0].startswith(PHANTOM):
+        first = phantom_seed(given[0])
         given = [f"{PHANTOM}{first + index}" for index in range(frames)]
     found = list(islice(chain.from_iterable(_frames(part, size) for part in given), frames))
     if not found:
@@ -83,33 +98,28 @@ def _folder(path):
 
 def _animation(path, size):
     """Every picture of a GIF, animated PNG or WebP; a still one is an ordinary image."""
-    try:
-        with Image.open(path) as animation:
-            count = getattr(animation, "n_frames", 1)
-            if count == 1 and animation.format in FORMATS:
-                yield str(path), read_image(path, size)
-                return
+    with opened(path, MOVING, "GIF, PNG or WebP") as animation:
+        count = getattr(animation, "n_frames", 1)
+        if count > 1 or animation.format not in FORMATS:
             for index in range(count):
                 animation.seek(index)
-                yield f"{path}#{index}", as_frame(animation.copy(), path, size)
-    except PermissionError:
-        raise InputError(f"File {str(path)!r} may not be read; check its permissions") from None
-    except (UnidentifiedImageError, Image.DecompressionBombError):
-        raise InputError(f"File {str(path)!r} is not a usable GIF, PNG or WebP image; convert it "
-                         f"to PNG") from None
-    except (EOFError, OSError, SyntaxError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"Image {str(path)!r} cannot be decoded ({error}); the file may be "
-                         f"damaged or cut short, export it again") from None
+                yield f"{path}#{index}", as_frame(ImageOps.exif_transpose(animation), path, size)
+            return
+    yield str(path), read_image(path, size)
 
 
 def _video(path, size):
+    check_file(path)
+    options = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
     try:
-        with av.open(str(path)) as video:
+        with av.open(str(path), options=options) as video:
             if not video.streams.video:
                 raise InputError(f"Video {str(path)!r} has no picture stream; name another file")
             for index, picture in enumerate(video.decode(video=0)):
+                if picture.width * picture.height > MOST_PIXELS:
+                    raise InputError(f"Video {str(path)!r} has pictures of {picture.width} x "
+                                     f"{picture.height} pixels, more than {MOST_PIXELS}; make "
+                                     f"them smaller")
                 yield f"{path}#{index}", as_frame(picture.to_image(), path, size)
     except av.error.FFmpegError as error:
         raise InputError(f"Video {str(path)!r} cannot be decoded ({error.strerror}); convert it to "

@@ -6,12 +6,11 @@ The run is repeated from the settings in its report, stops behind the window, an
 the simulator's own.
 """
 
-import json
 import re
 import shlex
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from golden.command import Parser, exit_code, make_console
@@ -23,15 +22,18 @@ from sim.compare import compare_tensors
 from sim.errors import SimulationError
 from sim.fst import read_fst
 from sim.host import RtlEngine
+from sim.measured import read_json
 from sim.progress import CycleProgress
 from sim.run import Options, build_machine, golden_tensors, prepare
 from sim.simulators import CACHE
 from sim.trace import UNITS, chrome_trace
+from sim.trace_file import read_trace
 
 __all__ = ["Event", "find_event", "layout", "main", "show"]
 
 WINDOW      = 2000
 MAX_WINDOW  = 200_000
+CYCLE_DIGITS = 15           # the machine's counter has 48 bits
 BEFORE      = 50            # cycles between the left edge of GTKWave's window and the event
 FRONT       = ("offered_valid", "cause", "layer", "retired", "retiring", "following_valid",
                "pending")
@@ -68,7 +70,7 @@ def show(run, at, *, window=WINDOW, console):
     if not 1 <= window <= MAX_WINDOW:
         raise InputError(f"Window must be 1 to {MAX_WINDOW} cycles, not {window}")
     folder, record = _record(run)
-    options = Options(**record["settings"])
+    options = _options(record["settings"], run)
     job     = prepare(options)
     CACHE.mkdir(exist_ok=True)      # `make clean` may have been before
     with temporary(CACHE, "wave-") as scratch:
@@ -139,8 +141,8 @@ def find_event(at, record, folder, job, again):
     cycles = record["error"]["cycle"] if "error" in record else record["cycles"]["total"]
     if at.startswith("layer:"):
         return _layer(at.removeprefix("layer:"), folder, job.program, again)
-    if not at.isdigit():
-        raise InputError(f"AT is mismatch, error, layer:NAME or a cycle, not {at!r}")
+    if not (at.isascii() and at.isdigit() and len(at) <= CYCLE_DIGITS):
+        raise InputError(f"AT is mismatch, error, layer:NAME or a cycle, not {at[:40]!r}")
     if int(at) >= cycles:
         raise InputError(f"Cycle {at} is beyond the end of the run, which took {cycles} cycles")
     return Event(int(at), f"cycle {at}")
@@ -186,16 +188,33 @@ def _record(run):
     """Folder and report of a run, or what is known of one that failed."""
     folder = Path(run).resolve()
     for name in ("report.json", "failed.json"):
-        if (folder / name).exists():
-            try:
-                record = json.loads((folder / name).read_text())
-                if "settings" in record:
-                    return folder, record
-            except ValueError:
-                pass
-            raise InputError(f"The run in {str(run)!r} cannot be repeated: its {name} has no "
-                             "settings; run it again")
+        file = folder / name
+        if file.exists():
+            record = read_json(file)
+            if not isinstance(record, dict) or not isinstance(record.get("settings"), dict):
+                raise InputError(f"The run in {str(run)!r} cannot be repeated: its {name} has no "
+                                 "settings; run it again")
+            # Where it ended: in order, or with an error.
+            end = record.get("error" if "error" in record else "cycles")
+            cycle, text = ("cycle", str) if "error" in record else ("total", type(None))
+            if not (isinstance(end, dict) and type(end.get(cycle)) is int and end[cycle] >= 0
+                    and isinstance(end.get("text"), text)):
+                raise InputError(f"The run in {str(run)!r} cannot be shown: its {name} does not "
+                                 "say where it ended; run it again")
+            return folder, record
     raise InputError(f"No run in {str(run)!r}; `make sim` leaves one in reports/latest")
+
+
+def _options(settings, run):
+    """The options of a run, of the types that they have."""
+    known = {field.name: field for field in fields(Options)}
+    for name, value in settings.items():
+        right = (name in known and (value is None and known[name].default is None
+                                    or type(value) is known[name].type))
+        if not right:
+            raise InputError(f"The run in {str(run)!r} cannot be repeated: its settings have "
+                             f"{name[:40]!r} {str(value)[:40]!r}; run it again")
+    return Options(**settings)
 
 
 def _traced(options, job, scratch, console):
@@ -246,7 +265,7 @@ def _layer(name, folder, program, again):
     if name not in names:
         raise InputError(f"Unknown layer {name!r}; known are {', '.join(names)}")
     path   = folder / "trace.json"
-    events = json.loads(path.read_text()) if path.exists() else again()[0]
+    events = read_trace(path, ()) if path.exists() else again()[0]
     slices = _slices(events, name)
     if not slices:
         raise InputError(f"No instruction of layer {name} ran; name another layer or a cycle")

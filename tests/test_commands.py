@@ -150,8 +150,9 @@ EXAMPLES = {"A": "x", "B": "y", "AT": "7", "ARGS": "", "CUT": "e1a", "START": "e
             "MODEL": "unet-busi", "CONFIG": "tiny", "CONFIGS": "tiny", "DRAM": "ddr4-2400",
             "DRAMS": "own", "SIM": "icarus", "IMAGE": "phantom:1", "DATA": "phantom:2",
             "MODELS": "unet-busi", "LOSS": "dice", "PART": "test", "SCHEDULE": "cosine",
-            "DEVICE": "cpu", "SIZE": "32", **dict.fromkeys(("CHECKPOINT", "PROGRAM", "SPLIT",
-                                                            "TRUTH"), "Makefile")}
+            "DEVICE": "cpu", "SIZE": "32", "KINDS": "image",
+            **dict.fromkeys(("CHECKPOINT", "PROGRAM", "SPLIT",
+                            "TRUTH"), "Makefile")}
 
 
 @pytest.mark.parametrize("goal", PROGRAMS)
@@ -159,7 +160,7 @@ def test_programs_take_what_the_table_says(monkeypatch, goal):
     """Every variable becomes an option of the program, and without it the default is the same."""
     monkeypatch.chdir(ROOT)
     target = commands.TARGETS[goal]
-    parts  = ("sim.page", "golden.explain", "hw.prove")
+    parts  = ("sim.page", "sim.hostile", "golden.explain", "hw.prove")
     module = target.module + (".__main__" if target.module in parts else "")
     parse  = importlib.import_module(module)._parse
     values = {name: EXAMPLES.get(name, "1") for name in target.takes}

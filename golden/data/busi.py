@@ -6,9 +6,9 @@ A folder ``Dataset_BUSI_with_GT`` with the classes ``benign``, ``malignant`` and
 that belong together; blank stands for none.
 """
 
-import csv
 import re
 
+from golden.data.rows import read_rows
 from golden.data.sample import Dataset, Sample, pictures
 from golden.errors import InputError
 
@@ -57,10 +57,9 @@ def _groups(folder, place, notes):
     """Related group of every file that ``index.csv`` lists; None if there is none to use."""
     for index in (folder / "index.csv", place.parent / "index.csv"):
         if index.is_file():
-            with index.open(newline="") as file:
-                rows = csv.DictReader(file)
-                if not {"file", "related_group"} <= set(rows.fieldnames or ()):
-                    notes.append("index.csv has no columns file, related_group; it is not used")
-                    return None
-                return {row["file"]: row["related_group"] or "" for row in rows}
+            columns, rows = read_rows(index)
+            if not {"file", "related_group"} <= set(columns):
+                notes.append("index.csv has no columns file, related_group; it is not used")
+                return None
+            return {row["file"]: row["related_group"] for row in rows}
     return None

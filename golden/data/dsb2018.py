@@ -5,9 +5,8 @@ nucleus, which are merged. Flat: ``images/ID.png`` and ``masks/ID.png``. An ``in
 columns ``file`` and ``type``, if there is one, gives the classes; without it there is one.
 """
 
-import csv
-
 from golden.data.busi import MASK
+from golden.data.rows import read_rows
 from golden.data.sample import Dataset, Sample, pictures
 from golden.errors import InputError
 
@@ -60,5 +59,7 @@ def _kinds(folder):
     index = folder / "index.csv"
     if not index.is_file():
         return {}
-    with index.open(newline="") as file:
-        return {row.get("file"): row.get("type") or KIND for row in csv.DictReader(file)}
+    columns, rows = read_rows(index)
+    if not {"file", "type"} <= set(columns):
+        return {}
+    return {row["file"]: row["type"] or KIND for row in rows}

@@ -7,7 +7,7 @@ import torch
 from golden.data.clahe import clahe
 from golden.data.sample import Dataset, Sample
 from golden.data.screen import near_duplicates
-from golden.errors import InputError
+from golden.errors import InputError, shown
 from golden.images import image_size, read_image, read_truth
 
 __all__ = ["Frames", "load", "read_pair"]
@@ -61,7 +61,7 @@ def load(dataset: Dataset, size, *, skip=False, equalise=False, advance=lambda: 
         try:
             image_3HW, truth_HW = read_pair(sample, size)
         except InputError as error:
-            broken.append(f"{sample.name}: {error}")
+            broken.append(f"{shown(sample.name)}: {error}")
         else:
             samples.append(sample)
             images.append(clahe(image_3HW) if equalise else image_3HW)

@@ -4,8 +4,9 @@ Paths are relative to the table. Several masks of one image are separated by ``;
 stands for none.
 """
 
-import csv
+from collections import Counter
 
+from golden.data.rows import read_rows
 from golden.data.sample import Dataset, Sample
 from golden.errors import InputError
 
@@ -16,29 +17,23 @@ COLUMNS = ("file", "mask", "label")
 
 def read(path):
     """All rows of a table."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            columns = reader.fieldnames or ()
-            missing = [column for column in COLUMNS if column not in columns]
-            if missing:
-                raise InputError(f"Table {str(path)!r} has no column {missing[0]!r}; its first "
-                                 f"line must be {','.join(COLUMNS)}")
-            rows = list(reader)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"Table {str(path)!r} is not comma-separated text ({error}); export it "
-                         f"as CSV in UTF-8") from None
+    columns, rows = read_rows(path)
+    if missing := [column for column in COLUMNS if column not in columns]:
+        raise InputError(f"Table {str(path)!r} has no column {missing[0]!r}; its first line must "
+                         f"be {','.join(COLUMNS)}")
     if not rows:
         raise InputError(f"Table {str(path)!r} lists no image; add a line per image")
     home = path.parent
     samples = []
     for row in rows:
-        masks = tuple(home / mask.strip() for mask in (row["mask"] or "").split(";")
-                      if mask.strip())
+        if not row["file"]:
+            raise InputError(f"Table {str(path)!r} has a row without a file; name one, or remove "
+                             f"the row")
+        masks = tuple(home / mask.strip() for mask in row["mask"].split(";") if mask.strip())
         group = (row["group"] or row["file"]) if "group" in columns else ""
-        samples.append(Sample(row["file"], home / row["file"], masks, row["label"] or "", group))
-    repeated = {s.name for s in samples if sum(t.name == s.name for t in samples) > 1}
-    if repeated:
+        samples.append(Sample(row["file"], home / row["file"], masks, row["label"], group))
+    counts = Counter(sample.name for sample in samples)
+    if repeated := [name for name, count in counts.items() if count > 1]:
         raise InputError(f"Table {str(path)!r} lists {min(repeated)!r} more than once; keep one "
                          f"line, with all its masks separated by ';'")
     return Dataset(str(path), "table", tuple(samples))

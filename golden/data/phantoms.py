@@ -11,6 +11,7 @@ __all__ = ["TRAIN_SEEDS", "VALIDATION_SEEDS", "phantoms", "read"]
 TRAIN_SEEDS = 1_000_000
 VALIDATION_SEEDS = 2_000_000
 TEST_COUNT = 64
+MOST = 100_000
 WORD = "phantom"
 
 
@@ -22,8 +23,9 @@ def is_phantom(text):
 def read(text):
     """``phantom`` or ``phantom:N``: the first N test phantoms, 64 unless told."""
     _, _, digits = text.partition(":")
-    if ":" in text and not (digits.isascii() and digits.isdigit() and 0 < int(digits) <= 100_000):
-        raise InputError(f"Number of phantoms must be 1..100000, not {digits!r}; for example "
+    counted = digits.isascii() and digits.isdigit() and len(digits) <= len(str(MOST))
+    if ":" in text and not (counted and 0 < int(digits) <= MOST):
+        raise InputError(f"Number of phantoms must be 1..{MOST}, not {digits[:40]!r}; for example "
                          f"{WORD}:{TEST_COUNT}")
     return phantoms(0, int(digits) if digits else TEST_COUNT)
 

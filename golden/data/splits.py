@@ -3,6 +3,7 @@
 import csv
 import hashlib
 
+from golden.data.rows import read_rows
 from golden.errors import InputError
 from golden.names import PARTS
 
@@ -47,17 +48,18 @@ def read_split(path, samples):
     Samples that it does not list, and those it lists that are not there, are refused.
     """
     try:
-        with path.open(newline="") as file:
-            reader = csv.DictReader(file)
-            if reader.fieldnames != COLUMNS:
-                raise InputError(f"Split {str(path)!r} must begin with the line "
-                                 f"{','.join(COLUMNS)}; let training write it anew")
-            rows = {row["name"]: row["part"] for row in reader}
+        columns, lines = read_rows(path, "Split")
     except FileNotFoundError:
         raise InputError(f"No split at {str(path)!r}; training writes split.csv into its "
                          f"folder") from None
+    if columns != COLUMNS:
+        raise InputError(f"Split {str(path)!r} must begin with the line {','.join(COLUMNS)}; let "
+                         f"training write it anew")
+    rows = {line["name"]: line["part"] for line in lines}
+    if len(rows) != len(lines):
+        raise InputError(f"Split {str(path)!r} has a name twice; let training write it anew")
     known = {sample.name for sample in samples}
-    for name in (*(known - set(rows)), *(set(rows) - known)):
+    for name in sorted(known ^ set(rows)):
         where = "data" if name in known else "split"
         raise InputError(f"Split {str(path)!r} is of other data: {name!r} is in the {where} "
                          f"alone; name the split that was written for this data")

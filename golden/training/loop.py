@@ -16,11 +16,17 @@ from golden.metrics import measure
 from golden.names import SCHEDULES, check_shape
 from golden.networks import MODELS
 from golden.training.augment import AUGMENTATIONS, augment
-from golden.training.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint
+from golden.training.checkpoint import (
+    check_state,
+    load_checkpoint,
+    read_checkpoint,
+    save_checkpoint,
+)
 from golden.training.forward import channels_last, half, logits
 from golden.training.losses import LOSSES
 from golden.training.norms import folded, unfold, with_norms
 from golden.training.pictures import draw_curves, draw_sheet
+from golden.training.resume import check_run
 from golden.training.start import begin, initialise
 
 __all__ = ["Settings", "check_folder", "train"]
@@ -70,7 +76,12 @@ class Settings:
         for name in ("epochs", "batch", "patience", "stop", "rate"):
             if getattr(self, name) <= 0:
                 raise InputError(f"Training needs {name} above 0, not {getattr(self, name)!r}")
-        check_shape(self.crop, self.width, self.network().frames_multiple)
+        multiple = self.network().frames_multiple
+        check_shape(self.crop, self.width, multiple)
+        if self.batch * (self.crop // multiple)**2 < 2:
+            raise InputError(f"Batches of one crop of {self.crop} pixels leave one value per "
+                             f"channel at the bottom, which has no variance; take BATCH=2, or a "
+                             f"larger CROP")
         if self.device != "cpu" and not torch.cuda.is_available():
             raise InputError(f"No device {self.device!r} here; use cpu")
 
@@ -127,6 +138,7 @@ class _Run:
         if state is None:
             raise InputError(f"Checkpoint {str(path)!r} holds no unfinished run; name the last.pt "
                              f"that training wrote")
+        check_run(state, content.get("normed"), self, f"The run at {str(path)!r} cannot be resumed")
         for name, now in dataclasses.asdict(self.settings).items():
             free = name == "epochs" and self.settings.schedule == "plateau"
             if state["settings"][name] != now and not free:
@@ -254,7 +266,10 @@ def _begin(settings, start, image_NCHW):
     source = dataclasses.replace(settings, model=content["model"], width=content["width"])
     lender = source.network()
     if settings.normalise and "normed" in content:
-        make(lender).load_state_dict(content["normed"])
+        lender = make(lender)
+        check_state(content["normed"], lender.state_dict(), f"Checkpoint {str(start)!r} does not "
+                    f"fit {source.model}")
+        lender.load_state_dict(content["normed"])
     else:
         lender.load_state_dict(content["state_dict"])
         if settings.normalise:

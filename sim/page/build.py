@@ -7,13 +7,15 @@ import shlex
 import tempfile
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedError
 from markupsafe import Markup, escape
 
 from golden.errors import InputError
+from sim.measured import check_report, read_json
 from sim.page.figures import Figures
 from sim.page.timeline import layer_causes, timeline
 from sim.page.words import BOUNDS, CAUSES, CLASSES, ENGINES, WORDS
+from sim.trace_file import read_trace
 
 __all__ = ["render", "write_page"]
 
@@ -40,17 +42,17 @@ def write_page(folder, *, shown=None):
         If the folder has no usable report or trace.
     """
     folder = Path(folder)
-    report = _read(folder / "report.json", "no run is there; `make sim` makes one")
-    if not isinstance(report, dict) or report.get("schema") != 1:
-        raise InputError(f"{str(folder / 'report.json')!r} is no run report of schema 1")
-    trace  = None
-    if (folder / "trace.json").exists():
-        trace = _read(folder / "trace.json", "")
+    file   = folder / "report.json"
+    if not file.exists():
+        raise InputError(f"No file {str(file)!r}: no run is there; `make sim` makes one")
+    report = check_report(read_json(file), file)
+    trace  = folder / "trace.json"
+    trace  = read_trace(trace) if trace.exists() else None
     try:
         text = render(report, _pictures(folder), trace, folder=_shown(shown or folder))
-    except KeyError as error:
-        raise InputError(f"{str(folder / 'report.json')!r} has no {error}: it was written by an "
-                         "older version; run again") from None
+    except (KeyError, UndefinedError) as error:
+        raise InputError(f"{str(file)!r} has not all that a page shows ({error}): it was written "
+                         "by an older version; run again") from None
     return _write(folder / "report.html", text)
 
 
@@ -73,15 +75,6 @@ def render(report, pictures=(), trace=None, *, folder="reports/latest"):
         units=ENGINES)
 
 
-def _read(path, absent):
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        raise InputError(f"No file {str(path)!r}: {absent}") from None
-    except (ValueError, OSError) as error:
-        raise InputError(f"{str(path)!r} cannot be read ({error}); run again") from None
-
-
 def _write(path, text):
     """In one piece: the page is complete, or it is the one before."""
     descriptor, scratch = tempfile.mkstemp(dir=path.parent, prefix=".page-")
@@ -100,15 +93,15 @@ def _shown(folder):
 
 def _pictures(folder):
     found = [(title, text, _uri(folder / name), "frame") for name, title, text in PICTURES
-             if (folder / name).exists()]
+             if (folder / name).is_file()]
     moving = folder / MOVING
-    if moving.exists() and moving.stat().st_size <= MOVING_MOST:
+    if moving.is_file() and moving.stat().st_size <= MOVING_MOST:
         found.append(("All frames", "the hardware's lesion outlined, in motion",
                       _uri(moving, "image/gif"), "frame"))
     found += [(f"Gate {path.stem.removeprefix('alpha').split('-')[0]}",
                "as the monitor saw it" if path.stem.endswith("hardware") else
                "of the golden model; the monitor saw none", _uri(path), "alpha")
-              for path in sorted(folder.glob("alpha*.png"))]
+              for path in sorted(folder.glob("alpha*.png")) if path.is_file()]
     return found
 
 

@@ -1,3 +1,4 @@
+import os
 import re
 
 import numpy as np
@@ -6,7 +7,7 @@ import torch
 from PIL import Image
 
 from golden.errors import InputError
-from golden.images import image_size, read_image, read_truth
+from golden.images import MOST_PIXELS, as_frame, image_size, read_image, read_truth
 from golden.phantom import phantom
 
 
@@ -126,29 +127,62 @@ def test_cut_short(save, tmp_path):
         read_image(path, 32)
 
 
-def test_more_than_16_bits(save, monkeypatch):
-    path = str(save(Image.new("L", (4, 4))))
+def test_more_than_16_bits():
     deep = Image.fromarray(np.full((4, 4), 70000, np.int32))
-    monkeypatch.setattr("golden.images._open", lambda _: deep)
     with pytest.raises(InputError, match=message(
-            f"Image {path!r} has more than 16 bits a pixel; convert it to 8-bit PNG")):
+            "Image 'deep' has more than 16 bits a pixel; convert it to 8-bit PNG")):
+        as_frame(deep, "deep", 16)
+
+
+def test_floating_point_pixels():
+    with pytest.raises(InputError, match=message(
+            "Image 'real' has floating-point pixels; convert it to 8-bit PNG")):
+        as_frame(Image.new("F", (4, 4)), "real", 16)
+
+
+@pytest.mark.parametrize("seed", ["", "x", "-1", "1.5", "²", "٣", "9" * 19, "9" * 5000])
+@pytest.mark.parametrize("read", [read_image, read_truth])
+def test_phantom_seed(read, seed):
+    """Python makes numbers of other digits than ours, and none of more than 4300."""
+    with pytest.raises(InputError, match=message(
+            f"Phantom seed must be a whole number of at least 0, of up to 18 digits, not "
+            f"{seed[:40]!r}; for example phantom:7")):
+        read(f"phantom:{seed}", 32)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_a_pipe_or_a_device_is_not_waited_for(tmp_path, make):
+    path = tmp_path / "scan.png"
+    make(path)
+    for read in (lambda: read_image(path, 16), lambda: read_truth(path, 16),
+                 lambda: image_size(path)):
+        with pytest.raises(InputError, match=message(
+                f"{str(path)!r} is a pipe or a device; name a file")):
+            read()
+
+
+def test_a_damaged_exif_is_no_crash(save):
+    """Pillow finds out when it looks for the orientation, and raises a SyntaxError."""
+    path = save(Image.new("RGB", (4, 4)), "scan.png", exif=b"nothing of TIFF here")
+    with pytest.raises(InputError, match=r"^Image '.*scan\.png' cannot be decoded \(not a TIFF "
+                                         r"file \(header .*\)\); the file may be damaged or cut "
+                                         r"short, export it again$"):
         read_image(path, 16)
 
 
-def test_floating_point_pixels(save, monkeypatch):
-    path = str(save(Image.new("L", (4, 4))))
-    monkeypatch.setattr("golden.images._open", lambda _: Image.new("F", (4, 4)))
+def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path):
+    """80 megapixels in 10 kB: only the header is read."""
+    path, columns, rows = tmp_path / "bomb.png", 20_000, 4_000
+    Image.new("1", (columns, rows)).save(path)
+    assert path.stat().st_size < 20_000
     with pytest.raises(InputError, match=message(
-            f"Image {path!r} has floating-point pixels; convert it to 8-bit PNG")):
+            f"Image {str(path)!r} has 20000 x 4000 pixels, more than {MOST_PIXELS}; make it "
+            f"smaller")):
         read_image(path, 16)
-
-
-@pytest.mark.parametrize("seed", ["", "x", "-1", "1.5", "²"])
-def test_phantom_seed(seed):
+    Image.new("1", (20_000, 5_000)).save(path)
     with pytest.raises(InputError, match=message(
-            f"Phantom seed must be a whole number of at least 0, not {seed!r}; "
-            f"for example phantom:7")):
-        read_image(f"phantom:{seed}", 32)
+            f"Image {str(path)!r} has more than {MOST_PIXELS} pixels; make it smaller")):
+        read_image(path, 16)
 
 
 @pytest.mark.parametrize("name", ["phantom:1", "file"])

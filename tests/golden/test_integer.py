@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from golden import arithmetic, integer
+from golden import arithmetic, graph_file, integer
 from golden.errors import InputError
 from golden.images import read_image
 from golden.integer import (
@@ -130,8 +130,8 @@ def test_resize_keeps_weights(graph):
 
 def test_save_and_load(graph, tmp_path):
     path = tmp_path / "a graph (1).safetensors"
-    integer.save(graph, path, extra={"more": torch.tensor([4.5])})
-    again, extra = integer.load(path)
+    graph_file.save(graph, path, extra={"more": torch.tensor([4.5])})
+    again, extra = graph_file.load(path)
     assert extra["more"].tolist() == [4.5]
     assert list(extra) == ["more"]
     assert again.tensors == graph.tensors
@@ -309,8 +309,8 @@ def test_layers_outside_the_contract(make, message):
 
 def test_every_kind_survives_saving(tmp_path):
     graph = zoo()
-    integer.save(graph, tmp_path / "zoo.safetensors")
-    again, extra = integer.load(tmp_path / "zoo.safetensors")
+    graph_file.save(graph, tmp_path / "zoo.safetensors")
+    again, extra = graph_file.load(tmp_path / "zoo.safetensors")
     assert (extra, again.outputs) == ({}, graph.outputs)
     assert [type(layer) for layer in again.layers] == [type(layer) for layer in graph.layers]
     for name in ("depthwise", "larger", "sum", "smooth"):
@@ -325,7 +325,7 @@ def test_every_kind_survives_saving(tmp_path):
 
 def test_files_from_before_a_field_get_its_default(graph, tmp_path):
     path = tmp_path / "old.safetensors"
-    integer.save(graph, path)
+    graph_file.save(graph, path)
     with safe_open(path, "pt") as file:
         header = json.loads(file.metadata()["attune"])
         arrays = {name: file.get_tensor(name) for name in file.keys()}
@@ -333,7 +333,7 @@ def test_files_from_before_a_field_get_its_default(graph, tmp_path):
     for record in header["layers"]:
         record.pop("groups", None), record.pop("mode", None)
     save_file(arrays, path, {"attune": json.dumps(header)})
-    again, _ = integer.load(path)
+    again, _ = graph_file.load(path)
     assert again.outputs == ("mask",)
     assert again.layer("e1a").groups == 1
     assert again.layer("d1_up").mode == "nearest"

@@ -3,8 +3,9 @@ import torch
 
 from golden import models
 from golden.errors import InputError
+from golden.graph_file import load
 from golden.images import read_image, read_truth
-from golden.integer import float_mask, load, run
+from golden.integer import float_mask, run
 from golden.metrics import binary, dice, iou, pixel_agreement
 from golden.models import (
     MODELS,

@@ -1,3 +1,4 @@
+import os
 from functools import cache
 
 import av
@@ -134,3 +135,31 @@ def test_animation_cut_short(tmp_path):
     with pytest.raises(InputError, match=r"^Image '.*clip\.gif' cannot be decoded \(.*\); the file "
                                          "may be damaged or cut short, export it again$"):
         read_clip(str(path), 1, SIZE)
+
+
+def test_a_list_of_addresses_is_no_video(tmp_path):
+    """FFmpeg tells a format by the content, and would open what a list names."""
+    path = tmp_path / "clip.mp4"
+    path.write_text("#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:1/clip.ts\n#EXT-X-ENDLIST\n")
+    with pytest.raises(InputError, match=r"^Video '.*clip\.mp4' cannot be decoded \(.*\); "
+                                         "convert it to MP4, or to a folder of PNG images$"):
+        read_clip(str(path), 1, SIZE)
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.gif", "clip.png"])
+def test_a_pipe_is_not_waited_for(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(InputError, match=r"is a pipe or a device; name a file$"):
+        read_clip(str(tmp_path / name), 1, SIZE)
+
+
+@pytest.mark.parametrize("frames", [0, -1, 2**40])
+def test_number_of_frames(frames):
+    with pytest.raises(InputError, match=f"^Number of frames must be 1 to 100000, not {frames}$"):
+        read_clip("phantom:7", frames, SIZE)
+
+
+@pytest.mark.parametrize("seed", ["²", "9" * 5000])
+def test_seed_that_python_takes_for_digits(seed):
+    with pytest.raises(InputError, match="^Phantom seed must be a whole number of at least 0"):
+        read_clip(f"phantom:{seed}", 2, SIZE)

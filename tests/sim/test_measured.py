@@ -24,7 +24,7 @@ def test_report_by_folder_and_by_file(tmp_path):
 @pytest.mark.parametrize("name, line", [
     ("nothing", "No report at 'nothing'; name the folder of a run, such as reports/latest"),
     ("empty", "No report at 'empty'; name the folder of a run, such as reports/latest"),
-    ("text.json", ("'text.json' cannot be read as a report (Expecting value: line 1 column 1 "
+    ("text.json", ("'text.json' cannot be read as JSON (Expecting value: line 1 column 1 "
                    "(char 0)); repeat the run")),
     ("other.json", ("'other.json' is no report of a run: it lacks bit_exact, cycles; name the "
                     "folder of a run, such as reports/latest")),

@@ -1,3 +1,4 @@
+import copy
 import html.parser
 import json
 import re
@@ -276,12 +277,64 @@ def test_page_without_pictures(tmp_path):
     assert page.images == [] and "This run left no pictures." in page.text
 
 
+def changed(**changes):
+    """A report with changes by dotted name, as text."""
+    report = whole_report()
+    for name, value in changes.items():
+        *path, last = name.split(".")
+        place = report
+        for key in path:
+            place = place[key]
+        place[last] = value
+    return json.dumps(report)
+
+
+def test_a_page_of_a_report_from_before_a_figure_was_there(tmp_path, capsys):
+    report = whole_report()
+    del report["frames_per_second"]
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    assert page_main.main([str(tmp_path)]) == 2
+    assert capsys.readouterr().err == (
+        f"error: {str(tmp_path / 'report.json')!r} has not all that a page shows "
+        "('frames_per_second'): it was written by an older version; run again\n")
+
+
+@pytest.mark.parametrize("spoil, what", [
+    (lambda trace: trace.pop("otherData"), "it has no events"),
+    (lambda trace: trace["otherData"].update(engines=7), "it has no list of engines"),
+    (lambda trace: trace["otherData"].update(clock_mhz=0), "it has no clock"),
+    (lambda trace: trace["traceEvents"].insert(0, 7), "event 0 has no name, phase or track"),
+    (lambda trace: trace["traceEvents"].insert(0, {"ph": "X", "name": "x", "pid": 2, "tid": 1}),
+     "event 0 has no track or no cycles"),
+    (lambda trace: trace["traceEvents"].clear(), "its counters have not the same samples"),
+])
+def test_a_trace_that_no_run_wrote(tmp_path, capsys, spoil, what):
+    trace = copy.deepcopy(TRACE)
+    spoil(trace)
+    (tmp_path / "report.json").write_text(json.dumps(whole_report()))
+    (tmp_path / "trace.json").write_text(json.dumps(trace))
+    assert page_main.main([str(tmp_path)]) == 2
+    assert capsys.readouterr().err == (
+        f"error: {str(tmp_path / 'trace.json')!r} is no trace of a run: {what}; repeat the run "
+        "with TRACE=1\n")
+
+
+NO_JSON   = "'{path}' cannot be read as JSON"
+NO_REPORT = "'{path}' is no report of a run:"
+
+
 @pytest.mark.parametrize("text, line", [
     (None, "No file '{path}': no run is there; `make sim` makes one"),
-    ("[", "'{path}' cannot be read (Expecting value: line 1 column 2 (char 1)); run again"),
-    ("[]", "'{path}' is no run report of schema 1"),
-    ('{"schema": 1, "traffic": {}}',
-     "'{path}' has no 'cycles': it was written by an older version; run again"),
+    ("[", f"{NO_JSON} (Expecting value: line 1 column 2 (char 1)); repeat the run"),
+    ("[" * 100_000, f"{NO_JSON} (nested too deeply); repeat the run"),
+    (changed(ipc=float("inf")), f"{NO_JSON} (Infinity is no number); repeat the run"),
+    (changed(ipc=1e300), f"{NO_JSON} (a number beyond 1e18); repeat the run"),
+    (changed(schema=2), f"{NO_REPORT} schema is 2, against 'const' of its schema; repeat the run"),
+    (changed(macs=-1), f"{NO_REPORT} macs is -1, against 'minimum' of its schema; repeat the run"),
+    (changed(**{"units.gate": 7}),
+     f"{NO_REPORT} units.gate is 7, against 'type' of its schema; repeat the run"),
+    (changed(stream=None),
+     f"{NO_REPORT} stream is None, against 'type' of its schema; repeat the run"),
 ])
 def test_bad_folder_is_one_line(tmp_path, capsys, text, line):
     path = tmp_path / "report.json"

@@ -1,3 +1,4 @@
+import os
 import re
 
 import pytest
@@ -74,6 +75,51 @@ def test_unknown_network_and_weights_that_do_not_fit(tmp_path):
     refused(f"Checkpoint {str(path)!r} is of 'resnet', which is not known; known: elec4848, "
             f"elec4848-ds, unet-busi, attunet-nuclei, attunet-ct", path, function=read_checkpoint)
     torch.save({**content, "model": "unet-busi"}, path)
-    with pytest.raises(InputError, match=f"^Checkpoint {re.escape(repr(str(path)))} does not fit "
-                                         f"unet-busi: Error"):
-        load_checkpoint(path)
+    refused(f"Checkpoint {str(path)!r} does not fit unet-busi: 'decoder.0.a.weight' is missing; "
+            f"name one that training wrote", path)
+
+
+def changed(checkpoint, **values):
+    content = torch.load(checkpoint, weights_only=True)
+    content["state_dict"].update(values.pop("state", {}))
+    torch.save({**content, **values}, checkpoint)
+
+
+NOT_FINITE = "is not all finite numbers; take one from before training diverged"
+NO_ARRAY = "is no array of shape (1,); name one that training wrote"
+
+
+@pytest.mark.parametrize("value, text", [
+    (torch.tensor([float("nan")]), NOT_FINITE),
+    (torch.tensor([1e300], dtype=torch.float64), NOT_FINITE),
+    (torch.zeros(1, dtype=torch.complex64), NOT_FINITE),
+    (torch.zeros(1).expand(1 << 40), NO_ARRAY),
+    (None, NO_ARRAY),
+])
+def test_weights_that_no_network_has(checkpoint, value, text):
+    """They were loaded, and every mask was empty."""
+    changed(checkpoint, state={"final.bias": value})
+    refused(f"Checkpoint {str(checkpoint)!r} does not fit unet-busi: 'final.bias' {text}",
+            checkpoint)
+
+
+def test_weights_of_more(checkpoint):
+    changed(checkpoint, state={"more": torch.zeros(1)})
+    refused(f"Checkpoint {str(checkpoint)!r} does not fit unet-busi: 'more' is too much; name one "
+            f"that training wrote", checkpoint)
+
+
+@pytest.mark.parametrize("name, value, shown, most", [
+    ("width", 1 << 40, str(1 << 40), 1024), ("width", "2", "2", 1024),
+    ("width", True, "True", 1024),
+    ("size", 0, "0", 16384), ("size", None, "None", 16384)])
+def test_impossible_shape(checkpoint, name, value, shown, most):
+    """Memory for such a network was asked for."""
+    changed(checkpoint, **{name: value})
+    refused(f"Checkpoint {str(checkpoint)!r} has {name} {shown!r}, which must be 1 to {most}; name "
+            f"one that training wrote", checkpoint)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "x.pt")
+    refused(f"{str(tmp_path / 'x.pt')!r} is a pipe or a device; name a file", tmp_path / "x.pt")
