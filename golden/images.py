@@ -26,7 +26,7 @@ MOST_PIXELS = 2**26             # of a picture: 8192 x 8192, whose 16-bit values
 
 # What Pillow's decoders raise, all but undocumented, when a file breaks its format's rules.
 DAMAGED = (OSError, EOFError, SyntaxError, ValueError, TypeError, IndexError, KeyError,
-           OverflowError, ZeroDivisionError, struct.error)
+           OverflowError, ZeroDivisionError, struct.error, UserWarning)
 
 
 def read_image(path, size):
@@ -101,7 +101,8 @@ def opened(path, formats=FORMATS, known="PNG, JPEG or BMP"):
     try:
         check_file(path)
         with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            for damage in (Image.DecompressionBombWarning, UserWarning):
+                warnings.simplefilter("error", damage)
             with Image.open(path, formats=formats) as image:
                 if image.width * image.height > MOST_PIXELS:
                     raise InputError(f"Image {str(path)!r} has {image.width} x {image.height} "

@@ -5,12 +5,14 @@ from pathlib import Path
 
 from golden.errors import InputError
 
-__all__ = ["LOSSES", "NETWORKS", "PARTS", "PHANTOM", "SCHEDULES", "check_shape", "demand_network",
-           "is_file", "named_images"]
+__all__ = ["LOSSES", "MOST_SIZE", "MOST_WIDTH", "NETWORKS", "PARTS", "PHANTOM", "SCHEDULES",
+           "check_shape", "demand_network", "is_file", "named_images"]
 
 # Each with its poolings: frames are multiples of 2 to that.
 NETWORKS = {"elec4848": 4, "elec4848-ds": 4, "unet-busi": 4, "attunet-nuclei": 3, "attunet-ct": 4}
 PHANTOM = "phantom:"
+# Beyond any network that is made; what is larger is a mistake, and would ask for all memory.
+MOST_SIZE, MOST_WIDTH = 1 << 14, 1 << 10
 LOSSES = ("bce", "dice", "bce+dice")
 SCHEDULES = ("cosine", "plateau")
 PARTS = ("train", "validation", "test")
@@ -32,8 +34,13 @@ def check_shape(size, width, multiple):
     if size < multiple or size % multiple:
         raise InputError(f"Frame size must be a positive multiple of {multiple}, not {size!r}; "
                          f"try {max(multiple, round(size / multiple) * multiple)}")
+    if size > MOST_SIZE:
+        raise InputError(f"Frame size must be at most {MOST_SIZE}, not {size!r}")
     if width < 1:
         raise InputError(f"Network width must be positive, not {width!r}; "
+                         "it is the number of filters of the first level")
+    if width > MOST_WIDTH:
+        raise InputError(f"Network width must be at most {MOST_WIDTH}, not {width!r}; "
                          "it is the number of filters of the first level")
 
 

@@ -16,12 +16,13 @@ from golden.errors import InputError
 from golden.images import check_file
 from golden.keras import is_keras, read_keras
 from golden.models import load_float, shipped
+from golden.names import MOST_SIZE, MOST_WIDTH
 from golden.networks import MODELS
 
 __all__ = ["check_state", "load_checkpoint", "read_checkpoint", "save_checkpoint"]
 
 KEYS = ("model", "width", "size", "state_dict")
-MOST = {"width": 1 << 10, "size": 1 << 14}      # beyond any network that could be made
+MOST = {"width": MOST_WIDTH, "size": MOST_SIZE}
 
 # What `torch.load` raises of a file that is none of its own, or damaged.
 DAMAGED = (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError,

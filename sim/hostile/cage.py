@@ -37,7 +37,9 @@ CHANGING = {"os.mkdir": 1, "os.rmdir": 1, "os.remove": 1, "os.rename": 2, "os.li
             "os.mkfifo": 1}     # audit event -> how many of its first arguments are paths
 STARTING = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn",
             "socket.connect")
+HELPERS  = ("fold_worker",)     # programs of ours, which inherit all limits
 REPORTED = 12                   # seconds in which a process that was told to stop must tell where
+POLLED   = 1                    # seconds between looks at whether a process still works
 
 
 class Wrong(BaseException):
@@ -47,7 +49,8 @@ class Wrong(BaseException):
 
 @dataclass(frozen=True)
 class Limits:
-    """What one file may take: seconds of processor time, of waiting, and bytes of address space."""
+    """What one file may take: seconds of processor time, seconds asleep without any, bytes of
+    address space, and bytes of any file that it writes."""
     seconds: int = 20
     wall:    int = 60
     memory:  int = 4 * 2**30
@@ -129,13 +132,17 @@ def state(folder):
 def _heard(reader, heard, process, limits):
     """The next line that the process tells, if any, and whether it had to be stopped; ``heard`` is
     what was read beyond the last one."""
-    late = False
-    end  = time.monotonic() + limits.wall
+    late, idle = False, time.monotonic()
+    work = _worked(process)
     while b"\n" not in heard:
-        ready, _, _ = select.select([reader], [], [], max(0, end - time.monotonic()))
+        ready, _, _ = select.select([reader], [], [], POLLED)
         if not ready:
-            os.kill(process, signal.SIGKILL if late else signal.SIGXCPU)
-            late, end = True, time.monotonic() + REPORTED
+            before, work = work, _worked(process)
+            if work != before:      # it waits for a processor, if for anything
+                idle = time.monotonic()
+            if time.monotonic() - idle > limits.wall:
+                os.kill(process, signal.SIGKILL if late else signal.SIGXCPU)
+                late, idle = True, time.monotonic() - limits.wall + REPORTED
             continue
         part = os.read(reader, 1 << 16)
         if not part:
@@ -144,6 +151,21 @@ def _heard(reader, heard, process, limits):
     line, _, rest = bytes(heard).partition(b"\n")
     heard[:] = rest
     return line, late
+
+
+def _worked(process):
+    """What changes while a process, or one that it started, gets on: the processor time of each,
+    or that one is not asleep."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            how, parent, *rest = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue                # it has just ended
+        number = int(stat.parent.name)
+        if process in (number, int(parent)):
+            found.append((number, rest[9:11], "" if how in "SDZ" else time.monotonic()))
+    return found
 
 
 def _ended(late, status, folder, used):
@@ -198,14 +220,12 @@ def _tried(command, folder, seen, before):
             code = command()
     except Wrong as error:
         return "wrong", str(error), traceback.format_exc()
-    except MemoryError:
-        return "memory", "MemoryError", traceback.format_exc()
-    except SystemExit as error:
-        return "traceback", f"SystemExit: {error}", traceback.format_exc()
     except BaseException as error:
-        log  = traceback.format_exc()
-        kind = "memory" if "alloc" in str(error) and "memory" in str(error) else "traceback"
-        return kind, f"{type(error).__name__}: {error}"[:300], log
+        if seen:
+            return *seen[0], traceback.format_exc()
+        kind = ("memory" if isinstance(error, MemoryError)
+                or "alloc" in str(error) and "memory" in str(error) else "traceback")
+        return kind, f"{type(error).__name__}: {error}"[:300], traceback.format_exc()
     text  = err.getvalue()
     log   = out.getvalue() + text
     lines = text.splitlines()
@@ -265,7 +285,7 @@ def _watched(allowed):
             for path in paths:
                 if elsewhere(path):
                     seen.append(("write", f"{event} of {path!r}"))
-        elif event in STARTING:
+        elif event in STARTING and not any(name in str(arguments) for name in HELPERS):
             seen.append(("started", f"{event}: {str(arguments)[:100]}"))
         elif event == "pickle.find_class":
             seen.append(("started", f"unpickled {'.'.join(arguments)}"))

@@ -217,6 +217,6 @@ RUNS = (
     Kind("page",    _corpus, _page,    10),
     Kind("compare", _corpus, _compare, 8),
     Kind("bench",   _corpus, _bench,   5),
-    Kind("wave",    _corpus, _wave,    6),
-    Kind("program", _corpus, _program, 6),
+    Kind("wave",    _corpus, _wave,    3),
+    Kind("program", _corpus, _program, 4),
 )

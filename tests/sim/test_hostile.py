@@ -6,6 +6,7 @@ import pickle
 import signal
 import sys
 import time
+import warnings
 
 import pytest
 
@@ -13,7 +14,7 @@ from golden.errors import InputError
 from sim.hostile import campaign as module
 from sim.hostile.__main__ import main
 from sim.hostile.cage import Limits, Wrong, caged, has_landlock
-from sim.hostile.campaign import KINDS, Tally, campaign, corpus_of, named
+from sim.hostile.campaign import KINDS, campaign, named
 from sim.hostile.kind import Kind, door, must_accept
 from tests.sim.pages import whole_report
 from tests.sim.test_page import TRACE
@@ -189,12 +190,14 @@ LIGHT = "image,animation,video,name,checkpoint,keras,table,split,folder,page,com
 
 
 def test_a_sample_of_every_kind(tmp_path, run):
-    """`make hostile` tries thousands."""
-    tallies = campaign(named(LIGHT), range(160), tmp_path / "out", run=run)
+    """`make hostile` tries thousands. Warnings are what they are for a person, no errors."""
+    warnings.simplefilter("default")
+    warnings.simplefilter("ignore", DeprecationWarning)
+    tallies = campaign(named(LIGHT), range(96), tmp_path / "out", run=run)
     faults = [path.read_text() for path in (tmp_path / "out").glob("*/fault.json")]
     assert not faults, "\n".join(faults)
-    assert sum(tally.accepted for tally in tallies.values()) > 10
-    assert sum(tally.refused for tally in tallies.values()) > 50
+    assert sum(tally.accepted for tally in tallies.values()) > 8
+    assert sum(tally.refused for tally in tallies.values()) > 30
 
 
 def test_what_it_says_in_the_end(tmp_path, capsys, run):
@@ -206,8 +209,3 @@ def test_what_it_says_in_the_end(tmp_path, capsys, run):
                             (["--out", str(run / "report.json")], "is a file; name a folder")):
         assert main(["--run", str(run), *arguments]) == 2
         assert line in capsys.readouterr().err
-
-
-def test_a_corpus_is_made_elsewhere(run):
-    pid = corpus_of(Kind("image", lambda run: None, None), run)
-    assert pid is None and Tally().tried == 0
