@@ -36,7 +36,7 @@ from sim.baseline import ENGINES, measure
 from sim.clips import read_clip
 from sim.environment import environment
 from sim.errors import SimulationError
-from sim.measured import read_report, refusal
+from sim.measured import read_json, read_report, refusal
 from sim.page.words import CAUSES, CLASSES
 from sim.pages import render
 from sim.simulators import ROOT
@@ -256,9 +256,9 @@ class Benchmark:
     def _is_kept(self, combination):
         folder = self._folder(combination)
         try:
-            return json.loads((folder / "inputs.json").read_text()) == self._inputs(combination) \
+            return read_json(folder / "inputs.json") == self._inputs(combination) \
                 and (folder / "report.json").exists()
-        except (OSError, ValueError):
+        except InputError:
             return False
 
     def _row(self, combination, kept):

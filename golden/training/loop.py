@@ -236,7 +236,7 @@ def train(settings, frames, validation, folder, *, phantoms=None, start=None, te
         run.save(last)
         _write_log(folder / "log.csv", run.rows)
         draw_curves(folder / "curves.png", run.rows)
-        if run.epoch % sheet_every == 0 or run.epoch == settings.epochs:
+        if sheet_every and (run.epoch % sheet_every == 0 or run.epoch == settings.epochs):
             draw_sheet(folder / f"sheet-{run.epoch:03}.png", run.average, validation, settings)
         report(f"epoch {run.epoch:3d}  rate {rate:.1e}  loss {row['loss']:.4f}  validation: loss "
                f"{row['validation_loss']:.4f}, IoU {row['iou']:.4f}, Dice {row['dice']:.4f}, "

@@ -111,9 +111,9 @@ def _laid_out(random, home, layout):
             _put(home / f"id{index}" / "masks" / "b.png", _picture(random, True))
     if random.random() < 0.4:
         header = "file,related_group,type" if random.random() < 0.8 else "file,type"
-        names  = [path.name for path in home.rglob("*.png")][:4]
-        _put(home / "index.csv", "\n".join([header, *(f"{name},g,{name}" for name in names)])
-             .encode())
+        more   = ",g" * header.count(",")
+        names  = sorted(path.name for path in home.rglob("*.png"))[:4]
+        _put(home / "index.csv", "\n".join([header, *(f"{name}{more}" for name in names)]).encode())
 
 
 def _folder(random, corpus, folder):

@@ -228,6 +228,14 @@ def test_width_must_be_positive():
         elec4848(width=0)
 
 
+def test_shapes_that_would_ask_for_all_memory():
+    with pytest.raises(InputError, match="^Network width must be at most 1024, not 1048576; "
+                                         "it is the number of filters of the first level$"):
+        elec4848(width=1 << 20)
+    with pytest.raises(InputError, match="^Frame size must be at most 16384, not 1048576$"):
+        elec4848(size=1 << 20)
+
+
 def randomised(name, **shape):
     """A network in evaluation mode whose batch normalisation does something to every channel."""
     torch.manual_seed(1)
