@@ -35,6 +35,7 @@ WRITING  = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 CHANGING = {"os.mkdir": 1, "os.rmdir": 1, "os.remove": 1, "os.rename": 2, "os.link": 2,
             "os.symlink": 2, "os.truncate": 1, "os.chmod": 1, "os.chown": 1, "os.utime": 1,
             "os.mkfifo": 1}     # audit event -> how many of its first arguments are paths
+WITHIN   = ("os.mkdir", "os.rmdir", "os.remove")        # their last argument is a folder, or -1
 STARTING = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn",
             "socket.connect")
 HELPERS  = ("fold_worker",)     # programs of ours, which inherit all limits
@@ -264,11 +265,12 @@ def _watched(allowed):
     exact = {os.devnull, *map(str, allowed),
              *(str(path.with_name(name)) for path in allowed for name in ("stack", "native"))}
 
-    def elsewhere(path):
+    def elsewhere(path, folder=-1):
         if not isinstance(path, (str, bytes, os.PathLike)):
             return False
-        # With links followed, so that none leads out.
-        where = os.path.realpath(os.fsdecode(path))
+        # With links followed, so that none leads out; from the folder that is open, if one is.
+        base  = Path(f"/proc/self/fd/{folder}" if folder >= 0 else ".")
+        where = os.path.realpath(base / os.fsdecode(path))
         return not where.startswith(roots) and where not in exact
 
     def watch(event, arguments):
@@ -282,8 +284,9 @@ def _watched(allowed):
             paths = arguments[:CHANGING[event]]
             if event == "os.symlink":
                 paths = paths[1:]       # to where it leads does not matter
+            folder = arguments[-1] if event in WITHIN else -1
             for path in paths:
-                if elsewhere(path):
+                if elsewhere(path, folder):
                     seen.append(("write", f"{event} of {path!r}"))
         elif event in STARTING and not any(name in str(arguments) for name in HELPERS):
             seen.append(("started", f"{event}: {str(arguments)[:100]}"))

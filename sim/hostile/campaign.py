@@ -6,6 +6,7 @@ import multiprocessing
 import pickle
 import random
 import shutil
+import signal
 import tempfile
 import traceback
 from collections import Counter
@@ -71,7 +72,7 @@ def campaign(kinds, seeds, out, *, run, jobs=1, limits=LIMITS, done=lambda name,
     _job = kinds, {kind.name: corpus_of(kind, run) for kind in kinds}, out, limits
     tallies = {kind.name: Tally() for kind in kinds}
     gc.freeze()             # what was made so far is shared with all that are forked
-    with multiprocessing.get_context("fork").Pool(jobs) as pool:
+    with multiprocessing.get_context("fork").Pool(jobs, _begin) as pool:
         some = [seeds[first:first + TOGETHER] for first in range(0, len(seeds), TOGETHER)]
         for name, outcome in chain.from_iterable(pool.imap_unordered(_some, some)):
             tallies[name].add(outcome)
@@ -82,8 +83,14 @@ def campaign(kinds, seeds, out, *, run, jobs=1, limits=LIMITS, done=lambda name,
 def corpus_of(kind, run):
     """Good examples of a kind, made in a process of their own: threads that libraries start
     meanwhile would be missing from every process that is forked from here, and be waited for."""
-    with multiprocessing.get_context("fork").Pool(1) as pool:
+    with multiprocessing.get_context("fork").Pool(1, _begin) as pool:
         return pickle.loads(pool.apply(_made, (kind.name, run)))
+
+
+def _begin():
+    """In a new process: signals mean what they do anywhere; ours told of an interruption."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _made(name, run):

@@ -146,8 +146,9 @@ def _folder(random, corpus, folder):
                 path.unlink()
                 path.symlink_to(random.choice(("/dev/zero", "/dev/null", "/nowhere", path.name,
                                                "..", str(home))))
-            case 6 if path.parent.is_dir():
-                os.mkfifo(path.parent / random.choice(("pipe.png", "pipe_mask.png")))
+            case 6 if not (pipe := path.parent / random.choice((
+                    "pipe.png", "pipe_mask.png"))).exists():
+                os.mkfifo(pipe)
             case 7:
                 _put(path.parent / random.choice(("x.png", "y_mask.png", "Z.PNG", "w.jpg")),
                      _picture(random))

@@ -39,7 +39,7 @@ REPORT = {
     "units": {"load_encoder": _unit(issue=100, offchip=50),
               "encoder": _unit(issue=600, dependency=100, offchip=200),
               "attention": _unit(issue=300, dependency=500),
-              "decoder": _unit(issue=500, dependency=300, backpressure=20)},
+              "decoder": _unit(issue=500, dependency=280, backpressure=20)},
     "traffic": {"offchip": {"read": 900, "write": 100, "compulsory": 800, "ratio": 1.25,
                             "classes": {"program": 100, "weights": 700, "frame": 100,
                                         "spill": 0, "alpha": 0, "mask": 100},
