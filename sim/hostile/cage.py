@@ -125,8 +125,8 @@ def has_landlock():
 
 
 def state(folder):
-    """What lies in a folder, how large, and when it was changed."""
-    return {str(path): (0 if path.is_dir() else path.lstat().st_size, path.lstat().st_mtime_ns)
+    """What lies in a folder, and of files how large, and when they were changed."""
+    return {str(path): () if path.is_dir() else (path.lstat().st_size, path.lstat().st_mtime_ns)
             for path in folder.rglob("*")}
 
 
