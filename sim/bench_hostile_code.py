@@ -84,9 +84,10 @@ class Machine:
         """An unspoiled run, in which every byte must be right."""
         status, _, kept = await self.run(base, base.image, base.program_base)
         if status.error is not Error.NONE or not kept:
-            self.faults.append(f"the good run of {base.name} after it "
-                               + ("wrote other bytes" if status.error is Error.NONE else
-                                  f"ended with {status.error.name}"))
+            wrong = base.wrong(self.dump.read_bytes())
+            self.faults.append(f"the good run of {base.name} after it " + (
+                f"left {len(wrong)} wrong bytes, the first at {wrong[0]:#x}"
+                if status.error is Error.NONE else f"ended with {status.error.name}"))
 
     async def run(self, base, image, program_base):
         """Status and cycles of a run, and whether the window then holds what a good run leaves."""

@@ -94,7 +94,8 @@ class CheckedTop(wiring.Component):
 def bases(seeds=NETWORKS, config=TINY):
     """Good programs of small networks, each with its frame and what it leaves behind.
 
-    The largest map of each is spilled, so that both STORE engines have work. What a run leaves is
+    The largest map of those with an odd seed is spilled, so that both STORE engines have work; the
+    others have a window of outputs alone. What a run leaves is
     the interpreter's, whose outputs must be golden's.
     """
     return [_base(seed, config) for seed in seeds]
@@ -104,7 +105,7 @@ def _base(seed, config):
     graph   = arbitrary_graph(seed, depth=1, widths=(3, 6), largest_side=12)
     image   = arbitrary_image(graph, seed + 1)
     network = lower(graph)
-    _, machine = plan(network, config, 1, spillable(network)[:1], SCHEDULES[-2][0])
+    _, machine = plan(network, config, 1, spillable(network)[:seed % 2], SCHEDULES[-2][0])
     program = finish(machine)
     start   = program.frame_address(0)
     blob    = program.pack_frame(image)

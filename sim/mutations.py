@@ -42,9 +42,18 @@ class Base:
 
     def agrees(self, left):
         """Whether ``left`` may be the bytes of the window after a run."""
-        expected, decided, left = (int.from_bytes(x, "little")
-                                   for x in (self.expected, self.decided, left))
-        return (left ^ expected) & decided == 0
+        return not self.wrong(left)
+
+    def wrong(self, left):
+        """Addresses at which ``left``, the bytes of the window after a run, are wrong."""
+        if len(left) != len(self.expected):
+            return list(range(*self.writable))
+        expected, decided, found = (int.from_bytes(x, "little")
+                                    for x in (self.expected, self.decided, left))
+        if (found ^ expected) & decided == 0:
+            return []
+        return [self.writable[0] + k for k, (a, b, mask) in
+                enumerate(zip(left, self.expected, self.decided, strict=True)) if (a ^ b) & mask]
 
 
 @dataclass

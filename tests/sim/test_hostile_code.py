@@ -115,3 +115,12 @@ def test_spoiled_programs_on_the_chip():
     assert [case["case"] for case in cases] == list(range(60))
     assert [case for case in cases if case["faults"]] == []
     assert {outcome(case) for case in cases} == {"same", "other", "error", "watchdog"}
+
+
+@pytest.mark.cosim
+def test_a_stray_write_is_seen_where_the_window_is_open():
+    """Seed 53 stores over its weights, seed 55 over its frame."""
+    cases = spoil(3, 53, protected=False)
+    assert "words outside its window were written" in cases[0]["faults"][0]
+    assert "words outside its window were written" in cases[2]["faults"][0]
+    assert spoil(3, 53)[0]["error"] == "WRITE_PROTECTED"
