@@ -4,7 +4,7 @@ import importlib
 import inspect
 import textwrap
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import reduce
 from operator import and_
@@ -13,6 +13,8 @@ from pathlib import Path
 from amaranth import *
 from amaranth.hdl import Fragment
 from amaranth.lib import data, wiring
+
+from hw.prove.integers import Integers
 
 
 class Bench:
@@ -190,8 +192,9 @@ class Property:
 
     ``build`` writes it into a :class:`Bench`. ``steps`` is ``None`` for an unbounded proof, else
     how many cycles from reset are searched. ``method`` is ``"pdr"``, or ``"smt"`` for k-induction
-    (``depth`` is k) over words, which knows products. ``seconds`` is the time limit, and ``slow``
-    says that CI leaves it to ``make prove``.
+    (``depth`` is k) over words, which knows products, or ``"integers"`` for an identity, which
+    ``build`` writes into :class:`hw.prove.integers.Integers`. ``seconds`` is the time limit, and
+    ``slow`` says that CI leaves it to ``make prove``.
     """
     build:   Callable
     mutant:  Mutant
@@ -212,6 +215,13 @@ class Property:
     @property
     def statement(self):
         return " ".join(inspect.getdoc(self.build).split())
+
+    def integers(self, *, broken=False):
+        """What the property says of integers; ``broken`` with its mutant."""
+        sums = Integers()
+        with self.mutant.applied() if broken else nullcontext():
+            self.build(sums)
+        return sums
 
     def bench(self, *, broken=False):
         """The design to be looked at; ``broken`` with the mutant in the block's place."""
@@ -234,8 +244,8 @@ PROPERTIES = {}
 def prove(mutant, *, steps=None, method="pdr", depth=1, seconds=60, slow=False):
     """Register the decorated function as a property. Its docstring is what it states; ``mutant`` is
     ``(function, old, new)``, a fault in the block that the property must refute."""
-    if method not in ("pdr", "smt"):
-        raise ValueError(f"Method must be pdr or smt, not {method!r}")
+    if method not in ("pdr", "smt", "integers"):
+        raise ValueError(f"Method must be pdr, smt or integers, not {method!r}")
 
     def register(build):
         entry = Property(build=build, mutant=Mutant(*mutant), steps=steps, method=method,

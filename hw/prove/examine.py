@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hw.prove import solve
 from hw.prove.bench import catalogue
+from hw.prove.integers import decide
 from hw.prove.trace import replay
 
 BUILD = Path(".build/prove")
@@ -35,11 +36,14 @@ class Result:
 def examine(name, *, again=False, out=BUILD / "counterexamples"):
     """Examine the property called ``name``; a counterexample is written to ``out``."""
     entry = catalogue()[name]
-    texts = {
-        "property": solve.model(entry.bench(), goal="holds"),
-        "covers":   solve.model(entry.bench(), goal="covered"),
-        "mutant":   solve.model(entry.bench(broken=True), goal="holds"),
-    }
+    if entry.method == "integers":
+        texts = [entry.integers(broken=broken).text() for broken in (False, True)]
+    else:
+        texts = {
+            "property": solve.model(entry.bench(), goal="holds"),
+            "covers":   solve.model(entry.bench(), goal="covered"),
+            "mutant":   solve.model(entry.bench(broken=True), goal="holds"),
+        }
     how  = [entry.steps, entry.method, entry.depth, solve.PREPARE, solve.TO_BITS, solve.TO_WORDS]
     what = json.dumps([name, texts, how, solve.tools()])
     kept = BUILD / f"{hashlib.sha256(what.encode()).hexdigest()[:24]}.json"
@@ -47,15 +51,27 @@ def examine(name, *, again=False, out=BUILD / "counterexamples"):
         return Result(**json.loads(kept.read_text()))
 
     begun   = time.monotonic()
-    outcome, explanation = _examine(entry, texts, out)
+    outcome, explanation = (_examine_integers(entry) if entry.method == "integers"
+                            else _examine(entry, texts, out))
     result  = Result(name=name, outcome=outcome, explanation=explanation,
                      kind="unbounded" if entry.steps is None else f"to {entry.steps} steps",
                      unbounded=entry.steps is None, seconds=time.monotonic() - begun)
     if result.shown:
+        BUILD.mkdir(parents=True, exist_ok=True)
         partial = kept.with_suffix(f".{os.getpid()}")
         partial.write_text(json.dumps(asdict(result)))
         partial.replace(kept)
     return result
+
+
+def _examine_integers(entry):
+    holds, why = decide(entry.integers(), seconds=entry.seconds)
+    if not holds:
+        return "undecided" if holds is None else "REFUTED", why
+    holds, why = decide(entry.integers(broken=True), seconds=entry.seconds)
+    if holds is not False:
+        return "blind", f"It holds with {entry.mutant.old!r} turned into {entry.mutant.new!r}."
+    return "holds", ""
 
 
 def _examine(entry, texts, out):
