@@ -241,7 +241,7 @@ class Property:
 PROPERTIES = {}
 
 
-def prove(mutant, *, steps=None, method="pdr", depth=1, seconds=60, slow=False):
+def prove(mutant, *, steps=None, method="pdr", depth=1, seconds=240, slow=False):
     """Register the decorated function as a property. Its docstring is what it states; ``mutant`` is
     ``(function, old, new)``, a fault in the block that the property must refute."""
     if method not in ("pdr", "smt", "integers"):

@@ -40,7 +40,7 @@ def one_offer_at_a_time(bench):
     bench.cover(valid[ENGINES - 1] & bench.before(valid[0]))
 
 
-@prove((InstructionBuffer.elaborate, "read.en.eq(free)", "read.en.eq(1)"))
+@prove((InstructionBuffer.elaborate, "read.en.eq(free)", "read.en.eq(1)"), slow=True)
 def offers_hold(bench):
     """An instruction on offer holds until its engine takes it."""
     dut, engine, *_ = buffer(bench)

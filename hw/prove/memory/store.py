@@ -158,7 +158,8 @@ def reads_stay_in_the_run(bench):
     bench.cover(read.valid & (store.beats == 7) & (read.p == store.base + 6))
 
 
-@prove((StoreEngine.elaborate, "splitter.i.ready & (unacknowledged == 0)", "splitter.i.ready"))
+@prove((StoreEngine.elaborate, "splitter.i.ready & (unacknowledged == 0)", "splitter.i.ready"),
+       slow=True)
 def retires_only_when_acknowledged(bench):
     """An instruction retires only when every burst of it has been acknowledged."""
     dut, announced, _ = engine(bench)
