@@ -14,8 +14,7 @@ from hw.compiler.pack import padded_channels
 from hw.interfaces import tap_layout
 
 __all__ = ["HEADER_BYTES", "MONITOR_BYTES", "Recorded", "first_mismatch",
-           "golden_name", "read_monitor",
-           "read_tensors"]
+           "golden_name", "meaningful", "read_monitor", "read_records", "read_tensors"]
 
 HEADER_BYTES  = 8
 MONITOR_BYTES = 4
@@ -47,8 +46,9 @@ def read_tensors(folder, layers, *, frames, vector):
 def read_monitor(path, layers, *, frames):
     """Attention maps as the monitor sent them: per frame, tensor name -> uint8 1 x H x W.
 
-    A record is a 32-bit little-endian word: 8 bits of data, 8 of layer, 12 of row. Pixels of a
-    row, and rows of a map, come in order; a map that is not complete is left out.
+    A record is a 32-bit little-endian word: 8 bits of data, 8 of layer, 12 of row, and whether the
+    row ends. Pixels of a row, and rows of a map, come in order; a map that is not complete is left
+    out.
     """
     words = np.fromfile(path, "<u4")
     maps  = [{} for _ in range(frames)]
@@ -70,6 +70,28 @@ def golden_name(name, known):
     return name
 
 
+def meaningful(raw, layers, vector):
+    """Which bytes of the records ``raw`` (n x record) say something: all but those of ``data``
+    behind ``count``, or at positions that are no channel of the layer."""
+    records = _fields(raw, vector)
+    mask    = np.ones(raw.shape, bool)
+    for layer in layers:
+        positions, _ = padded_channels(getattr(layer, "layout", ()) or (layer.channels,), vector)
+        mine = np.flatnonzero(records["layer"] == layer.id)
+        for byte in range(vector):
+            place = records["channel"][mine] + byte
+            mask[mine, HEADER_BYTES + byte] = ((byte < records["count"][mine])
+                                               & np.isin(place, positions))
+    return mask
+
+
+def read_records(path, vector):
+    """The bytes of all records of one file, n x record."""
+    raw  = np.fromfile(path, np.uint8)
+    size = HEADER_BYTES + vector
+    return raw[:len(raw) // size * size].reshape(-1, size)
+
+
 def first_mismatch(name, got_CHW, expected_CHW):
     """Where two tensors first differ, row by row; None if they do not."""
     wrong_CHW = got_CHW != expected_CHW
@@ -83,9 +105,10 @@ def first_mismatch(name, got_CHW, expected_CHW):
 
 def _read(path, vector):
     """Fields of all records of one file, as arrays."""
-    raw  = np.fromfile(path, np.uint8)
-    size = HEADER_BYTES + vector
-    raw  = raw[:len(raw) // size * size].reshape(-1, size)
+    return _fields(read_records(path, vector), vector)
+
+
+def _fields(raw, vector):
     head = raw[:, :HEADER_BYTES].copy().view("<u8")[:, 0]
     records, offset = {"data": raw[:, HEADER_BYTES:]}, 0
     for name, field in tap_layout(vector=vector):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from amaranth import *
 from amaranth.lib import wiring
-from amaranth.lib.wiring import Out, connect, flipped
+from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.control.trace import CYCLE_BITS, event_layout
 from hw.isa import LOADS, STORES, Engine, Traffic
@@ -13,6 +13,7 @@ from hw.memory.load import LoadEngines
 from hw.memory.offchip import ARRAY_SOURCE, OffchipMemory
 from hw.memory.store import StoreEngine
 from hw.top import TAPS, Chip
+from sim.hostile_bus import HOSTILITY, HostileBus
 from sim.taps import HEADER_BYTES, MONITOR_BYTES
 
 __all__ = ["SOURCES", "SimTop", "recorder"]
@@ -26,6 +27,7 @@ SOURCES = (ARRAY_SOURCE, MONITOR_SOURCE, *(Path(__file__).with_name(name)
 BACKDOOR = ("load", "dump", "dump_first", "dump_count", "inject_error")
 COUNTERS = ("read_bytes", "written_bytes", "row_hits", "row_misses", "refresh_cycles",
             "busy_cycles")
+HITS       = ("hit", "hit_address", "hit_id", "read_beats", "responses")
 WORD_BYTES = 8
 
 # Bursts that the chip has outstanding at most: of every channel, what it takes by default.
@@ -44,6 +46,8 @@ class SimTop(wiring.Component):
         that could.
     check : bool
         Check the protocol of all three buses.
+    hostile : bool
+        Put a :class:`sim.hostile_bus.HostileBus` between chip and memory.
 
     Members
     -------
@@ -58,16 +62,23 @@ class SimTop(wiring.Component):
         How often a rule of a bus was broken; ``axi_monitor.v`` prints which.
     owed : Out(8)
         Off-chip bursts that are not over.
+    hostility, hit, hit_address, hit_id, read_beats, responses
+        Only with ``hostile``: those of :class:`sim.hostile_bus.HostileBus`; it restarts with
+        ``load``, and holds up the chip's monitor stream, too.
+    monitor_bytes : Out(32)
+    tap_records : Array of Out(32), in the order of ``TAPS``
+        Only with ``hostile``: bytes that left the monitor, and records of each tap, ever.
     cycle : Out(48)
         Only with ``trace``: the machine's own count, 0 until a run begins.
     """
 
-    def __init__(self, config, *, trace=False, check=True):
+    def __init__(self, config, *, trace=False, check=True, hostile=False):
         self.config  = config
         self.traced  = trace
         self.checked = check
         self.chip    = Chip(config, trace=trace)
         self.offchip = OffchipMemory(config=config)
+        self.hostile = HostileBus(self.chip.axi.signature) if hostile else None
 
         chip, offchip = self.chip.signature.members, self.offchip.signature.members
         super().__init__({
@@ -75,6 +86,10 @@ class SimTop(wiring.Component):
             **{name: offchip[name] for name in (*BACKDOOR, *COUNTERS)},
             "violations": Out(32),
             "owed": Out(8),
+            **({"hostility": In(HOSTILITY), "monitor_bytes": Out(32),
+                "tap_records": Out(32).array(len(TAPS)),
+                **{name: self.hostile.signature.members[name] for name in HITS}}
+               if hostile else {}),
             **({"cycle": Out(CYCLE_BITS)} if trace else {}),
         })
 
@@ -85,8 +100,11 @@ class SimTop(wiring.Component):
         m.submodules.offchip = offchip = self.offchip
 
         connect(m, flipped(self.control), chip.control)
-        connect(m, chip.axi, offchip.axi)
-        connect(m, chip.monitor, flipped(self.monitor))
+        if self.hostile is None:
+            connect(m, chip.axi, offchip.axi)
+            connect(m, chip.monitor, flipped(self.monitor))
+        else:
+            self._harass(m)
         m.d.comb += self.irq.eq(chip.irq)
         m.d.comb += [getattr(self, name).eq(getattr(offchip, name)) for name in COUNTERS]
         m.d.comb += [getattr(offchip, name).eq(getattr(self, name))
@@ -94,11 +112,12 @@ class SimTop(wiring.Component):
 
         for name, tap in zip(TAPS, chip.taps):
             m.submodules[f"record_{name}"] = recorder(name, tap.valid, tap.p)
-        seen = self.monitor
+        seen = chip.monitor
         m.submodules.record_monitor = Instance(
             "tap_recorder", p_BYTES=MONITOR_BYTES, p_NAME="monitor", p_FORMAT="monitor=%s",
             i_clk=ClockSignal(), i_valid=seen.tvalid & seen.tready,
-            i_record=Cat(seen.tdata, seen.tuser.as_value(), C(0, MONITOR_BYTES * 8 - 28)))
+            i_record=Cat(seen.tdata, seen.tuser.as_value(), seen.tlast,
+                         C(0, MONITOR_BYTES * 8 - 29)))
         if self.checked:
             self._check_buses(m)
         if self.traced:
@@ -106,6 +125,27 @@ class SimTop(wiring.Component):
             self._record_events(m, chip.trace, offchip, seen)
 
         return m
+
+    def _harass(self, m):
+        chip = self.chip
+        m.submodules.hostile = bus = self.hostile
+        connect(m, chip.axi, bus.manager)
+        connect(m, bus.memory, self.offchip.axi)
+        m.d.comb += [
+            bus.control.eq(self.hostility),
+            bus.restart.eq(self.load),
+            *(getattr(self, name).eq(getattr(bus, name)) for name in HITS),
+            *(getattr(self.monitor, name).eq(getattr(chip.monitor, name))
+              for name in ("tdata", "tuser", "tlast")),
+            self.monitor.tvalid.eq(chip.monitor.tvalid & bus.stream_open),
+            chip.monitor.tready.eq(self.monitor.tready & bus.stream_open),
+        ]
+        with m.If(chip.monitor.tvalid & chip.monitor.tready):
+            m.d.sync += self.monitor_bytes.eq(self.monitor_bytes + 1)
+
+        for tap, count in zip(chip.taps, self.tap_records):
+            with m.If(tap.valid):
+                m.d.sync += count.eq(count + 1)
 
     def _check_buses(self, m):
         found = []
@@ -122,6 +162,10 @@ class SimTop(wiring.Component):
         m.submodules.check_offchip = watch(
             "axi4_monitor", axi, p_BYTES=self.config.vector, p_ADDRESS=len(axi.araddr),
             p_ID=len(axi.arid), p_READS=MOST_READS, p_WRITES=MOST_WRITES, o_owed=self.owed)
+        if self.hostile is not None:
+            m.submodules.check_memory = watch(
+                "axi4_monitor", self.offchip.axi, p_BYTES=self.config.vector,
+                p_ADDRESS=len(axi.araddr), p_ID=len(axi.arid), p_KIND="the memory's bus")
         m.submodules.check_control = watch("axi_lite_monitor", self.control,
                                            p_ADDRESS=len(self.control.awaddr))
         m.submodules.check_monitor = watch("axi_stream_monitor", self.chip.monitor,
