@@ -15,7 +15,7 @@ export OMP_WAIT_POLICY ?= passive
 export GOALS := $(MAKECMDGOALS)
 unexport $(filter-out OMP_%,$(foreach word,$(MAKEOVERRIDES),$(firstword $(subst =, ,$(word)))))
 
-SIMULATE = sim wave fuzz hostile hostile-code faults bench
+SIMULATE = sim wave fuzz hostile hostile-code hostile-bus faults bench
 PROGRAMS = $(SIMULATE) check-model models compare page disasm synth prove onnx train export \
            evaluate explain
 

@@ -207,8 +207,9 @@ VARIABLES = {
     "ENGINE":     Variable("of disasm: {engines}; of fuzz: " + _or(FUZZ_ENGINES), _engine),
     "EPOCHS":     Variable("how many, at most", POSITIVE),
     "FAST":       Variable("1: only what CI proves", SWITCH),
+    "FIRST":      Variable("number of the first frame", _whole(0)),
     "FORCE":      Variable("1: compare different networks", SWITCH),
-    "FRAMES":     Variable("frames of the stream", POSITIVE),
+    "FRAMES":     Variable("frames of the stream; of hostile-bus, how many", POSITIVE),
     "FULL":       Variable("1: frames of the networks' own size", SWITCH),
     "IMAGE":      Variable("image, folder, GIF, video, phantom:SEED, or several with commas",
                            _image),
@@ -281,6 +282,9 @@ TARGETS = {
     "hostile-code": Target(
         "spoiled programs on the chip: none may hang or write astray", "sim.hostile_code",
         _takes("N=1000 SEED=0 SIM=verilator")),
+    "hostile-bus": Target(
+        "whole frames on a bus that does whatever AXI allows", "sim.bus_campaign",
+        _takes("FRAMES=500 SEED=0 FIRST=0 CONFIG=tiny,edge"), checks={"CONFIG": _presets}),
     "faults": Target(
         "bits flipped in whole frames: what each class of state does", "sim.upsets",
         _takes("N=1000 SEED=0 BITS=1 CONFIG=tiny MODEL=elec4848 SIZE=16 WIDTH=4 IMAGE=phantom:7 "

@@ -229,6 +229,10 @@ class Bench:
     async def _base(self, plan, case, value):
         await self.host.set(Register.PROGRAM_BASE, value)
 
+    async def _window(self, plan, case):
+        for name, value in case["registers"].items():
+            await self.host.set(Register[name], value)
+
     async def _aim(self, plan, case, name, value):
         await self.host.set(Register[name], value)
 

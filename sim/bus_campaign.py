@@ -167,8 +167,8 @@ def _actions(rng, cycles):
     actions, when = [], 0
     for _ in range(rng.randrange(1, 12)):
         when += rng.choice((1, 7, rng.randrange(1 + cycles // 4)))
-        kind  = rng.choice(("start", "base", "aim", "look", "scribble", "interrupts", "clear",
-                            "count"))
+        kind  = rng.choice(("start", "base", "window", "aim", "look", "scribble", "interrupts",
+                            "clear", "count"))
         values = {
             "base":     lambda: [rng.getrandbits(32)],
             "aim":      lambda: [rng.choice(MONITORED), rng.getrandbits(rng.choice((1, 4, 11)))],
@@ -210,7 +210,9 @@ class Machine:
         path.write_bytes(image.tobytes())
         facts   = {"name": case.name, "image": str(path), "program_base": program.program_base,
                    "expected": str(self.folder / f"{case.name}.expected"),
-                   "cycles": program.estimated_cycles, "registers": {}, "bytes": self.memory,
+                   "cycles": program.estimated_cycles, "bytes": self.memory,
+                   "registers": dict(zip(("WRITE_BASE", "WRITE_LIMIT"), program.writable,
+                                         strict=True)),
                    "readers": readers(program)}
         with tempfile.TemporaryDirectory(dir=self.folder) as scratch:
             scratch = Path(scratch)
