@@ -78,10 +78,13 @@ def render(report, pictures=(), trace=None, *, folder="reports/latest"):
 def _write(path, text):
     """In one piece: the page is complete, or it is the one before."""
     descriptor, scratch = tempfile.mkstemp(dir=path.parent, prefix=".page-")
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-    Path(scratch).chmod(0o644)
-    Path(scratch).replace(path)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        Path(scratch).chmod(0o644)
+        Path(scratch).replace(path)
+    finally:
+        Path(scratch).unlink(missing_ok=True)
     return path
 
 

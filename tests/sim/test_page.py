@@ -319,6 +319,14 @@ def test_a_trace_that_no_run_wrote(tmp_path, capsys, spoil, what):
         "with TRACE=1\n")
 
 
+def test_a_page_that_cannot_be_written_leaves_nothing(tmp_path, capsys):
+    (tmp_path / "report.json").write_text(json.dumps(whole_report()))
+    (tmp_path / "report.html").mkdir()
+    assert page_main.main([str(tmp_path)]) == 2
+    assert "Is a directory" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "report.json"]
+
+
 NO_JSON   = "'{path}' cannot be read as JSON"
 NO_REPORT = "'{path}' is no report of a run:"
 
