@@ -32,9 +32,9 @@ from sim.errors import SimulationError
 from sim.names import FUZZ_ENGINES, SIMULATORS, demand_simulator
 
 try:
-    from hw.config import DRAM_TIMINGS, PRESETS, preset
+    from hw.config import DRAM_TIMINGS, PRESETS, PROTECTIONS, preset
 except ImportError:             # Amaranth is not installed yet; once it is, `run` looks again
-    DRAM_TIMINGS, PRESETS = ("...",), ("...",)
+    DRAM_TIMINGS, PRESETS, PROTECTIONS = ("...",), ("...",), ("...",)
 
     def preset(*_, **__):
         """Nothing is known to be wrong."""
@@ -185,6 +185,7 @@ POSITIVE = _whole(1)
 
 VARIABLES = {
     "A":          Variable("folder of a run"),
+    "ADD":        Variable("folders of other campaigns, with commas, whose upsets count too"),
     "AGAIN":      Variable("1: prove again what was proved before", SWITCH),
     "ARGS":       Variable("further options of the program, as --help of it lists them"),
     "AT":         Variable("mismatch, error, layer:NAME or a cycle"),
@@ -227,6 +228,8 @@ VARIABLES = {
     "PART":       Variable(f"of the data: {_or(('all', *PARTS))}", _one_of("all", *PARTS)),
     "PROGRAM":    Variable("file of a program", _exists("the program.bin of a run")),
     "PYTEST":     Variable("arguments of pytest"),
+    "PROTECTION": Variable(f"of memories: {_or(PROTECTIONS)}, or MEMORY=KIND with commas",
+                           lambda name, value: preset(next(iter(PRESETS)), protection=value)),
     "RATE":       Variable("of learning, at the start", _number),
     "REFEREE":    Variable("1: ask ONNX Runtime too; 0: do not", SWITCH),
     "RESUME":     Variable("1: go on with the run in OUT", SWITCH),
@@ -256,7 +259,8 @@ TARGETS = {
     "sim": Target(
         "run the machine: every byte compared, every cycle explained", "sim.run",
         _takes("MODEL=elec4848 CONFIG=reference SIM=verilator IMAGE=phantom:7 TRUTH FRAMES=1 "
-               "TAPS=0 TRACE=0 SIZE WIDTH DRAM OUT"), checks={"MODEL": _network_or_file}),
+               "TAPS=0 TRACE=0 SIZE WIDTH DRAM PROTECTION OUT"),
+        checks={"MODEL": _network_or_file}),
     "check-model": Target(
         "whether a network runs, where, and at what cost", "hw.check",
         _takes("MODEL=elec4848 CONFIG=reference SIZE WIDTH IMAGE=phantom:7 REFEREE=1"),
@@ -287,8 +291,8 @@ TARGETS = {
         _takes("FRAMES=500 SEED=0 FIRST=0 CONFIG=tiny,edge"), checks={"CONFIG": _presets}),
     "faults": Target(
         "bits flipped in whole frames: what each class of state does", "sim.upsets",
-        _takes("N=1000 SEED=0 BITS=1 CONFIG=tiny MODEL=elec4848 SIZE=16 WIDTH=4 IMAGE=phantom:7 "
-               "OUT")),
+        _takes("N=1000 SEED=0 BITS=1 CONFIG=tiny PROTECTION MODEL=elec4848 SIZE=16 WIDTH=4 "
+               "IMAGE=phantom:7 ADD OUT")),
     "hostile": Target(
         "broken and malicious files through every door that reads files", "sim.hostile",
         _takes("N=1000 SEED=0 KINDS=all JOBS=2 OUT=reports/hostile RUN")),

@@ -98,6 +98,12 @@ class UnitConfig:
         return min(self.taps, self.banks - stride * (self.pixels - 1))
 
 
+PROTECTIONS = ("none", "parity", "secded")
+MEMORIES    = ("onchip", "feedback", "rows", "weights", "params", "table", "slots", "alpha",
+               "gate_params", "instructions", "streams", "queues")
+"""What can be protected, in the order of the numbers in the status register and counters."""
+
+
 @dataclass(frozen=True)
 class Config:
     """The whole machine. ``vector`` is the one width of the design: bytes of an on-chip word, of
@@ -116,8 +122,10 @@ class Config:
     offchip_bytes:    int
     dram:             DramTiming
     clock_mhz:        float
+    protection:       str = "none"     # one of PROTECTIONS, or by memory: "onchip=secded,rows=.."
 
     def __post_init__(self):
+        self._protections()
         if not 8 <= self.vector <= INSTRUCTION_BYTES or self.vector & (self.vector - 1):
             raise ValueError(f"Vector must be a power of two from 8 to {INSTRUCTION_BYTES}, the "
                              f"bytes of an instruction, not {self.vector!r}")
@@ -149,6 +157,29 @@ class Config:
               _LOAD["base"])
         _fits("Config offchip_bytes", self.offchip_bytes, 4096, _LOAD["offchip"],
               _STORE["offchip"])
+
+    def _protections(self):
+        """The protection of each memory, by name."""
+        if self.protection in PROTECTIONS:
+            return dict.fromkeys(MEMORIES, self.protection)
+        found = dict.fromkeys(MEMORIES, "none")
+        for word in self.protection.split(","):
+            memory, _, kind = word.partition("=")
+            if memory not in MEMORIES or kind not in PROTECTIONS:
+                raise ValueError(f"Config protection is one of {', '.join(PROTECTIONS)}, or "
+                                 f"MEMORY=KIND with commas between, for {', '.join(MEMORIES)}; "
+                                 f"not {word!r}")
+            found[memory] = kind
+        return found
+
+    def protects(self, memory):
+        """How a memory, one of ``MEMORIES``, is protected: one of ``PROTECTIONS``."""
+        return self._protections()[memory]
+
+    @property
+    def protected(self):
+        """Whether any memory is."""
+        return set(self._protections().values()) != {"none"}
 
     @property
     def units(self):
@@ -249,17 +280,23 @@ TINY_SHAPE = (32, 4)
 PRESETS = {config.name: config for config in (REFERENCE, EDGE, TINY)}
 
 
-def preset(name, *, dram=None):
-    """The preset called ``name``, optionally with another off-chip memory timing.
+def preset(name, *, dram=None, protection=None):
+    """The preset called ``name``, optionally with another off-chip memory timing, and protection of
+    its memories.
 
     Raises
     ------
     InputError
-        If either name is unknown; the message lists the known ones.
+        If one of them is unknown; the message lists the known ones.
     """
     if name not in PRESETS:
         raise InputError(f"Unknown preset {name!r}; known are {', '.join(PRESETS)}")
     config = PRESETS[name]
+    if protection is not None:
+        try:
+            config = replace(config, protection=protection)
+        except ValueError as error:
+            raise InputError(str(error).replace("Config p", "P", 1)) from None
     if dram is None:
         return config
     if dram not in DRAM_TIMINGS:

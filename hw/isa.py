@@ -97,6 +97,7 @@ class Error(enum.Enum, shape=4):
     CYCLE_LIMIT = 7
     NO_ANSWER   = 8      # off-chip memory owes answers for longer than the watchdog's time
     WRITE_PROTECTED = 9  # a STORE outside the part of off-chip memory that the host made writable
+    MEMORY      = 10     # a protected memory gave a word that could not be corrected
 
 
 class LoadTarget(enum.Enum, shape=3):

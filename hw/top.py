@@ -5,6 +5,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.attention.unit import AttentionUnit
+from hw.config import MEMORIES
 from hw.control.controller import CentralController
 from hw.control.regmap import ADDRESS_BITS
 from hw.control.trace import TraceSignature
@@ -15,6 +16,7 @@ from hw.isa import LOADS, STORES, Engine
 from hw.memory.axi import Axi4, AxiLite, read_half, write_half
 from hw.memory.banked import BankedMemory
 from hw.memory.load import LoadEngines
+from hw.memory.protected import errors
 from hw.memory.stores import StoreEngines
 from hw.monitor.monitor import AttentionMonitor, MonitorStream
 
@@ -76,7 +78,8 @@ class Chip(wiring.Component):
         onchip    = BankedMemory(depth=config.onchip_words, vector=config.vector,
                                  lanes=config.onchip_lanes, banks=config.onchip_banks,
                                  readers=len(ONCHIP_READERS), writers=len(ONCHIP_WRITERS),
-                                 background=1)      # the monitor, last of the readers
+                                 background=1,      # the monitor, last of the readers
+                                 protection=config.protects("onchip"))
         encoder   = EncoderUnit(config)
         attention = AttentionUnit(config)
         decoder   = DecoderUnit(config)
@@ -123,6 +126,14 @@ class Chip(wiring.Component):
         for number, port in enumerate(writes):
             connect(m, port, onchip.w[number])
             m.d.comb += controller.onchip_writes[number].eq(port.w.valid & port.w.ready)
+
+        if config.protected:
+            parts = [*controller.protected, *load.protected, *stores.protected, *onchip.protected,
+                     *encoder.protected, *attention.protected, *decoder.protected,
+                     *monitor.protected]
+            corrected, uncorrectable = errors(parts, MEMORIES)
+            m.d.comb += [controller.corrected.eq(corrected),
+                         controller.uncorrectable.eq(uncorrectable)]
 
         # Data: parameters to the units, previous output and gated skips between them
         for stream, unit in zip(load.units, (encoder, attention, decoder)):

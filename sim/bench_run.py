@@ -61,6 +61,7 @@ async def run_job(dut):
         "stopped":  stopped,
         "error":    status.error.value,
         "engine":   status.engine.value,
+        "memory":   status.memory,
         "wall_s":   wall,
         "cpu_s":    cpu,
         "broken":   dut.violations.value.to_unsigned(),

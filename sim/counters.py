@@ -1,5 +1,6 @@
 """The performance counters that a run reads, by name instead of number."""
 
+from hw.config import MEMORIES
 from hw.control.counters import FRAME_STAMPS, Counter, LayerField, counter_index
 from hw.isa import Cause, Engine, Traffic
 
@@ -17,8 +18,9 @@ def ledger_engine(layer):
     return Engine.GATE if layer.unit == "attention" else None
 
 
-def selectors(layers, frames):
-    """``(counter, *indices) -> COUNTER_SELECT`` of everything that a report needs."""
+def selectors(layers, frames, *, protected=False):
+    """``(counter, *indices) -> COUNTER_SELECT`` of everything that a report needs; of a machine
+    with ``protected`` memories also what became of their errors."""
     stamps = range(min(frames, FRAME_STAMPS))
     wanted = [
         (Counter.CYCLES,),
@@ -33,5 +35,7 @@ def selectors(layers, frames):
         *((Counter.BURSTS, direction) for direction in (0, 1)),
         *((Counter.ONCHIP_READS, port) for port in range(ONCHIP_PORTS)),
         *((Counter.ONCHIP_WRITES, port) for port in range(ONCHIP_PORTS)),
+        *((which, memory) for which in (Counter.CORRECTED, Counter.UNCORRECTABLE)
+          for memory in range(len(MEMORIES)) if protected),
     ]
     return {key: counter_index(*key) for key in wanted}

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from golden import integer
+from hw.config import MEMORIES
 from hw.control.counters import Counter
 from hw.isa import Engine, Error
 from sim.counters import selectors
@@ -90,7 +91,7 @@ class RtlEngine:
         self._outputs_at  = min(output.base for output in program.outputs)
         self._output_bytes = max(output.base + program.frames * output.bytes
                                  for output in program.outputs) - self._outputs_at
-        self._selectors   = selectors(program.layers, program.frames)
+        self._selectors   = selectors(program.layers, program.frames, protected=config.protected)
         self._counters    = None
         self._result      = None
         self._done        = None
@@ -164,6 +165,11 @@ class RtlEngine:
         if error is Error.CYCLE_LIMIT:
             raise SimulationError(f"The machine stopped at its limit of {self._cycle_limit} "
                                   f"cycles; {_spoken(result)} was still at work")
+        if error is Error.MEMORY:
+            memory = MEMORIES[result["memory"]]
+            kind   = self._config.protects(memory)
+            raise SimulationError(f"The machine stopped with error MEMORY after {cycles} cycles: "
+                                  f"a word of {memory}, with {kind}, could not be corrected")
         if error is not Error.NONE:
             raise SimulationError(f"The machine stopped with error {error.name} of "
                                   f"{_spoken(result)} after {cycles} cycles")

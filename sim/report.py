@@ -7,6 +7,7 @@ import statistics
 import tempfile
 from pathlib import Path
 
+from hw.config import MEMORIES
 from hw.control.counters import FRAME_STAMPS, Counter, LayerField
 from hw.isa import Cause, Engine, Traffic
 from sim.counters import ONCHIP_PORTS, ledger_engine
@@ -83,6 +84,10 @@ def make_report(*, model, program, config, simulator, counters, offchip, compari
         "cpi":       1 / ipc,
         "units":     units,
         "traffic":   _traffic(program, config, counters, offchip),
+        "protection": {memory: {
+            "kind": config.protects(memory), "corrected": counters[Counter.CORRECTED, number],
+            "uncorrectable": counters[Counter.UNCORRECTABLE, number]}
+            for number, memory in enumerate(MEMORIES) if config.protects(memory) != "none"},
         "occupancy": {**program.occupancy, "spilled": list(program.spilled),
                       "over_time": over_time(
                           program, config, timetable or estimate,

@@ -77,6 +77,7 @@ class Options:
     out:        str       = None
     truth:      str       = None
     dram:       str       = None
+    protection: str       = None
     max_cycles: int       = None
 
 
@@ -203,7 +204,7 @@ def prepare(options):
     if options.frames < 1:
         raise InputError(f"Number of frames must be positive, not {options.frames!r}")
     check_installed(options.sim)
-    config  = preset(options.config, dram=options.dram)
+    config  = preset(options.config, dram=options.dram, protection=options.protection)
     if is_file(options.model):
         graph, imported = load_network(options.model, options.size, options.width)
         frame = graph.tensors[graph.input]
@@ -240,7 +241,8 @@ def _command(arguments):
 
 def _parse(arguments):
     parser = Parser("sim.run", __doc__)
-    for name in ("model", "config", "sim", "image", "out", "truth", "dram"):
+    for name in ("model", "config", "sim", "image", "out", "truth", "dram",
+                 "protection"):
         parser.add_argument(f"--{name}", default=getattr(Options, name))
     for name in ("frames", "size", "width", "max-cycles"):
         parser.add_argument(f"--{name}", type=int,

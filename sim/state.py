@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sim.errors import SimulationError
 
-__all__ = ["Target", "block", "find_targets", "mark", "read_table", "write_table"]
+__all__ = ["GUARDED", "Target", "block", "find_targets", "mark", "read_table", "write_table"]
 
 OWN      = "ff$"
 MARK     = " /*verilator public_flat_rd*/"
@@ -32,7 +32,7 @@ BLOCKS = {
     r"\.controller$":                   "run control",
     r"\.sequencer\b":                   "sequencers",
     r"\.array\b":                       "MAC arrays",
-    r"\.(lane_\d+|requantizer_\d+)$":   "requantisation",
+    r"\.(drain\.lane|requantizer)_\d+$": "requantisation",
     r"\.drain\b":                       "drains",
     r"\.conv\.writer\b":                "result writers",
     r"\.conv\.weights\b":               "weight memory ports",
@@ -51,16 +51,26 @@ MEMORIES = {
     r"\.rows\.":                        "row memories",
     r"\.weights\.weights_":             "weights",
     r"\.weights\.params_":              "requantise params",
-    r"\.weights\.table$":               "lookup tables",
-    r"\.conv\.slots$":                  "layer slots",
-    r"\.alpha_rows\.slots$":            "alpha row slots",
-    r"\.alpha\.words$":                 "alpha store",
+    r"\.weights\.table\b":              "lookup tables",
+    r"\.conv\.slots\b":                 "layer slots",
+    r"\.alpha_rows\.slots\b":           "alpha row slots",
+    r"\.alpha\.words\b":                "alpha store",
     r"\.gate\.params\.":                "gate parameters",
-    r"\.buffer\.memory$":               "instruction buffer",
-    r"\.fetcher\.streams$":             "program streams",
+    r"\.buffer\.memory\b":              "instruction buffer",
+    r"\.fetcher\.streams\b":            "program streams",
     r"\.ledger\.":                      "counter memories",
     r"\.drain\.queue\.":                "drain queues",
     r"\.storage$":                      "other queues",
+}
+
+
+# Classes of memories that hw.config.MEMORIES has, too.
+GUARDED = {
+    "on-chip memory": "onchip", "feedback memory": "feedback", "row memories": "rows",
+    "weights": "weights", "requantise params": "params", "lookup tables": "table",
+    "layer slots": "slots", "alpha row slots": "slots", "alpha store": "alpha",
+    "gate parameters": "gate_params", "instruction buffer": "instructions",
+    "program streams": "streams", "drain queues": "queues", "other queues": "queues",
 }
 
 
@@ -151,13 +161,13 @@ def find_targets(found, header):
 def write_table(folder, c_folder, targets, observers=()):
     """``targets.json`` for :func:`read_table`, and ``targets.inc``, which ``upsets.cpp`` includes.
 
-    ``observers`` are paths of registers that only watch: a machine that differs in nothing else is
-    held to be the same.
+    ``observers`` are paths of registers that count errors, ``corrected`` ones or others: a machine
+    that differs in nothing else is held to be the same.
     """
     (Path(c_folder) / "targets.inc").write_text("".join(
         f"{'MEMORY' if target.memory else 'REGISTER'}({member})\n" for target, member in targets)
-        + "".join(f"OBSERVER({member})\n" for target, member in targets
-                  if target.path in observers))
+        + "".join(f"OBSERVER({member}, {'corrected' in target.path:d})\n"
+                  for target, member in targets if target.path in observers))
     (Path(folder) / "targets.json").write_text(json.dumps([asdict(target)
                                                            for target, _ in targets]))
 

@@ -58,8 +58,9 @@ public:
 #define MEMORY(member)                                                                     \
     m_targets.push_back({reinterpret_cast<uint8_t*>(&root.member), sizeof root.member[0], \
                          sizeof root.member});
-#define OBSERVER(member) \
-    m_observers.push_back({reinterpret_cast<uint8_t*>(&root.member), 0, sizeof root.member});
+#define OBSERVER(member, corrected)                                                           \
+    m_observers.push_back({reinterpret_cast<uint8_t*>(&root.member), 0, sizeof root.member}); \
+    m_corrected.push_back(corrected);
 #include "targets.inc"
         for (const auto& target : m_targets) m_size += target.bytes;
         m_words = {reinterpret_cast<uint8_t*>(&root.OFFCHIP), sizeof root.OFFCHIP[0],
@@ -204,11 +205,12 @@ public:
         return bytes;
     }
 
-    // Registers that count corrected and detected errors; the sum.
-    uint64_t observed(size_t first, size_t step) const {
+    // Errors of memories that were counted.
+    uint64_t observed(bool corrected) const {
         uint64_t sum = 0;
-        for (size_t i = first; i < m_observers.size(); i += step) {
+        for (size_t i = 0; i < m_observers.size(); ++i) {
             uint64_t value = 0;
+            if (m_corrected[i] != corrected) continue;
             std::memcpy(&value, m_observers[i].base, std::min<size_t>(8, m_observers[i].bytes));
             sum += value;
         }
@@ -220,6 +222,7 @@ public:
 private:
     Vtop                m_top;
     std::vector<Target> m_targets, m_observers;
+    std::vector<bool>   m_corrected;    // of the observers
     size_t              m_size = 0;
     Target              m_words;
 };
@@ -289,7 +292,7 @@ int main(int argc, char** argv) {
         for (uint64_t i = 0; i < interval; ++i) machine->cycle();
         if (!machine->equals(snapshots[k + 1])) return 4;
     }
-    std::cout << reference.cycles << ' ' << reference.status << ' ' << machine->observed(0, 1) << ' '
+    std::cout << reference.cycles << ' ' << reference.status << ' ' << machine->observed(true) << ' '
               << maps.size() << ' ' << hex(expected) << std::endl;
 
     std::string line;
@@ -321,7 +324,7 @@ int main(int argc, char** argv) {
         }
         std::vector<uint8_t> got;
         bool                 maps_changed = false;
-        const uint64_t corrected = machine->observed(0, 2), detected = machine->observed(1, 2);
+        const uint64_t corrected = machine->observed(true), detected = machine->observed(false);
         if (!same) {
             end = finish(end.cycles);
             maps_changed = machine->m_seen != maps;

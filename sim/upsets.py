@@ -7,7 +7,9 @@ that was hit is protected; 2: it could not be done.
 """
 
 import csv
+import io
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -32,19 +34,22 @@ from golden.command import Parser, exit_code, make_console
 from golden.errors import InputError
 from golden.metrics import dice
 from hw.compiler import CompileError
+from hw.config import MEMORIES
 from hw.control.regmap import Register, Status
 from hw.isa import Engine, Error
 from sim import state
 from sim.errors import SimulationError
 from sim.run import Options, golden_tensors, prepare
 from sim.simulators import CACHE, ROOT, Harness, build, check_installed
-from sim.upset_report import print_table, summarise, write_picture
+from sim.upset_report import SILENT, print_table, summarise, write_picture
 
-__all__ = ["Upset", "Victim", "allocate", "build_victim", "campaign", "main", "sample"]
+__all__ = ["Upset", "Victim", "allocate", "build_victim", "campaign", "main", "sample",
+           "read_upsets", "silent_in_protected", "write_upsets"]
 
 MAIN      = Path(__file__).with_name("upsets.cpp")
 INTERVALS = 64          # snapshots of the undisturbed run
 STALL     = 10_000      # cycles without progress that end a run: far more than any wait for DRAM
+ERRORS    = re.compile(r"\.ledger\.(corrected|uncorrectable)_\d+$")
 ARRAY     = ("mem", "read_word", "loaded", "dumped")    # state of offchip_array.v
 
 
@@ -62,7 +67,7 @@ class Upset:
     cycle:     int
     outcome:   str
     error:     str   = ""
-    engine:    str   = ""
+    place:     str   = ""       # engine or memory of the error
     cycles:    int   = 0        # until the run was over, or equal to the undisturbed one
     corrected: int   = 0
     dice:      float = 1.0
@@ -134,9 +139,10 @@ class Victim:
             return {**found, "outcome": "hang"}
         if ended.error is not Error.NONE:
             outcome = ("watchdog" if ended.error in (Error.STALLED, Error.CYCLE_LIMIT)
-                       else "detected" if ended.error.name == "MEMORY" else "error")
+                       else "detected" if ended.error is Error.MEMORY else "error")
             return {**found, "outcome": outcome, "error": ended.error.name,
-                    "engine": _name(ended.engine)}
+                    "place": MEMORIES[ended.memory] if ended.error is Error.MEMORY
+                    else _name(ended.engine)}
         changed = {} if outputs == "=" else self._changed(outputs)
         if "mask" in changed:
             right_HW, wrong_HW = (torch.from_numpy(x[0] > 127)
@@ -221,9 +227,10 @@ def sample(targets, cycles, n, *, seed, bits=1):
     return [chosen[index] for index in order]
 
 
-def campaign(job, n, *, seed, bits=1, processes=2, console):
+def campaign(job, n, *, seed, bits=1, processes=2, console, log=None):
     """Run ``n`` upsets; returns the list of :class:`Upset`, the targets, and the cycles of the
-    undisturbed run."""
+    undisturbed run. Each goes to the CSV file ``log`` as soon as it is known: what is there of a
+    campaign that was broken off is a sample, too."""
     with console.status(f"building the {job.config.name} machine"):
         built = build_victim(job.config)
     CACHE.mkdir(exist_ok=True)
@@ -238,6 +245,9 @@ def campaign(job, n, *, seed, bits=1, processes=2, console):
                     task = bar.add_task("upsets", total=n)
                     mine, free = threading.local(), victims[:]
 
+                    if log:
+                        write_upsets(log, [])
+
                     def disturb(one):
                         if not hasattr(mine, "victim"):
                             mine.victim = free.pop()
@@ -246,6 +256,8 @@ def campaign(job, n, *, seed, bits=1, processes=2, console):
                         found = Upset(kind, targets[number].path, row, bit, cycle,
                                       **mine.victim.run(cycle, flips))
                         bar.advance(task)
+                        if log:
+                            write_upsets(log, [found], more=True)
                         return found
 
                     return list(pool.map(disturb, chosen)), targets, cycles
@@ -254,12 +266,35 @@ def campaign(job, n, *, seed, bits=1, processes=2, console):
                     victim.close()
 
 
-def write_upsets(path, upsets):
-    """One line for each."""
-    with Path(path).open("w", newline="") as file:
-        rows = csv.writer(file)
+def write_upsets(path, upsets, *, more=False):
+    """One line for each, after those that are there if ``more``."""
+    text = io.StringIO(newline="")
+    rows = csv.writer(text)
+    if not more:
         rows.writerow(part.name for part in fields(Upset))
-        rows.writerows(astuple(upset) for upset in upsets)
+    rows.writerows(astuple(upset) for upset in upsets)
+    with Path(path).open("a" if more else "w", newline="") as file:
+        file.write(text.getvalue())     # one piece, as several threads write
+
+
+def read_upsets(path):
+    """What :func:`write_upsets` wrote.
+
+    Raises
+    ------
+    InputError
+        If the file is another, or a line of it is not whole.
+    """
+    types = [part.type for part in fields(Upset)]
+    with Path(path).open(newline="", errors="replace") as file:
+        head, *rows = csv.reader(file) or [[]]
+    try:
+        if head != [part.name for part in fields(Upset)]:
+            raise ValueError
+        return [Upset(*(kind(text) for kind, text in zip(types, row, strict=True)))
+                for row in rows]
+    except ValueError:
+        raise InputError(f"{path} is no list of upsets that `make faults` wrote") from None
 
 
 def main(arguments=None):
@@ -272,39 +307,55 @@ def _command(arguments):
     for name in ("n", "bits", "processes"):
         if getattr(options, name) < 1:
             raise InputError(f"{name.upper()} must be positive, not {getattr(options, name)}")
-    name   = f"faults-{options.config}-{time.strftime('%Y%m%d-%H%M%S')}"
+    kind   = (options.protection or "none").replace(",", "-")
+    name   = f"faults-{options.config}-{kind}-{time.strftime('%Y%m%d-%H%M%S')}"
     folder = Path(options.out) if options.out else ROOT / "reports" / name
     if folder.exists():
         raise InputError(f"OUT must not exist yet; {options.out} does")
     check_installed("verilator")
     job = prepare(Options(model=options.model, config=options.config, image=options.image,
-                          size=options.size, width=options.width))
+                          size=options.size, width=options.width, protection=options.protection))
     if all(output.name != "mask" for output in job.program.outputs):
         raise InputError(f"Faults need a network with an output called mask; {options.model} has "
                          + ", ".join(output.name for output in job.program.outputs))
+    earlier = [upset for one in (options.add or "").split(",") if one
+               for upset in read_upsets(Path(one) / "upsets.csv")]
     start = time.monotonic()
-    upsets, targets, cycles = campaign(job, options.n, seed=options.seed, bits=options.bits,
-                                       processes=options.processes, console=console)
-    seconds = time.monotonic() - start
-    summary = {"settings": vars(options), "cycles": cycles, "seconds": round(seconds, 1),
-               **summarise(upsets, targets)}
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".faults-") as scratch:
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
         fresh = Path(scratch) / "out"
         fresh.mkdir()
+        upsets, targets, cycles = campaign(job, options.n, seed=options.seed, bits=options.bits,
+                                           processes=options.processes, console=console,
+                                           log=fresh / "upsets.csv")
+        upsets += earlier
+        seconds = time.monotonic() - start
+        summary = {"settings": vars(options), "cycles": cycles, "seconds": round(seconds, 1),
+                   **summarise(upsets, targets)}
         write_upsets(fresh / "upsets.csv", upsets)
         (fresh / "faults.json").write_text(json.dumps(summary, indent=1) + "\n")
         write_picture(fresh / "faults.png", summary)
         fresh.rename(folder)
     print_table(summary)
-    print(f"{len(upsets)} upsets in {seconds:.0f} s; {folder}")
-    return 0
+    wrong = silent_in_protected(upsets, job.config)
+    print(f"{options.n} upsets in {seconds:.0f} s; {folder}")
+    if job.config.protected:
+        print(f"{wrong} of them changed an output without a word from a protected memory")
+    return 1 if wrong else 0
+
+
+def silent_in_protected(upsets, config):
+    """How many upsets of one bit in a protected memory made an output wrong without a word."""
+    return sum(upset.outcome in SILENT and upset.kind in state.GUARDED
+               and config.protects(state.GUARDED[upset.kind]) != "none" for upset in upsets)
 
 
 def _tables(folder, c_folder, *, found):
     header  = (c_folder / "Vtop___024root.h").read_text()
     targets = state.find_targets(found, header)
-    state.write_table(folder, c_folder, targets)
+    state.write_table(folder, c_folder, targets,
+                      observers=[target.path for target, _ in targets
+                                 if ERRORS.search(target.path)])
     memory  = next(member for target, member in targets if target.path == "top.offchip.store.mem")
     (c_folder / "machine.inc").write_text(
         f"#define OFFCHIP {memory}\n"
@@ -328,9 +379,11 @@ def _parse(arguments):
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--model", default="elec4848")
     parser.add_argument("--config", default="tiny")
+    parser.add_argument("--protection")
     parser.add_argument("--image", default="phantom:7")
     parser.add_argument("--size", type=int, default=16)
     parser.add_argument("--width", type=int, default=4)
+    parser.add_argument("--add")
     parser.add_argument("--out")
     return parser.parse_args(arguments)
 

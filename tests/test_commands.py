@@ -150,6 +150,7 @@ EXAMPLES = {"A": "x", "B": "y", "AT": "7", "ARGS": "", "CUT": "e1a", "START": "e
             "MODEL": "unet-busi", "CONFIG": "tiny", "CONFIGS": "tiny", "DRAM": "ddr4-2400",
             "DRAMS": "own", "SIM": "icarus", "IMAGE": "phantom:1", "DATA": "phantom:2",
             "MODELS": "unet-busi", "LOSS": "dice", "PART": "test", "SCHEDULE": "cosine",
+            "PROTECTION": "secded",
             "DEVICE": "cpu", "SIZE": "32", "KINDS": "image",
             **dict.fromkeys(("CHECKPOINT", "PROGRAM", "SPLIT",
                             "TRUTH"), "Makefile")}

@@ -2,10 +2,10 @@
 
 from amaranth import *
 from amaranth.lib import data, wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from hw.isa import INSTRUCTION, LAYER_SLOTS, Opcode, Target
+from hw.memory.protected import memory
 
 
 def alpha_row_layout():
@@ -27,6 +27,11 @@ class AlphaRows(wiring.Component):
     ``CONV`` that targets ``ALPHA`` retires: the row then lies in on-chip memory. Slots not written
     since reset target nothing.
 
+    Parameters
+    ----------
+    protection : str
+        Of the slots, one of ``hw.config.PROTECTIONS``.
+
     Members
     -------
     retired : In(1)
@@ -39,11 +44,16 @@ class AlphaRows(wiring.Component):
     instruction: In(INSTRUCTION)
     o:           Out(AlphaRowSignature())
 
+    def __init__(self, *, protection="none"):
+        slot = data.StructLayout({"alpha": 1, "width": 11})
+        self.slots     = memory(protection, shape=slot, depth=LAYER_SLOTS)
+        self.protected = [("slots", self.slots)]
+        super().__init__()
+
     def elaborate(self, platform):
         m = Module()
 
-        slot = data.StructLayout({"alpha": 1, "width": 11})
-        m.submodules.slots = slots = Memory(shape=slot, depth=LAYER_SLOTS, init=[])
+        m.submodules.slots = slots = self.slots
         write, read = slots.write_port(), slots.read_port()
 
         layer, conv = self.instruction.layer, self.instruction.conv

@@ -2,10 +2,10 @@
 
 from amaranth import *
 from amaranth.lib import wiring
-from amaranth.lib.memory import Memory, MemoryData
 from amaranth.lib.wiring import In, Out
 
 from hw.interfaces import MemoryWrite
+from hw.memory.protected import memory
 
 
 class AlphaRead(wiring.Signature):
@@ -29,12 +29,14 @@ class AlphaStore(wiring.Component):
     Attributes
     ----------
     data : MemoryData
-        Simulations of this component alone reach its rows through it.
+        Simulations of this component alone reach its rows through it. A plain memory only.
     """
 
     def __init__(self, config):
         depth, vector = config.alpha_words, config.vector
-        self.data = MemoryData(shape=vector * 8, depth=depth, init=[])
+        self.words = memory(config.protects("alpha"), shape=vector * 8, depth=depth)
+        self.data  = getattr(self.words, "data", None)
+        self.protected = [("alpha", self.words)]
         super().__init__({
             "write": In(MemoryWrite(depth=depth, vector=vector, lanes=1)),
             "read":  In(AlphaRead(depth=depth, vector=vector)),
@@ -43,7 +45,7 @@ class AlphaStore(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
-        m.submodules.words = words = Memory(self.data)
+        m.submodules.words = words = self.words
         write = words.write_port()
         read  = words.read_port()
         m.d.comb += [

@@ -1,7 +1,7 @@
 """The attention gate: alpha times skip, requantised, on its way to the decoder."""
 
 from amaranth import *
-from amaranth.lib import fifo, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import exact_log2
 
@@ -12,6 +12,7 @@ from hw.compute.requantize import LATENCY, Requantizer
 from hw.compute.row_writer import RowWriter
 from hw.interfaces import EngineSignature, MemoryRead, TapSignature, load_layout, row_write_layout
 from hw.isa import Cause, Error
+from hw.memory.protected import queue
 
 QUEUE = 4
 """Skip vectors asked for and not yet begun."""
@@ -61,6 +62,14 @@ class GateEngine(wiring.Component):
 
         vector, decoder = config.vector, config.decoder
         self.lanes      = vector // decoder.outputs
+        self.steps      = steps = vector // config.gate_lanes           # per vector
+        self.slots      = -(-(steps + PIPELINE + 1) // steps)   # vectors begun and not yet written
+        kind            = config.protects("queues")
+        self.params     = GateParams(config)
+        self.queue      = queue(kind, width=2 * vector * 8, depth=QUEUE)
+        self.results    = queue(kind, width=vector * 8, depth=self.slots)
+        self.protected  = [*self.params.protected, ("queues", self.queue),
+                           ("queues", self.results)]
         super().__init__({
             "engine":     Out(EngineSignature()),
             "load":       In(stream.Signature(load_layout(vector=vector))),
@@ -77,13 +86,12 @@ class GateEngine(wiring.Component):
 
         config, vector, decoder = self.config, self.config.vector, self.config.decoder
         lanes = config.gate_lanes
-        steps = vector // lanes                         # per vector
-        slots = -(-(steps + PIPELINE + 1) // steps)     # vectors begun and not yet written
+        steps, slots = self.steps, self.slots
         gate  = self.engine.i.p.gate
 
-        m.submodules.params  = params  = GateParams(config)
-        m.submodules.queue   = queue   = fifo.SyncFIFO(width=2 * vector * 8, depth=QUEUE)
-        m.submodules.results = results = fifo.SyncFIFO(width=vector * 8, depth=slots)
+        m.submodules.params  = params  = self.params
+        m.submodules.queue   = queue   = self.queue
+        m.submodules.results = results = self.results
         m.submodules.writer  = writer  = RowWriter(banks=decoder.banks, depth=decoder.row_words,
                                                    vector=vector, lanes=self.lanes)
         m.submodules.source  = source  = SerialProduct(a_bits=len(gate.width),

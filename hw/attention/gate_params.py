@@ -2,12 +2,12 @@
 
 from amaranth import *
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from hw.interfaces import load_layout
 from hw.isa import LoadTarget, Requant
+from hw.memory.protected import memory
 
 
 class GateParams(wiring.Component):
@@ -28,6 +28,9 @@ class GateParams(wiring.Component):
     def __init__(self, config):
         self.lanes = config.gate_lanes
         self.depth = config.gate_param_words
+        self.words = [memory(config.protects("gate_params"), shape=Requant, depth=self.depth)
+                      for _ in range(self.lanes)]
+        self.protected = [("gate_params", words) for words in self.words]
         super().__init__({
             "load":     In(stream.Signature(load_layout(vector=config.vector))),
             "address":  In(range(self.depth)),
@@ -47,9 +50,8 @@ class GateParams(wiring.Component):
             mine.eq(self.load.valid & (beat.target == LoadTarget.GATE_PARAMS)
                     & (word < self.depth)),
         ]
-        for number in range(self.lanes):
-            m.submodules[f"lane_{number}"] = words = Memory(shape=Requant, depth=self.depth,
-                                                            init=[])
+        for number, words in enumerate(self.words):
+            m.submodules[f"lane_{number}"] = words
             write = words.write_port()
             read  = words.read_port()
             m.d.comb += [

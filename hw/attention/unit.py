@@ -41,6 +41,10 @@ class AttentionUnit(wiring.Component):
         self.config  = config
         self.compute = ComputeUnit(config=config, name="attention")
         self.gating  = GateEngine(config)
+        self.alpha   = AlphaStore(config)
+        self.rows    = AlphaRows(protection=config.protects("slots"))
+        self.protected = [*self.compute.protected, *self.gating.protected, *self.alpha.protected,
+                          *self.rows.protected]
 
         compute, gate = self.compute.signature.members, self.gating.signature.members
         super().__init__({
@@ -63,9 +67,9 @@ class AttentionUnit(wiring.Component):
         m = Module()
 
         m.submodules.compute    = compute    = self.compute
-        m.submodules.alpha      = alpha      = AlphaStore(self.config)
+        m.submodules.alpha      = alpha      = self.alpha
         m.submodules.gate       = gate       = self.gating
-        m.submodules.alpha_rows = alpha_rows = AlphaRows()
+        m.submodules.alpha_rows = alpha_rows = self.rows
 
         connect(m, compute.conv, flipped(self.conv))
         connect(m, compute.fill, flipped(self.fill))

@@ -2,7 +2,6 @@
 
 from amaranth import *
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import exact_log2
 
@@ -17,6 +16,7 @@ from hw.compute.weight_memory import WeightMemory
 from hw.compute.write import Writer
 from hw.interfaces import EngineSignature, load_layout
 from hw.isa import LAYER_SLOTS, Cause, Error, Opcode
+from hw.memory.protected import memory
 
 MARKERS = data.StructLayout({"valid": 1, "first": 1, "last": 1, "step": range(STEPS)})
 """What goes through the pipeline beside the operands of a step."""
@@ -78,10 +78,14 @@ class ConvEngine(wiring.Component):
         self.array   = MacArray(pixels=unit.pixels, vector=config.vector, outputs=unit.outputs,
                                 taps=unit.taps, transform=unit.transform)
         self.weights = WeightMemory(vector=config.vector, outputs=unit.outputs, drain=unit.drain,
-                                    weight_words=unit.weight_words, params=unit.params)
+                                    weight_words=unit.weight_words, params=unit.params,
+                                    protects=config.protects)
         # From a sum's last step: sequencer's register, memories, transform, array.
         self.drain = Drain(unit=unit, vector=config.vector,
-                           delay=2 + unit.transform + self.array.latency)
+                           delay=2 + unit.transform + self.array.latency,
+                           protection=config.protects("queues"))
+        self.slots = memory(config.protects("slots"), shape=LAYER, depth=LAYER_SLOTS)
+        self.protected = [*self.weights.protected, *self.drain.protected, ("slots", self.slots)]
         # Fetch the slot and start, fetch operands, add up, drain the last sum, write it, retire.
         around = 2 + 2 + DRAIN_LATENCY - 1 + 2
         self.overhead = around + self.array.latency + unit.pixels
@@ -114,7 +118,7 @@ class ConvEngine(wiring.Component):
         m.submodules.array  = array  = self.array
         m.submodules.drain  = drain  = self.drain
         m.submodules.writer = writer = self.writer
-        m.submodules.slots  = slots  = Memory(shape=LAYER, depth=LAYER_SLOTS, init=[])
+        m.submodules.slots  = slots  = self.slots
 
         connect(m, flipped(self.load), weights.load)
         connect(m, drain.params, weights.params)

@@ -2,7 +2,6 @@
 
 from amaranth import *
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2, exact_log2
 
@@ -12,6 +11,7 @@ from hw.compute.requantize import Requantizer
 from hw.compute.transform import OUTPUTS
 from hw.compute.weight_memory import read_port
 from hw.isa import FORMS, Opcode, Requant
+from hw.memory.protected import queue
 
 LATENCY = 1 + requantize.LATENCY + 1 + 1
 """Cycles from ``done`` to the first piece's bytes: capture, requantiser, table, queue."""
@@ -66,7 +66,7 @@ class Drain(wiring.Component):
         Of a piece of ``outputs`` channels the low bytes.
     """
 
-    def __init__(self, *, unit, vector, delay):
+    def __init__(self, *, unit, vector, delay, protection="none"):
         if delay < 1:
             raise ValueError(f"Drain delay must be positive, not {delay!r}")
         if unit.drain > vector:
@@ -77,6 +77,8 @@ class Drain(wiring.Component):
         self.pieces = max(self.depthwise_pieces, unit.pixels * (OUTPUTS if unit.transform else 1))
         # Pieces between their reservation and its return, if one is taken in every cycle.
         self.queue_depth = 1 << ceil_log2(delay + LATENCY + 2 * self.pieces)
+        self.queue       = queue(protection, width=8 * unit.drain, depth=self.queue_depth)
+        self.protected   = [("queues", self.queue)]
 
         pixels, outputs = unit.pixels, unit.outputs
         words = -(-unit.params * outputs // unit.drain)
@@ -103,7 +105,7 @@ class Drain(wiring.Component):
         drain, vector   = self.unit.drain, self.vector
         parts           = vector // drain           # pieces of a depthwise pixel
         transformed     = layer.transformed if self.unit.transform else Const(0)
-        m.submodules.queue = queue = SyncFIFO(width=8 * drain, depth=self.queue_depth)
+        m.submodules.queue = queue = self.queue
 
         # Reservations: pieces that the queue can still promise to hold, and the time in which the
         # held set is taken.

@@ -1,7 +1,7 @@
 """Row fetch: one row of a map, from on-chip or feedback memory into a unit's row memory."""
 
 from amaranth import *
-from amaranth.lib import fifo, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import Out, connect, flipped
 from amaranth.utils import exact_log2
 
@@ -9,6 +9,7 @@ from hw.compute.product import SerialProduct
 from hw.compute.row_writer import RowWriter
 from hw.interfaces import EngineSignature, MemoryRead, TapSignature, row_write_layout
 from hw.isa import Cause, Error, FillMode, Source
+from hw.memory.protected import queue
 
 QUEUE = 4
 """Vectors asked for and not yet in the output register: two reads in flight, and room to move."""
@@ -56,6 +57,8 @@ class FillEngine(wiring.Component):
     def __init__(self, config, unit, has_feedback):
         self.config       = config
         self.unit         = unit
+        self.queue        = queue(config.protects("queues"), width=config.vector * 8, depth=QUEUE)
+        self.protected    = [("queues", self.queue)]
         self.has_feedback = bool(has_feedback)
 
         vector  = config.vector
@@ -86,7 +89,7 @@ class FillEngine(wiring.Component):
             feedback.eq(fill.source == Source.FEEDBACK),
         ]
 
-        m.submodules.queue  = queue  = fifo.SyncFIFO(width=vector * 8, depth=QUEUE)
+        m.submodules.queue  = queue  = self.queue
         m.submodules.writer = writer = RowWriter(banks=unit.banks, depth=unit.row_words,
                                                  vector=vector, lanes=vector // unit.outputs)
         m.submodules.source = source = SerialProduct(a_bits=len(fill.width),

@@ -2,10 +2,10 @@
 
 from amaranth import *
 from amaranth.lib import stream, wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from hw.interfaces import row_write_layout
+from hw.memory.protected import memory
 
 
 class RowRead(wiring.Signature):
@@ -34,6 +34,8 @@ class RowMemory(wiring.Component):
     lanes : int
         Separately writable parts of a vector.
     writers : int
+    protection : str
+        One of ``hw.config.PROTECTIONS``.
 
     Members
     -------
@@ -42,7 +44,7 @@ class RowMemory(wiring.Component):
         In order of priority; ``writes[0]`` never waits.
     """
 
-    def __init__(self, *, banks, depth, vector, lanes, writers):
+    def __init__(self, *, banks, depth, vector, lanes, writers, protection="none"):
         for name, value in (("banks", banks), ("depth", depth), ("writers", writers)):
             if value < 1:
                 raise ValueError(f"Row memory {name} must be positive, not {value!r}")
@@ -58,7 +60,9 @@ class RowMemory(wiring.Component):
             "read":   In(RowRead(banks=banks, depth=depth, vector=vector)),
             "writes": In(stream.Signature(layout)).array(writers),
         })
-        self.banks = [Memory(shape=vector * 8, depth=depth, init=[]) for _ in range(banks)]
+        self.banks = [memory(protection, shape=vector * 8, depth=depth, parts=lanes)
+                      for _ in range(banks)]
+        self.protected = [("rows", bank) for bank in self.banks]
 
     def elaborate(self, platform):
         m = Module()

@@ -51,7 +51,10 @@ class ComputeUnit(wiring.Component):
         self.lanes  = config.vector // unit.outputs
         self.fill_engine = FillEngine(config, unit, name in FEEDBACK_READERS)
         self.rows   = RowMemory(banks=unit.banks, depth=unit.row_words, vector=config.vector,
-                                lanes=self.lanes, writers=3 if name == "decoder" else 2)
+                                lanes=self.lanes, writers=3 if name == "decoder" else 2,
+                                protection=config.protects("rows"))
+        self.protected = [*self.rows.protected, *self.conv_engine.protected,
+                          *self.fill_engine.protected]
 
         conv, fill = self.conv_engine.signature.members, self.fill_engine.signature.members
         members = {

@@ -2,12 +2,12 @@
 
 from amaranth import *
 from amaranth.lib import stream, wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from hw.interfaces import load_layout
 from hw.isa import LoadTarget, Requant
+from hw.memory.protected import memory
 
 TABLE_BYTES = 256
 
@@ -34,6 +34,8 @@ class WeightMemory(wiring.Component):
     Parameters
     ----------
     vector, outputs, drain, weight_words, params : int
+    protects : callable
+        The protection of ``weights``, ``params`` and ``table``, as that of ``Config``.
 
     Members
     -------
@@ -45,7 +47,8 @@ class WeightMemory(wiring.Component):
         ``enable``, and ``address`` and ``data`` of ``outputs`` bytes.
     """
 
-    def __init__(self, *, vector, outputs, drain, weight_words, params):
+    def __init__(self, *, vector, outputs, drain, weight_words, params,
+                 protects=lambda memory: "none"):
         for name, value in (("outputs", outputs), ("weight_words", weight_words),
                             ("params", params)):
             if value < 1:
@@ -68,11 +71,15 @@ class WeightMemory(wiring.Component):
             "params":  In(read_port(Out(range(param_words)), In(Requant).array(drain))),
             "table":   In(read_port(Out(8).array(outputs), In(8).array(outputs))),
         })
-        self.weight_lanes = [Memory(shape=vector * 8, depth=weight_words, init=[])
+        self.weight_lanes = [memory(protects("weights"), shape=vector * 8, depth=weight_words)
                              for _ in range(outputs)]
-        self.param_lanes  = [Memory(shape=Requant, depth=param_words, init=[])
+        self.param_lanes  = [memory(protects("params"), shape=Requant, depth=param_words)
                              for _ in range(drain)]
-        self.table_words  = Memory(shape=vector * 8, depth=TABLE_BYTES // vector, init=[])
+        self.table_words  = memory(protects("table"), shape=vector * 8,
+                                   depth=TABLE_BYTES // vector)
+        self.protected    = [*(("weights", lane) for lane in self.weight_lanes),
+                             *(("params", lane) for lane in self.param_lanes),
+                             ("table", self.table_words)]
 
     def elaborate(self, platform):
         m = Module()
@@ -102,10 +109,10 @@ class WeightMemory(wiring.Component):
         def lanes(name, memories, fits, address, port):
             lane = Signal(range(max(len(memories), 2)), name=f"{name}_lane")
             m.d.comb += lane.eq(channel[:exact_log2(len(memories))])
-            for number, memory in enumerate(memories):
-                m.submodules[f"{name}_{number}"] = memory
-                write = memory.write_port()
-                read  = memory.read_port()
+            for number, words in enumerate(memories):
+                m.submodules[f"{name}_{number}"] = words
+                write = words.write_port()
+                read  = words.read_port()
                 m.d.comb += [
                     write.en.eq(fits & (lane == number)),
                     write.addr.eq(address),

@@ -5,11 +5,11 @@ from operator import or_
 
 from amaranth import *
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from hw.isa import INSTRUCTION, INSTRUCTION_BITS, Engine
+from hw.memory.protected import memory
 
 ENGINES     = len(Engine)
 ENGINE_BITS = ceil_log2(ENGINES)
@@ -72,6 +72,8 @@ class InstructionBuffer(wiring.Component):
     ----------
     depth : int
         Instructions per engine, a power of two.
+    protection : str
+        One of ``hw.config.PROTECTIONS``.
 
     Members
     -------
@@ -85,10 +87,12 @@ class InstructionBuffer(wiring.Component):
         In engine order.
     """
 
-    def __init__(self, *, depth):
+    def __init__(self, *, depth, protection="none"):
         if depth < 1 or depth & (depth - 1):
             raise ValueError(f"Buffer depth must be a power of two, not {depth!r}")
         self.depth = depth
+        self.memory    = memory(protection, shape=INSTRUCTION_BITS, depth=depth << ENGINE_BITS)
+        self.protected = [("instructions", self.memory)]
 
         super().__init__({
             "reserve": In(ENGINES),
@@ -104,9 +108,8 @@ class InstructionBuffer(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
-        m.submodules.memory = memory = Memory(shape=INSTRUCTION_BITS, init=[],
-                                              depth=self.depth << ENGINE_BITS)
-        write, read = memory.write_port(), memory.read_port()
+        m.submodules.memory = self.memory
+        write, read = self.memory.write_port(), self.memory.read_port()
 
         # Rows reserved, written and read so far, modulo twice the depth
         slot_bits = ceil_log2(self.depth)

@@ -4,11 +4,11 @@ from amaranth import *
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from hw.config import Config
+from hw.config import MEMORIES, Config
 from hw.control.counters import TIME_BITS
 from hw.control.fetch import ProgramFetcher, fetch_answer_layout
 from hw.control.frontend import FrontEnd
-from hw.control.ledger import TRAFFIC, Ledger
+from hw.control.ledger import MEMORY_ERRORS, TRAFFIC, Ledger
 from hw.control.registers import ControlRegisters, monitor_layout
 from hw.control.regmap import ADDRESS_BITS, DEFAULT_STALL_LIMIT, Status
 from hw.control.trace import EventTrace, TraceSignature
@@ -27,6 +27,8 @@ class CentralController(wiring.Component):
 
     - when every stream is exhausted, all of it retired, and ``idle`` is high;
     - when an engine, a front end or the fetcher reports an error (the lowest engine wins);
+    - when a protected memory gave a word that could not be corrected (``MEMORY``, before all
+      others; the lowest memory wins), one cycle later;
     - when the cycle limit is reached (``CYCLE_LIMIT``), or no engine issued or retired anything for
       the stall limit (``STALLED``); the engine in the status is then the lowest unfinished one;
     - when the host stops it (no error); a stop that comes with the start, or just after it, counts.
@@ -74,6 +76,8 @@ class CentralController(wiring.Component):
     read_bytes, written_bytes : In(40).array(len(Traffic))
     read_bursts, written_bursts : In(40)
         For the counters; as in :class:`hw.control.ledger.Ledger`.
+    corrected, uncorrectable : In(len(MEMORIES))
+        Only with a protected memory: pulses, a bit for each of ``hw.config.MEMORIES``.
     monitor : Out(monitor_layout())
     monitor_sent, monitor_dropped : In(32)
     trace : Out(TraceSignature())
@@ -84,8 +88,11 @@ class CentralController(wiring.Component):
         if not isinstance(config, Config):
             raise ValueError(f"Controller config must be a Config, not {config!r}")
         self.config     = config
-        self._fetcher   = ProgramFetcher(offchip_bytes=config.offchip_bytes)
-        self._ledger    = Ledger(onchip_readers=onchip_readers, onchip_writers=onchip_writers)
+        self._fetcher   = ProgramFetcher(offchip_bytes=config.offchip_bytes,
+                                         protects=config.protects)
+        self._ledger    = Ledger(onchip_readers=onchip_readers, onchip_writers=onchip_writers,
+                                 memories=len(MEMORIES) if config.protected else 0)
+        self.protected  = self._fetcher.protected
         self._trace     = EventTrace(ports=onchip_readers + onchip_writers) if trace else None
 
         super().__init__({
@@ -109,6 +116,7 @@ class CentralController(wiring.Component):
             "monitor":         Out(monitor_layout()),
             "monitor_sent":    In(32),
             "monitor_dropped": In(32),
+            **({name: In(len(MEMORIES)) for name in MEMORY_ERRORS} if config.protected else {}),
             **({"trace": Out(TraceSignature())} if trace else {}),
         })
 
@@ -166,6 +174,8 @@ class CentralController(wiring.Component):
         for name in ("onchip_reads", "onchip_writes", "read_bytes", "written_bytes"):
             for port, source in zip(getattr(ledger, name), getattr(self, name)):
                 m.d.comb += port.eq(source)
+        if self.config.protected:
+            m.d.comb += [getattr(ledger, name).eq(getattr(self, name)) for name in MEMORY_ERRORS]
 
         if self._trace is not None:
             self._connect_trace(m, fronts, running)
@@ -196,6 +206,15 @@ class CentralController(wiring.Component):
         for e, front in reversed(list(enumerate(fronts))):
             with m.If(front.error != Error.NONE):
                 m.d.comb += [error.eq(front.error), culprit.eq(e)]
+        if self.config.protected:
+            memory = Signal(range(len(MEMORIES)))
+            broken = Signal(len(MEMORIES))
+            m.d.sync += broken.eq(self.uncorrectable)
+            with m.If(broken.any()):
+                m.d.comb += [error.eq(Error.MEMORY), culprit.eq(0)]
+            for number in reversed(range(len(MEMORIES))):
+                with m.If(broken[number]):
+                    m.d.comb += memory.eq(number)
 
         # The run
         control   = registers.control
@@ -246,6 +265,8 @@ class CentralController(wiring.Component):
                 with m.If(error != Error.NONE):
                     m.d.sync += status.error.eq(error)
                     m.d.sync += status.engine.eq(culprit)
+                    if self.config.protected:
+                        m.d.sync += status.memory.eq(memory)
                     m.next = "Abort"
                 with m.Elif(stopping):
                     m.d.sync += status.stopped.eq(1)

@@ -2,6 +2,7 @@
 
 from amaranth.lib import enum
 
+from hw.config import MEMORIES
 from hw.isa import CONVS, Cause, Engine, Traffic
 
 COUNTER_BITS   = 16         # of a selector
@@ -26,6 +27,8 @@ class Counter(enum.IntEnum, shape=COUNTER_BITS - INDEX_BITS):
     BURSTS        = 9      # 0 read, 1 written
     ONCHIP_READS  = 10     # reader port: vectors
     ONCHIP_WRITES = 11     # writer port: vectors
+    CORRECTED     = 12     # protected memory: cycles in which it gave a word that it had corrected
+    UNCORRECTABLE = 13     # protected memory: .. that could not be
 
 
 class LayerField(enum.IntEnum, shape=2):
@@ -51,6 +54,8 @@ _RANGES = {
     Counter.BURSTS:        ((2, 2),),
     Counter.ONCHIP_READS:  ((16, 16),),
     Counter.ONCHIP_WRITES: ((16, 16),),
+    Counter.CORRECTED:     ((len(MEMORIES), 16),),
+    Counter.UNCORRECTABLE: ((len(MEMORIES), 16),),
 }
 
 

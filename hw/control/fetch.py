@@ -2,8 +2,6 @@
 
 from amaranth import *
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.fifo import SyncFIFO
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
@@ -17,6 +15,7 @@ from hw.isa import (
     Error,
     StreamHeader,
 )
+from hw.memory.protected import memory, queue
 
 ALIGNED = ceil_log2(INSTRUCTION_BYTES)      # low address bits that must be zero
 
@@ -54,6 +53,8 @@ class ProgramFetcher(wiring.Component):
         Instructions buffered per engine, a power of two.
     outstanding : int
         Most requests under way.
+    protects : callable
+        The protection of ``instructions``, ``streams`` and ``queues``, as that of ``Config``.
 
     Members
     -------
@@ -74,7 +75,7 @@ class ProgramFetcher(wiring.Component):
         Whose header or instruction it was.
     """
 
-    def __init__(self, *, offchip_bytes, depth=4, outstanding=8):
+    def __init__(self, *, offchip_bytes, depth=4, outstanding=8, protects=lambda memory: "none"):
         least = ENGINES * INSTRUCTION_BYTES
         if not least <= offchip_bytes <= 1 << 32:
             raise ValueError(f"Off-chip bytes must be between {least} and {1 << 32}, "
@@ -83,7 +84,11 @@ class ProgramFetcher(wiring.Component):
             raise ValueError(f"Outstanding requests must be positive, not {outstanding!r}")
         self.offchip_bytes = offchip_bytes
         self.outstanding   = outstanding
-        self._buffer       = InstructionBuffer(depth=depth)
+        self._buffer       = InstructionBuffer(depth=depth, protection=protects("instructions"))
+        self._askers       = queue(protects("queues"), width=ENGINE_BITS, depth=outstanding)
+        self._streams      = memory(protects("streams"), shape=_Rest, depth=1 << ENGINE_BITS)
+        self.protected     = [*self._buffer.protected, ("queues", self._askers),
+                              ("streams", self._streams)]
 
         super().__init__({
             "start":        In(1),
@@ -100,12 +105,12 @@ class ProgramFetcher(wiring.Component):
         m = Module()
 
         m.submodules.buffer = buffer = self._buffer
-        m.submodules.askers = askers = SyncFIFO(width=4, depth=self.outstanding)
+        m.submodules.askers = askers = self._askers
         for e in range(ENGINES):
             wiring.connect(m, buffer.o[e], wiring.flipped(self.o[e]))
 
         # What is left of each stream
-        m.submodules.streams = streams = Memory(shape=_Rest, depth=1 << ENGINE_BITS, init=[])
+        m.submodules.streams = streams = self._streams
         update, rest = streams.write_port(), streams.read_port(domain="comb")
         more  = Signal(ENGINES)            # `count` is not 0
         wants = Signal(ENGINES)

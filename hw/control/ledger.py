@@ -22,7 +22,9 @@ from hw.isa import Cause, Engine, Traffic
 
 CYCLE_BITS   = 48
 RETIRED_BITS = 18
+ERROR_BITS   = 32
 TRAFFIC      = len(Traffic)
+MEMORY_ERRORS = {"corrected": Counter.CORRECTED, "uncorrectable": Counter.UNCORRECTABLE}
 FIELD_BITS   = LayerField.as_shape().width
 LAYER_BITS   = ceil_log2(LEDGER_LAYERS)
 
@@ -53,6 +55,8 @@ class Ledger(wiring.Component):
     ----------
     onchip_readers, onchip_writers : int
         Ports of the on-chip memory, at most 16 each.
+    memories : int
+        Protected memories whose errors are counted.
 
     Members
     -------
@@ -66,6 +70,8 @@ class Ledger(wiring.Component):
         Pulses, one per port: a vector moved.
     read_bytes, written_bytes : In(40).array(len(Traffic))
     read_bursts, written_bursts : In(40)
+    corrected, uncorrectable : In(memories)
+        Only with ``memories``: pulses.
     select : In(16)
     sample : In(1)
     sampled : Out(1)
@@ -73,12 +79,13 @@ class Ledger(wiring.Component):
     cycles : Out(48)
     """
 
-    def __init__(self, *, onchip_readers, onchip_writers):
+    def __init__(self, *, onchip_readers, onchip_writers, memories=0):
         for name, count in (("readers", onchip_readers), ("writers", onchip_writers)):
             if not 0 <= count <= 16:
                 raise ValueError(f"On-chip {name} must be 0 to 16, not {count!r}")
         self.onchip_readers = onchip_readers
         self.onchip_writers = onchip_writers
+        self.memories       = memories
 
         super().__init__({
             "clear":          In(1),
@@ -98,6 +105,7 @@ class Ledger(wiring.Component):
             "sampled":        Out(1),
             "value":          Out(64),
             "cycles":         Out(CYCLE_BITS),
+            **{name: In(memories) for name in MEMORY_ERRORS if memories},
         })
 
     def elaborate(self, platform):
@@ -155,6 +163,12 @@ class Ledger(wiring.Component):
             single[Counter.WRITTEN_BYTES, index] = self.written_bytes[index]
         single[Counter.BURSTS, 0] = self.read_bursts
         single[Counter.BURSTS, 1] = self.written_bursts
+
+        for name, which in MEMORY_ERRORS.items():
+            for index in range(self.memories):
+                label = f"{name}_{index}"
+                pulse = delayed(label, getattr(self, name)[index])
+                single[which, index] = counter(label, pulse, ERROR_BITS)
 
         # Frames: a small memory of time stamps each; 0 for a frame that is not yet known
         stamps = {}

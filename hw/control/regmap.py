@@ -59,7 +59,8 @@ class Control(data.Struct):
 class Status(data.Struct):
     """``done`` rises when a run ends, however it ends, and falls with the next start. ``error`` and
     ``engine`` say why it ended early; ``stopped``, that the host asked for it; ``unanswered``, that
-    off-chip memory still owes answers to a run that has ended."""
+    off-chip memory still owes answers to a run that has ended. ``memory`` is which one had the
+    error ``MEMORY``, as a number in ``hw.config.MEMORIES``."""
     busy:       1
     done:       1
     stopped:    1
@@ -68,6 +69,7 @@ class Status(data.Struct):
     error:      Error
     _spare1:    4
     engine:     Engine
+    memory:     4
 
 
 class Interrupt(data.Struct):
@@ -91,8 +93,9 @@ REGISTERS = {
     Register.VERSION:          Entry(_R,  32, "Major version in the upper half, minor below"),
     Register.CONTROL:          Entry(_W,   3, "Bit 0 starts a run, bit 1 stops it, bit 2 "
                                               "resets the machine"),
-    Register.STATUS:           Entry(_R,  20, "Busy, done, stopped, unanswered; error code from "
-                                              "bit 8, its engine from bit 16"),
+    Register.STATUS:           Entry(_R,  24, "Busy, done, stopped, unanswered; error code from "
+                                              "bit 8, its engine from bit 16, or memory "
+                                              "from bit 20"),
     Register.IRQ_ENABLE:       Entry(_RW,  2, "Which bits of IRQ_STATUS raise the interrupt"),
     Register.IRQ_STATUS:       Entry(_C,   2, "Bit 0: a run ended; bit 1: with an error"),
     Register.PROGRAM_BASE:     Entry(_RW, 32, "Byte address of the program; read at the start"),

@@ -35,7 +35,9 @@ class DecoderUnit(wiring.Component):
     def __init__(self, config):
         self.compute  = ComputeUnit(config=config, name="decoder")
         self.memory   = BankedMemory(depth=config.feedback_words, vector=config.vector,
-                                     lanes=config.feedback_lanes, banks=1, readers=2, writers=1)
+                                     lanes=config.feedback_lanes, banks=1, readers=2, writers=1,
+                                     protection=config.protects("feedback"), name="feedback")
+        self.protected = [*self.compute.protected, *self.memory.protected]
         members = {name: self.compute.signature.members[name] for name in PORTS}
         members["feedback"] = In(MemoryRead(depth=config.feedback_words, vector=config.vector))
         super().__init__(members)

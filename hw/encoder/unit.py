@@ -26,7 +26,8 @@ class EncoderUnit(wiring.Component):
     """
 
     def __init__(self, config):
-        self.compute = ComputeUnit(config=config, name="encoder")
+        self.compute   = ComputeUnit(config=config, name="encoder")
+        self.protected = self.compute.protected
         super().__init__({name: self.compute.signature.members[name] for name in PORTS})
 
     def elaborate(self, platform):

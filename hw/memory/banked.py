@@ -2,12 +2,12 @@
 
 from amaranth import *
 from amaranth.lib import wiring
-from amaranth.lib.memory import Memory, MemoryData
 from amaranth.lib.wiring import In
 from amaranth.utils import exact_log2
 
 from hw.interfaces import MemoryRead, MemoryWrite
 from hw.memory.arbiter import RoundRobin
+from hw.memory.protected import memory
 
 
 class BankedMemory(wiring.Component):
@@ -35,6 +35,8 @@ class BankedMemory(wiring.Component):
     readers, writers : int
     background : int
         0 or 1.
+    protection, name : str
+        One of ``hw.config.PROTECTIONS``, and which memory this is.
 
     Members
     -------
@@ -44,11 +46,12 @@ class BankedMemory(wiring.Component):
     Attributes
     ----------
     data : list of MemoryData
-        One for each bank; simulations of this component alone reach its rows through it.
+        One for each bank; simulations of this component alone reach its rows through it. Plain
+        memories only.
     """
 
     def __init__(self, *, depth, vector, lanes, banks, readers, writers,
-                 background=0):
+                 background=0, protection="none", name="onchip"):
         for name, value in (("banks", banks), ("readers", readers), ("writers", writers),
                             ("lanes", lanes), ("vector", vector), ("depth", depth)):
             if value < 1:
@@ -69,8 +72,10 @@ class BankedMemory(wiring.Component):
         self.readers = readers
         self.writers = writers
         self.background = background
-        self.data    = [MemoryData(shape=vector * 8, depth=depth // banks, init=[])
+        self.stores  = [memory(protection, shape=vector * 8, depth=depth // banks, parts=lanes)
                         for _ in range(banks)]
+        self.data    = [getattr(store, "data", None) for store in self.stores]
+        self.protected = [(name, store) for store in self.stores]
 
         super().__init__({
             "r": In(MemoryRead(depth=depth, vector=vector)).array(readers),
@@ -88,8 +93,8 @@ class BankedMemory(wiring.Component):
         def select(address, bank):
             return address[:bank_bits] == bank if bank_bits else Const(1)
 
-        for bank, rows in enumerate(self.data):
-            m.submodules[f"bank_{bank}"] = store = Memory(rows)
+        for bank, store in enumerate(self.stores):
+            m.submodules[f"bank_{bank}"] = store
             write = store.write_port(granularity=self.vector * 8 // self.lanes)
             read  = store.read_port()
             bank_output.append(read.data)

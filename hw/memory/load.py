@@ -2,7 +2,6 @@
 
 from amaranth import *
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import ceil_log2, exact_log2
 
@@ -11,6 +10,7 @@ from hw.isa import INSTRUCTION_BITS, INSTRUCTION_BYTES, Traffic
 from hw.memory.arbiter import RoundRobin
 from hw.memory.axi import PAGE_BYTES, AxiRead, Response
 from hw.memory.channel import LoadChannel
+from hw.memory.protected import queue
 from hw.memory.traffic import COUNTER_BITS, TrafficCounter
 
 FETCH_LAYOUT = data.StructLayout({"data": INSTRUCTION_BITS, "error": 1})
@@ -72,6 +72,10 @@ class LoadEngines(wiring.Component):
         self.config      = config
         self.window      = window
         self.outstanding = outstanding
+        clients          = len(config.units) + 1
+        self.order       = queue(config.protects("queues"), width=ceil_log2(clients),
+                                 depth=clients * outstanding)
+        self.protected   = [("queues", self.order)]
 
         super().__init__({
             "engines": Out(EngineSignature()).array(len(config.units)),
@@ -107,8 +111,7 @@ class LoadEngines(wiring.Component):
 
         # Who asks.
         m.submodules.arbiter = arbiter = RoundRobin(width=clients)
-        m.submodules.order   = order   = SyncFIFO(width=ceil_log2(clients),
-                                                  depth=clients * self.outstanding)
+        m.submodules.order   = order   = self.order
         under_way = [Signal(range(self.outstanding + 1), name=f"under_way_{k}")
                      for k in range(clients)]
         has_room  = Signal(clients)

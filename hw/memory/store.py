@@ -2,7 +2,6 @@
 
 from amaranth import *
 from amaranth.lib import wiring
-from amaranth.lib.fifo import SyncFIFO, SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
@@ -11,6 +10,7 @@ from hw.isa import Cause, Error, Traffic
 from hw.memory.axi import PAGE_BYTES, AxiWrite, Response
 from hw.memory.bursts import BurstSplitter
 from hw.memory.channel import BEATS_BITS, MAX_BEATS
+from hw.memory.protected import queue
 from hw.memory.traffic import COUNTER_BITS, TrafficCounter
 
 
@@ -71,6 +71,10 @@ class StoreEngine(wiring.Component):
         self.window      = window
         self.outstanding = outstanding
         self.buffer      = buffer
+        kind             = config.protects("queues")
+        self.lengths     = queue(kind, width=exact_log2(window), depth=outstanding)
+        self.words       = queue(kind, width=config.vector * 8, depth=buffer, buffered=True)
+        self.protected   = [("queues", self.lengths), ("queues", self.words)]
 
         super().__init__({
             "engine": Out(EngineSignature()),
@@ -96,10 +100,8 @@ class StoreEngine(wiring.Component):
         m.submodules.splitter = splitter = BurstSplitter(
             address_width=config.offchip_address_width - byte_bits, beats=MAX_BEATS,
             window=self.window)
-        m.submodules.lengths = lengths = SyncFIFO(width=exact_log2(self.window),
-                                                  depth=self.outstanding)
-        m.submodules.words   = words   = SyncFIFOBuffered(width=config.vector * 8,
-                                                          depth=self.buffer)
+        m.submodules.lengths = lengths = self.lengths
+        m.submodules.words   = words   = self.words
 
         # Check, in two steps: the ends of both runs, then the limits.
         offchip_end = Signal(33 - byte_bits)

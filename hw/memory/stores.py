@@ -2,13 +2,13 @@
 
 from amaranth import *
 from amaranth.lib import wiring
-from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from hw.interfaces import EngineSignature, MemoryRead, window_layout
 from hw.isa import STORES, Traffic
 from hw.memory.arbiter import RoundRobin
 from hw.memory.axi import AxiWrite
+from hw.memory.protected import queue
 from hw.memory.store import StoreEngine
 from hw.memory.traffic import COUNTER_BITS
 
@@ -39,7 +39,11 @@ class StoreEngines(wiring.Component):
     """
 
     def __init__(self, config):
-        self.config = config
+        self.config    = config
+        self.channels  = [StoreEngine(config=config) for _ in STORES]
+        self.order     = queue(config.protects("queues"), width=len(STORES), depth=GRANTS)
+        self.protected = [("queues", self.order),
+                          *(pair for channel in self.channels for pair in channel.protected)]
         read = MemoryRead(depth=config.onchip_words, vector=config.vector)
         super().__init__({
             "engines":     Out(EngineSignature()).array(len(STORES)),
@@ -58,7 +62,7 @@ class StoreEngines(wiring.Component):
         m = Module()
 
         axi      = self.axi
-        channels = [StoreEngine(config=self.config) for _ in STORES]
+        channels = self.channels
         for engine, channel, port, read in zip(STORES, channels, self.engines, self.reads):
             m.submodules[engine.name.lower()] = channel
             connect(m, channel.engine, flipped(port))
@@ -67,7 +71,7 @@ class StoreEngines(wiring.Component):
 
         # Addresses take turns; a grant holds until memory takes the address.
         m.submodules.arbiter = arbiter = RoundRobin(width=len(channels))
-        m.submodules.order   = order   = SyncFIFO(width=len(channels), depth=GRANTS)
+        m.submodules.order   = order   = self.order
         held, holds = Signal(len(channels)), Signal()
         grant = Signal(len(channels))
         m.d.comb += [

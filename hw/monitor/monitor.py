@@ -1,12 +1,13 @@
 """Attention monitor: rows of a watched attention map, as bytes, without holding anything up."""
 
 from amaranth import *
-from amaranth.lib import data, fifo, wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from hw.attention.alpha_rows import AlphaRowSignature
 from hw.interfaces import MemoryRead
+from hw.memory.protected import queue
 
 QUEUE = 4
 """Rows that wait while one is being sent."""
@@ -38,6 +39,11 @@ class MonitorStream(wiring.Signature):
             "tlast":  Out(1),
             "tuser":  Out(data.StructLayout({"layer": 8, "row": 12})),
         })
+
+
+JOB = data.StructLayout({"layer": 8, "row": 12, "base": 20, "x": 11, "end": 11,
+                         "decimate_log2": 2})
+"""A row to be sent, from pixel ``x`` to before ``end``."""
 
 
 class AttentionMonitor(wiring.Component):
@@ -76,7 +82,9 @@ class AttentionMonitor(wiring.Component):
     """
 
     def __init__(self, config):
-        self.config = config
+        self.config    = config
+        self.queue     = queue(config.protects("queues"), width=JOB.size, depth=QUEUE)
+        self.protected = [("queues", self.queue)]
         super().__init__({
             "clear":        In(1),
             "alpha_row":    In(AlphaRowSignature()),
@@ -93,9 +101,8 @@ class AttentionMonitor(wiring.Component):
         vector   = self.config.vector
         settings = self.settings
         event    = self.alpha_row.p
-        job      = data.StructLayout({"layer": 8, "row": 12, "base": 20, "x": 11, "end": 11,
-                                      "decimate_log2": 2})
-        queue    = fifo.SyncFIFO(width=job.size, depth=QUEUE)
+        job      = JOB
+        queue    = self.queue
         m.submodules.queue = ResetInserter(self.clear)(queue)
 
         # Selection, one cycle after the announcement.

@@ -2,7 +2,8 @@ from dataclasses import replace
 
 import pytest
 
-from hw.config import TINY, Config
+from golden.errors import InputError
+from hw.config import PRESETS, TINY, Config, preset
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -64,3 +65,26 @@ def test_sizes_that_cannot_be_are_refused_in_one_line(name, value, message):
     ("feedback_bytes", 8 * MIB), ("offchip_bytes", 1 << 32), ("vector", 32)])
 def test_the_largest_sizes_are_not(name, value):
     assert isinstance(changed(name, value), Config)
+
+
+@pytest.mark.parametrize("protection, found", [
+    ("none", {"onchip": "none", "queues": "none"}),
+    ("secded", {"onchip": "secded", "queues": "secded"}),
+    ("onchip=parity,queues=secded", {"onchip": "parity", "queues": "secded", "rows": "none"}),
+])
+def test_protection_by_memory(protection, found):
+    config = preset("tiny", protection=protection)
+    assert {memory: config.protects(memory) for memory in found} == found
+    assert config.protected is (protection != "none")
+
+
+@pytest.mark.parametrize("protection", ["ecc", "onchip", "onchip=ecc", "dram=parity", ""])
+def test_unknown_protection_is_refused(protection):
+    wrong = protection.split(",")[-1]
+    with pytest.raises(InputError, match="^Protection is one of none, parity, secded, or "
+                       f"MEMORY=KIND with commas between, for onchip, .*; not '{wrong}'$"):
+        preset("tiny", protection=protection)
+
+
+def test_presets_protect_nothing():
+    assert not any(config.protected for config in PRESETS.values())

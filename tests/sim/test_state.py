@@ -77,7 +77,7 @@ def test_members_have_verilators_names(tmp_path):
     write_table(tmp_path, tmp_path, targets, observers=["top.chip.load$5.port__x"])
     assert read_table(tmp_path) == [target for target, _ in targets]
     assert (tmp_path / "targets.inc").read_text().splitlines() == [
-        f"REGISTER({members[0]})", f"MEMORY({members[1]})", f"OBSERVER({members[0]})"]
+        f"REGISTER({members[0]})", f"MEMORY({members[1]})", f"OBSERVER({members[0]}, 0)"]
 
 
 def test_a_register_that_verilator_dropped_is_named():
