@@ -279,13 +279,18 @@ class Machine:
                 for name in TAPS]
 
     def _judge_tensors(self, plans, outcomes, tapped):
-        """Every byte that whole frames show at the taps, in the order in which it came."""
+        """Every byte that whole frames show at the taps, in the order in which it came. What an
+        engine still did of a run that was cut short comes before the frame's own."""
+        cut = False
         for plan, outcome in zip(plans, outcomes, strict=True):
-            if not outcome["complete"]:
+            after_cut, cut = cut, not outcome["complete"]
+            if cut:
                 continue
             for number, (tap, seen) in enumerate(zip(TAPS, tapped, strict=True)):
                 first, last = (counts[1 + number] for counts in outcome["recorded"])
                 expected, mask = self.records[plan["case"]][number]
+                if after_cut:
+                    first = max(first, last - len(expected))
                 got = seen[first:last]
                 if len(got) != len(expected) or ((got != expected) & mask).any():
                     raise BusFault(f"{plan['case']} on {self.config.name}, {plan['kind']}: tensors "

@@ -96,6 +96,21 @@ def test_tensors_at_the_taps():
         machine._judge_tensors([plan], [{**whole, "complete": False}], seen)
 
 
+def test_what_a_run_that_was_cut_short_still_shows_is_not_the_next_frames():
+    raw     = np.zeros((2, HEADER_BYTES + 8), np.uint8)
+    seen    = [np.concatenate([raw + 1, raw])] * len(TAPS)
+    machine = object.__new__(Machine)
+    machine.config  = TINY
+    machine.records = {"x-16": [(raw, np.ones(raw.shape, bool))] * len(TAPS)}
+    plan    = {"case": "x-16", "kind": "late", "frame": 3}
+    before, after = [0] * (1 + len(TAPS)), [0] + [4] * len(TAPS)
+    cut     = {"complete": False, "recorded": [before, before]}
+    whole   = {"complete": True, "recorded": [before, after]}
+    machine._judge_tensors([plan, plan], [cut, whole], seen)
+    with pytest.raises(BusFault):
+        machine._judge_tensors([plan], [whole], seen)
+
+
 def test_bytes_that_say_nothing():
     layer = SimpleNamespace(id=1, channels=5, layout=())
     raw   = np.zeros((2, HEADER_BYTES + 8), np.uint8)
@@ -125,9 +140,9 @@ def test_bad_options_are_one_line(capsys):
 
 @pytest.mark.cosim
 def test_frames_survive_a_hostile_bus(tmp_path):
-    tally, fault = campaign(4, 1, 0, [TINY], Console(quiet=True))
+    tally, fault = campaign(3, 1, 0, [TINY], Console(quiet=True))
     assert fault is None, fault
-    assert tally["frames"] >= 4
+    assert tally["frames"] >= 3
 
     # And would be noticed: the same build, a machine that is expected to do something else.
     case    = Case("elec4848", 16)
