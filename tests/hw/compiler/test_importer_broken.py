@@ -277,7 +277,7 @@ FOLD = "fold constants at export, so that it is one (an initializer)"
     (of_shape(1 << 27), "node 'odd' (ConstantOfShape): it does not fit its constant operands ("),
     (of_shape(-3), "shapes or types contradict each other ("),
     (wrong_sides, "shapes or types contradict each other ("),
-], ids=str)
+], ids=lambda x: getattr(x, "__name__", ""))
 def test_constants_that_are_not_evaluated(make, line):
     assert said(scaled_by(make)).startswith(line)
 
