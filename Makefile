@@ -1,4 +1,4 @@
-# Attune: every command of the project. `make` alone lists them; commands.py has what they take.
+# Attune: every command of the project. `make` alone lists them; sim/commands.py has what they take.
 # Nothing needs preparing: the first command makes .venv, with the exact versions of constraints.txt.
 
 PYTEST ?= -n auto
@@ -6,7 +6,7 @@ PYTEST ?= -n auto
 PYTHON  = .venv/bin/python
 BASE   := $(shell command -v python3.11 || command -v python3)
 READY   = .venv/.ready
-ASK     = $(or $(wildcard $(PYTHON)),'$(BASE)') -m commands
+ASK     = $(or $(wildcard $(PYTHON)),'$(BASE)') -m sim.commands
 
 # Threads of PyTorch wait asleep: awake, they starve themselves wherever something else runs.
 export OMP_WAIT_POLICY ?= passive
@@ -15,7 +15,7 @@ export OMP_WAIT_POLICY ?= passive
 export GOALS := $(MAKECMDGOALS)
 unexport $(filter-out OMP_%,$(foreach word,$(MAKEOVERRIDES),$(firstword $(subst =, ,$(word)))))
 
-SIMULATE = sim wave fuzz hostile hostile-code hostile-bus faults bench
+SIMULATE = sim wave fuzz hostile hostile-code hostile-bus faults mutants bench
 PROGRAMS = $(SIMULATE) check-model models compare page disasm synth prove onnx train export \
            evaluate explain
 
@@ -25,13 +25,13 @@ PROGRAMS = $(SIMULATE) check-model models compare page disasm synth prove onnx t
 help: | guard
 	@$(ASK) help
 
-# What commands.py knows of every target: its program, its variables, and what may be in them.
+# What sim/commands.py knows of every target: its program, its variables, and what may be in them.
 guard:
 	@test -n '$(BASE)' || { echo 'error: Python 3.11 is missing; install python3.11'; exit 2; }
 	@$(ASK) guard
 
 $(PROGRAMS): $(READY)
-	@$(PYTHON) -m commands run $@
+	@$(PYTHON) -m sim.commands run $@
 
 $(SIMULATE): .venv/.tools
 wave: .venv/.waves

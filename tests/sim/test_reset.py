@@ -5,7 +5,7 @@ import pickle
 import pytest
 
 from hw.config import TINY
-from sim.hostile_code import bases
+from sim.campaigns.hostile_code import bases
 from sim.top import SOURCES, SimTop
 
 

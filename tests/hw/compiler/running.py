@@ -6,8 +6,8 @@ from golden import integer
 from hw.compiler import compile_network
 from hw.compiler.importer import import_onnx, judge
 from hw.config import TINY
+from sim.campaigns.fuzz import _interpreted
 from sim.compare import compare_tensors
-from sim.fuzz import _interpreted
 
 
 def picture(imported, seed=0):

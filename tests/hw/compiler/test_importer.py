@@ -19,7 +19,7 @@ from golden.models import MODELS, load_graph
 from golden.onnx_export import export
 from hw.compiler.importer import import_onnx, judge, load_network
 from hw.compiler.importer.place import placed
-from sim.fuzz import differences
+from sim.campaigns.fuzz import differences
 from tests.golden.graphs import random_graph
 from tests.hw.compiler.onnx_models import FRAME, Model
 

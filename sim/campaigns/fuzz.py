@@ -1,0 +1,277 @@
+"""``make fuzz``: random networks through every door, until one goes wrong.
+
+Each goes from :mod:`golden.arbitrary` to ONNX QDQ and back, which must change nothing; is compiled
+for every preset; runs, and each tensor must equal golden's. One that fails is made smaller while it
+still fails the same way, and printed as the command that replays it. Exit code 0: all agree; 1: one
+does not; 2: it could not be done.
+"""
+
+import sys
+import time
+from dataclasses import dataclass, fields, replace
+from functools import cache
+
+import numpy as np
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from golden import integer
+from golden.arbitrary import arbitrary_graph, arbitrary_image
+from golden.command import Parser, exit_code, make_console
+from golden.errors import InputError
+from golden.folders import temporary
+from golden.onnx_export import export
+from golden.referee import STEP_BAR
+from hw.compiler import CompileError, compile_network
+from hw.compiler.importer import import_onnx, judge
+from hw.compiler.pack import padded_channels
+from hw.config import preset
+from sim.compare import compare_tensors
+from sim.errors import SimulationError
+from sim.host import RtlEngine
+from sim.interpreter import Deadlock, Interpreter
+from sim.names import FUZZ_ENGINES
+from sim.simulators import CACHE, check_installed
+from sim.taps import Recorded, golden_name
+
+__all__ = ["Case", "differences", "find", "fuzz", "main", "shrink"]
+
+SMALLER = {"depth": (1, 2, 3), "widest": (3, 4, 8, 16), "side": (8, 12, 16, 24)}
+SCALE   = 2e-6          # relative: scales of a file are float32
+
+
+@dataclass(frozen=True)
+class Case:
+    """One network: the arguments of its generator, and the tensor at which it is ``cut``."""
+    seed:   int
+    depth:  int = None
+    widest: int = 48
+    side:   int = 40
+    cut:    str = None
+
+    def graph(self):
+        graph = arbitrary_graph(self.seed, depth=self.depth, widths=(3, self.widest),
+                                largest_side=self.side)
+        return cut(graph, self.cut) if self.cut else graph
+
+    def command(self, config, engine, referee):
+        """What replays it."""
+        asked = {"SEED": self.seed, "DEPTH": self.depth, "WIDEST": self.widest, "SIDE": self.side,
+                 "CUT": self.cut, "CONFIG": config.name, "ENGINE": engine,
+                 "REFEREE": 1 if referee else None}
+        return "make fuzz N=1 " + " ".join(f"{name}={value}" for name, value in asked.items()
+                                           if value is not None)
+
+
+def cut(graph, name):
+    """The part of a graph that makes one tensor, which becomes its output."""
+    if name not in graph.tensors or name == graph.input:
+        raise InputError(f"CUT must be a tensor that some layer makes, not {name!r}; there are "
+                         + ", ".join(x for x in graph.tensors if x != graph.input))
+    needed = {name, graph.input}
+    for layer in reversed(graph.layers):
+        if layer.name in needed:
+            needed.update(layer.inputs)
+    layers = tuple(layer for layer in graph.layers if layer.name in needed)
+    return replace(graph, layers=layers, output=name, outputs=(name,),
+                   tensors={x: t for x, t in graph.tensors.items() if x in needed})
+
+
+def differences(graph, again):
+    """What is not the same in two graphs, a line each."""
+    found = []
+    for layer, other in zip(graph.layers, again.layers, strict=False):
+        if (type(layer), layer.name) != (type(other), other.name):
+            return [" became ".join(f"{type(x).__name__} {x.name!r}" for x in (layer, other))]
+        for part in fields(layer):
+            a, b = getattr(layer, part.name), getattr(other, part.name)
+            same = (a.dtype == b.dtype and torch.equal(a, b) if isinstance(a, torch.Tensor)
+                    else a == b)
+            if not same:
+                found.append(f"{part.name} of {layer.name!r} changed")
+    if len(graph.layers) != len(again.layers):
+        found.append(f"{len(graph.layers)} layers became {len(again.layers)}")
+    for name, t in graph.tensors.items():
+        other = again.tensors.get(name)
+        if other is None or replace(other, scale=t.scale) != t or (
+                abs(other.scale / t.scale - 1) > SCALE):
+            found.append(f"tensor {name!r} changed")
+    for part in ("network", "input", "output", "outputs"):
+        if getattr(graph, part) != getattr(again, part):
+            found.append(f"{part} changed")
+    return found
+
+
+def find(case, config, *, engine, referee=False):
+    """What is wrong with a network on one preset: a short kind, and a line; None if nothing."""
+    graph   = case.graph()
+    image   = arbitrary_image(graph, case.seed + 1)
+    imported = import_onnx(graph.network, model=export(graph))
+    changed = differences(graph, imported.graph)
+    if changed:
+        return "import", f"the file holds another network: {changed[0]}"
+    if referee:
+        worst = max(judge(imported, image), key=lambda layer: layer.steps)
+        if worst.steps > STEP_BAR:
+            return "referee", f"ONNX Runtime differs by {worst.steps} steps in {worst.name!r}"
+    golden = {name: x.numpy() for name, x in integer.run(graph, image).items()}
+    try:
+        program = compile_network(imported.graph, config)
+    except CompileError as error:
+        return "compile", f"does not compile: {error}"
+    try:
+        outputs, recorded = (_rtl if engine == "rtl" else _interpreted)(
+            program, config, image, case.seed)
+    except (SimulationError, Deadlock) as error:
+        return "run", f"does not run: {error}"
+    compared = compare_tensors([golden], [outputs], recorded)
+    if compared["problems"]:
+        return "tensor", compared["problems"][0]
+    first = compared["first_mismatch"]
+    if first:
+        return "tensor", ("{layer} differs at channel {channel}, row {row}, column {column}: "
+                          "{got} instead of {expected}".format(**first))
+    missing = set(graph.outputs) - {golden_name(name, golden) for name in outputs}
+    return ("outputs", f"no output {sorted(missing)[0]}") if missing else None
+
+
+def shrink(case, fails, *, tried=lambda smaller: None):
+    """A smaller case for which ``fails`` still holds: fewer levels, narrower layers, a smaller
+    frame, and cut at the earliest tensor. Deterministic."""
+    for name, values in SMALLER.items():
+        for value in values:
+            now = getattr(case, name)
+            smaller = replace(case, **{name: value})
+            if now is not None and value >= now:
+                break
+            tried(smaller)
+            if fails(smaller):
+                case = smaller
+                break
+    if case.cut is None:
+        graph = case.graph()
+        for layer in graph.layers:
+            if layer.name == graph.output:
+                break
+            smaller = replace(case, cut=layer.name)
+            if layer.inputs:
+                tried(smaller)
+                if fails(smaller):
+                    return smaller
+    return case
+
+
+def fuzz(cases, configs, console, *, engine, referee=False):
+    """Run all cases on all presets; returns the first that fails, shrunk, with its preset and what
+    is wrong, or None."""
+    cases = list(cases)
+    with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+                  TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
+                  console=console) as bar:
+        task  = bar.add_task(f"networks, {engine}", total=len(cases) * len(configs), rate="")
+        start = time.monotonic()
+        for done, (case, config) in enumerate(
+                (case, config) for case in cases for config in configs):
+            wrong = find(case, config, engine=engine, referee=referee)
+            rate  = (done + 1) / (time.monotonic() - start)
+            bar.update(task, completed=done + 1, rate=f"{rate:.2f}/s")
+            if wrong:
+                break
+        else:
+            return None
+    kind, line = wrong
+    console.print(f"seed {case.seed} on {config.name}: {line}")
+
+    def fails(smaller):
+        found = find(smaller, config, engine=engine, referee=referee)
+        return found is not None and found[0] == kind
+
+    with console.status("making it smaller") as status:
+        small = shrink(case, fails, tried=lambda smaller: status.update(
+            f"making it smaller: {smaller}"))
+    return small, config, find(small, config, engine=engine, referee=referee)[1]
+
+
+def main(arguments=None):
+    """The command line; returns the exit code."""
+    return exit_code(_command, arguments, SimulationError)
+
+
+def _command(arguments):
+    options, console = _parse(arguments), make_console()
+    if options.n < 1:
+        raise InputError(f"N must be positive, not {options.n}")
+    if options.engine == "rtl":
+        check_installed("verilator")
+    configs = [preset(name) for name in options.config.split(",")]
+    cases   = [Case(options.seed + index, options.depth, options.widest, options.side, options.cut)
+               for index in range(options.n)]
+    wrong   = fuzz(cases, configs, console, engine=options.engine, referee=bool(options.referee))
+    if wrong is None:
+        console.print(f"{options.n} networks on {' and '.join(x.name for x in configs)}: every "
+                      "tensor equal")
+        return 0
+    case, config, line = wrong
+    console.print(f"{len(case.graph().layers)} layers: {line}")
+    console.print("replay with")
+    print(case.command(config, options.engine, options.referee))
+    return 1
+
+
+def _rtl(program, config, image, _):
+    CACHE.mkdir(exist_ok=True)
+    with temporary(CACHE, "fuzz-") as folder:
+        chip = RtlEngine(program, config, _built(config), folder, taps=True)
+        chip.load([image])
+        chip.start()
+        chip.wait()
+        return chip.read_back()[0], chip.recorded()
+
+
+@cache
+def _built(config):
+    from sim.run import build_machine
+    return build_machine(config, "verilator")
+
+
+def _interpreted(program, config, image, seed):
+    """Outputs and tensors by the interpreter, with engines in a random order."""
+    machine = Interpreter(config, program.image)
+    blob    = program.pack_frame(image)
+    start   = program.frame_address(0)
+    machine.offchip[start:start + len(blob)] = np.frombuffer(blob, np.uint8)
+    machine.run(program.program_base, seed=seed)
+    outputs = {output.name: program.unpack(
+        output, machine.offchip[output.base:][:output.bytes].tobytes()).numpy()
+        for output in program.outputs}
+    return outputs, [_tapped(layer, machine, config) for layer in program.layers]
+
+
+def _tapped(layer, machine, config):
+    positions, channels = padded_channels(layer.layout, config.vector)
+    values_CHW  = np.zeros((channels, layer.height, layer.width), np.uint8)
+    written_CHW = np.zeros(values_CHW.shape, int)
+    for y in range(layer.height):
+        for channel, columns, out_WC in machine.taps.get((layer.id, y), []):
+            count = min(out_WC.shape[1], channels - channel)
+            values_CHW[channel:channel + count, y, columns]   = out_WC[:, :count].T
+            written_CHW[channel:channel + count, y, columns] += 1
+    once = (written_CHW[positions] == 1).all()
+    return Recorded(layer.tensor, 0, values_CHW[positions],
+                    None if once else f"elements of {layer.tensor} were not written once")
+
+
+def _parse(arguments):
+    parser = Parser("sim.campaigns.fuzz", __doc__)
+    parser.add_argument("--n", type=int, default=200)
+    parser.add_argument("--config", default="tiny,edge")
+    parser.add_argument("--engine", choices=FUZZ_ENGINES, default="rtl")
+    parser.add_argument("--referee", type=int, choices=(0, 1), default=0)
+    for part in fields(Case):
+        kind = str if part.name == "cut" else int
+        parser.add_argument(f"--{part.name}", type=kind, default=getattr(Case, part.name, 0))
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

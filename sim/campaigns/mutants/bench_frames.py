@@ -1,0 +1,111 @@
+"""Inside the simulator: every mutant of a job runs small frames until one of them shows it.
+
+A line of the results file for each mutant, as soon as it is known: its number, the frame that
+showed it (None: none did), and how. Mutant 0 is the machine as it is. Before each, it is reset.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import cocotb
+from cocotb.triggers import ClockCycles, First, RisingEdge, SimTimeoutError, Timer, with_timeout
+
+from hw.control.counters import Counter, counter_index
+from hw.control.regmap import Control, Interrupt, Register, Status
+from hw.isa import Cause, Engine, Error, Traffic
+from sim.axi_lite import AxiLiteError, AxiLiteManager
+
+PERIOD_NS = 10
+PATIENCE  = 2000        # cycles that a register access may take
+COUNTERS  = {
+    "cycles": [counter_index(Counter.CYCLES)],
+    "bytes":  [counter_index(kind, traffic) for kind in (Counter.READ_BYTES, Counter.WRITTEN_BYTES)
+               for traffic in Traffic],
+}
+CAUSES    = {engine: [counter_index(Counter.CAUSE, engine, cause) for cause in Cause]
+             for engine in Engine}
+
+
+class Shown(Exception):
+    """A frame shows the mutant; the argument says how."""
+
+
+@cocotb.test()
+async def mutants(dut):
+    job = json.loads(Path(os.environ["ATTUNE_JOB"]).read_text())
+    for port in (dut.load, dut.dump, dut.dump_first, dut.dump_count, dut.inject_error):
+        port.value = 0
+    dut.monitor__tready.value = 1
+    with Path(job["results"]).open("a") as results:
+        for number in job["mutants"]:
+            host = AxiLiteManager(dut, "control")
+            dut.mutant.value  = number
+            dut.restart.value = 1
+            await ClockCycles(dut.clk, 4)
+            dut.restart.value = 0
+            await ClockCycles(dut.clk, 4)
+            found = {"mutant": number, "frame": None, "how": None}
+            for frame in job["frames"]:
+                try:
+                    await run(dut, host, job, frame)
+                except Shown as shown:
+                    found.update(frame=frame["name"], how=str(shown))
+                    break
+            results.write(json.dumps(found) + "\n")
+            results.flush()
+
+
+async def run(dut, host, job, frame):
+    async def patiently(access):
+        try:
+            return await with_timeout(access, PATIENCE * PERIOD_NS, "ns")
+        except SimTimeoutError:
+            raise Shown("a register does not answer") from None
+        except AxiLiteError as error:
+            raise Shown(str(error)) from None
+
+    async def counter(select):
+        await patiently(host.write(Register.COUNTER_SELECT, select))
+        low = await patiently(host.read(Register.COUNTER_LO))
+        return low | await patiently(host.read(Register.COUNTER_HI)) << 32
+
+    image = Path(job["image"])
+    image.unlink(missing_ok=True)
+    image.symlink_to(frame["image"])
+    dut.load.value = 1
+    await ClockCycles(dut.clk, 2)
+    dut.load.value = 0
+    for register, value in ((Register.IRQ_ENABLE, Interrupt.const({"done": 1}).as_bits()),
+                            (Register.STALL_LIMIT, 10_000),
+                            (Register.PROGRAM_BASE, frame["program_base"]),
+                            (Register.MONITOR_WIDTH, 0x7FF), (Register.MONITOR_HEIGHT, 0xFFF),
+                            (Register.MONITOR_ENABLE, 1),
+                            (Register.CONTROL, Control.const({"start": 1}).as_bits())):
+        await patiently(host.write(register, value))
+    timeout = Timer(frame["limit"] * PERIOD_NS, unit="ns")
+    if await First(RisingEdge(dut.irq), timeout) is timeout:
+        raise Shown("no interrupt")
+    status = Status.from_bits(await patiently(host.read(Register.STATUS)))
+    if status.error is not Error.NONE:
+        raise Shown(f"error {getattr(status.error, 'name', status.error)}")
+    if status.busy or not status.done:
+        raise Shown("busy, or not done, after the interrupt")
+    dut.dump_first.value, dut.dump_count.value = frame["dump_first"], frame["dump_count"]
+    dut.dump.value = 1
+    await ClockCycles(dut.clk, 4)
+    dut.dump.value = 0
+    if Path(job["dump"]).read_bytes() != Path(frame["outputs"]).read_bytes():
+        raise Shown("wrong bytes")
+    now = {name: sum([await counter(select) for select in selects])
+           for name, selects in COUNTERS.items()}
+    for engine, selects in CAUSES.items():
+        if sum([await counter(select) for select in selects]) != now["cycles"]:
+            raise Shown(f"causes of {engine.name} do not sum to the cycles")
+    now["rows"]    = await patiently(host.read(Register.MONITOR_SENT))
+    now["dropped"] = await patiently(host.read(Register.MONITOR_DROPPED))
+    await patiently(host.write(Register.IRQ_STATUS, 0b11))
+    for name, value in now.items():
+        pinned = frame["pins"].setdefault(name, value)      # by mutant 0, which comes first
+        if value > pinned or (value != pinned and name != "cycles"):
+            raise Shown(f"{name}: {value} instead of {pinned}")

@@ -1,0 +1,202 @@
+"""Mutants that are none: a proof, for every state and every input, that nothing changes.
+
+One part of the chip at a time, the fragment that holds the statement: its registers and whatever
+comes from other parts are free, and the next value of each register and each signal that another
+part reads must be the same with the mutant and without. Yosys' SAT solver decides. What differs
+only in states that the chip never reaches is not found out here.
+"""
+
+import multiprocessing
+import tempfile
+from pathlib import Path
+
+from amaranth.back import rtlil
+from amaranth.hdl import C, Cat, ClockSignal, Fragment, Signal
+from amaranth.hdl._ast import Assign, SignalDict, SignalSet, Switch
+from amaranth.hdl._ir import Instance
+from amaranth.hdl._mem import MemoryInstance
+from amaranth.hdl._xfrm import StatementTransformer, ValueTransformer
+
+from sim.campaigns.mutants.sites import apply
+
+__all__ = ["Prover"]
+
+SECONDS = 20        # for one part of the chip
+
+
+class Prover:
+    """Proves mutants of ``chip``, a fragment, equivalent.
+
+    Parameters
+    ----------
+    chip : Fragment
+        It is not changed.
+    ports : iterable of Signal
+        What the world outside reads of it.
+    """
+
+    def __init__(self, chip, ports):
+        self._parts = list(_parts(chip))
+        self._read  = [_read_by(part) for part in self._parts]
+        self._ports = SignalSet(ports)
+
+    def equivalent(self, mutant):
+        """Whether nothing changes with ``mutant`` in any part that has it; False also where the
+        solver did not end in time."""
+        touched = 0
+        for index, part in enumerate(self._parts):
+            if type(part) is not Fragment:
+                continue
+            wrong = Fragment()
+            for domain, statements in part.statements.items():
+                wrong.add_statements(domain, *statements)
+            if not apply(wrong, {mutant: C(1, 1)}):
+                continue
+            touched += 1
+            seen = SignalSet(self._ports)
+            for other, read in enumerate(self._read):
+                if other != index:
+                    seen.update(read)
+            if not _forked(_same, part.statements, wrong.statements, seen):
+                return False
+        return touched > 0
+
+
+def _parts(fragment):
+    yield fragment
+    for inner, *_ in fragment.subfragments:
+        yield from _parts(inner)
+
+
+def _read_by(part):
+    """Signals whose values ``part`` uses."""
+    read = SignalSet()
+    if isinstance(part, MemoryInstance):
+        for port in (*part._read_ports, *part._write_ports):
+            values = [port._addr, port._en]
+            if port in part._write_ports:
+                values.append(port._data)
+            for value in values:
+                read.update(value._rhs_signals())
+    elif isinstance(part, Instance):
+        for value, kind in part.ports.values():
+            if kind == "i" and not isinstance(value, ClockSignal):
+                read.update(value._rhs_signals())
+    else:
+        for statements in part.statements.values():
+            read.update(_rhs(statements))
+    return read
+
+
+def _rhs(statements):
+    found = SignalSet()
+    for statement in statements:
+        found.update(statement._rhs_signals())
+    return found
+
+
+def _lhs(statements):
+    found = SignalSet()
+    for statement in statements:
+        found.update(statement._lhs_signals())
+    return found
+
+
+class _Replace(ValueTransformer, StatementTransformer):
+    """Signals of a mapping by others: those that are assigned, and those that are read."""
+
+    def __init__(self, assigned, read):
+        self._assigned, self._read, self._now = assigned, read, read
+
+    def on_Signal(self, value):
+        return self._now.get(value, value)
+
+    def on_Assign(self, statement):
+        read = self.on_value(statement.rhs)
+        self._now = self._assigned
+        # Which bits are assigned may depend on signals, too; those are read, but none of ours is
+        # both such an index and assigned by the same statement.
+        to = self.on_value(statement.lhs)
+        self._now = self._read
+        return Assign(to, read)
+
+    def on_Switch(self, statement):
+        cases = [(patterns, [self.on_statement(each) for each in body], where)
+                 for patterns, body, where in statement.cases]
+        return Switch(self.on_value(statement.test), cases)
+
+
+def _same(statements, mutated, seen):
+    """Whether two sets of statements drive the same values."""
+    differ = []
+    combs = _lhs(statements.get("comb", ()))
+    syncs = SignalSet()
+    for domain, each in statements.items():
+        if domain != "comb":
+            syncs.update(_lhs(each))
+    copies = []
+    fragment = Fragment()
+    for number, these in enumerate((statements, mutated)):
+        comb = SignalDict((signal, Signal.like(signal, name=f"comb_{number}_{index}"))
+                          for index, signal in enumerate(combs))
+        following = SignalDict((signal, Signal.like(signal, name=f"next_{number}_{index}"))
+                               for index, signal in enumerate(syncs))
+        for signal, later in following.items():
+            fragment.add_statements("comb", later.eq(comb.get(signal, signal)))
+        both = SignalDict([*comb.items(), *following.items()])
+        for each in these.values():
+            replace = _Replace(both, comb)
+            fragment.add_statements("comb", *(replace.on_statement(s) for s in each))
+        copies.append((comb, following))
+    (comb, following), (comb_wrong, following_wrong) = copies
+    for signal in syncs:
+        differ.append(following[signal] != following_wrong[signal])
+    for signal in combs:
+        if signal in seen:
+            differ.append(comb[signal] != comb_wrong[signal])
+    if not differ:
+        return True
+    out = Signal(name="differ")
+    fragment.add_statements("comb", out.eq(Cat(differ).any()))
+    free = SignalSet(_rhs(fragment.statements["comb"])) - _lhs(fragment.statements["comb"])
+    text, _ = rtlil.convert_fragment(
+        fragment, ports={"differ": (out, None), **{
+            f"free_{index}": (signal, None) for index, signal in enumerate(free)}},
+        name="top", emit_src=False)
+    return _proved(text)
+
+
+def _proved(text):
+    from pyosys import libyosys
+
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "top.il"
+        path.write_text(text)
+        result = Path(scratch) / "result"
+        design = libyosys.Design()
+        for command in (f"read_rtlil {path}", "proc", "opt -full", "wreduce", "opt -full",
+                        f"tee -q -o {result} sat -timeout {SECONDS} -prove differ 0 top"):
+            libyosys.run_pass(command, design)
+        return "SUCCESS!" in result.read_text()
+
+
+def _forked(function, *arguments):
+    """What a call returns in a process of its own, since Yosys ends its process at any error;
+    False if it returned nothing in time."""
+    context = multiprocessing.get_context("fork")
+    answer, question = context.Pipe(duplex=False)
+
+    def call():
+        import os
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 1)
+        os.dup2(null, 2)
+        question.send(function(*arguments))
+
+    process = context.Process(target=call)
+    process.start()
+    process.join(3 * SECONDS)
+    if process.is_alive():
+        process.kill()
+        process.join()
+    return answer.poll() and answer.recv()

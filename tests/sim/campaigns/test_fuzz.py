@@ -1,0 +1,114 @@
+"""Random networks: that they agree, that a fault is found, shrunk and replayed."""
+
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from golden.arbitrary import arbitrary_graph
+from golden.integer import Conv
+from hw.config import TINY
+from sim.campaigns import fuzz as module
+from sim.campaigns.fuzz import Case, cut, differences, find, fuzz, main, shrink
+
+SMALL = Case(3, depth=1, widest=6, side=12)
+
+
+def quiet():
+    return Console(quiet=True)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_interpreter_agrees(seed):
+    assert find(replace(SMALL, seed=seed), TINY, engine="interpreter", referee=True) is None
+
+
+def faulty(monkeypatch, of):
+    """A compiler that flips a bit in the bias of the layer that ``of`` picks."""
+    compile_network = module.compile_network
+
+    def compiled(graph, config):
+        name = of(graph)
+        layers = tuple(
+            replace(layer, bias=layer.bias ^ 0x4000) if layer.name == name else layer
+            for layer in graph.layers)
+        return compile_network(replace(graph, layers=layers), config)
+
+    monkeypatch.setattr(module, "compile_network", compiled)
+
+
+def first_conv(graph):
+    return next(layer.name for layer in graph.layers if isinstance(layer, Conv))
+
+
+def test_a_fault_is_found_shrunk_and_replayed(monkeypatch, capsys):
+    faulty(monkeypatch, first_conv)
+    case = Case(3, depth=2, widest=8, side=16)
+    small, config, line = fuzz([case], [TINY], quiet(), engine="interpreter")
+    assert (small.depth, small.widest, small.side) == (1, 3, 8)
+    graph = small.graph()
+    assert graph.output == small.cut == first_conv(graph)
+    assert line.startswith(f"{small.cut} differs at channel ")
+    command = small.command(config, "interpreter", False)
+    assert command == (f"make fuzz N=1 SEED=3 DEPTH=1 WIDEST=3 SIDE=8 CUT={small.cut} CONFIG=tiny "
+                       "ENGINE=interpreter")
+    options = [part.split("=") for part in command.split()[2:]]
+    assert main([text for name, value in options for text in (f"--{name.lower()}", value)]) == 1
+    assert capsys.readouterr().out.splitlines()[-1] == command
+
+
+def test_shrinking_keeps_what_fails():
+    case = Case(5, depth=3, widest=48, side=40)
+    tried = []
+    small = shrink(case, lambda x: x.depth >= 2 and x.side >= 12, tried=tried.append)
+    assert (small.depth, small.widest, small.side) == (2, 3, 12)
+    assert small.cut == small.graph().layers[1].name
+    assert len(tried) == 2 + 1 + 2 + 1
+
+
+def test_nothing_smaller_fails():
+    case = Case(5, depth=1, widest=3, side=8)
+    assert shrink(case, lambda x: False) == case
+
+
+def test_a_cut_network_ends_at_its_tensor():
+    graph = arbitrary_graph(5, depth=2, widths=(3, 6), largest_side=16)
+    name  = graph.layers[-3].name
+    part  = cut(graph, name)
+    assert part.output == name
+    assert part.outputs == (name,)
+    assert part.layers[-1].name == name
+    assert set(part.tensors) == {layer.name for layer in part.layers}
+
+
+def test_differences_are_named():
+    graph = arbitrary_graph(5, depth=1, widths=(3, 6), largest_side=16)
+    assert differences(graph, graph) == []
+    conv  = graph.layer(first_conv(graph))
+    moved = replace(conv, bias=conv.bias + 1)
+    again = replace(graph, layers=tuple(moved if layer is conv else layer
+                                        for layer in graph.layers))
+    assert differences(graph, again) == [f"bias of {conv.name!r} changed"]
+    t     = graph.tensors[conv.name]
+    again = replace(graph, tensors={**graph.tensors, conv.name: replace(t, scale=t.scale * 1.001)})
+    assert differences(graph, again) == [f"tensor {conv.name!r} changed"]
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["--n", "0"], "N must be positive, not 0"),
+    (["--engine", "magic"], ("argument --engine: invalid choice: 'magic' (choose from 'rtl', "
+                             "'interpreter'); see `make help`")),
+    (["--config", "none"], None),
+])
+def test_what_cannot_be_done_is_one_line(arguments, message, capsys):
+    assert main(["--engine", "interpreter", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert error.startswith("error: ")
+    if message:
+        assert error == f"error: {message}\n"
+
+
+@pytest.mark.cosim
+def test_rtl_agrees():
+    assert find(SMALL, TINY, engine="rtl") is None
