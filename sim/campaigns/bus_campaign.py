@@ -21,6 +21,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -256,13 +257,14 @@ class Machine:
             job     = {"reference": False, "plans": plans, "pattern": str(self.folder / "pattern"),
                        "cases": [facts for facts in self.facts.values() if facts["name"] in used]}
             try:
-                for outcome in self._simulate(job, scratch):
-                    if "fault" in outcome:
-                        plan = plans[min(len(outcomes), len(plans) - 1)]
-                        raise BusFault(self._describe(plan, outcome["fault"], scratch),
-                                       plan["frame"])
-                    outcomes.append(outcome)
-                    yield plans[outcome["number"]], outcome
+                with closing(self._simulate(job, scratch)) as found:
+                    for outcome in found:
+                        if "fault" in outcome:
+                            plan = plans[min(len(outcomes), len(plans) - 1)]
+                            raise BusFault(self._describe(plan, outcome["fault"], scratch),
+                                           plan["frame"])
+                        outcomes.append(outcome)
+                        yield plans[outcome["number"]], outcome
             except SimulationError as error:
                 plan = plans[min(len(outcomes), len(plans) - 1)]
                 raise BusFault(self._describe(plan, str(error), scratch), plan["frame"]) from None
@@ -318,7 +320,8 @@ class Machine:
                                        f"{layer} left the monitor wrong", plan["frame"])
 
     def _simulate(self, job, scratch):
-        """Outcomes from the simulator, as they come."""
+        """Outcomes from the simulator, as they come. Closed early, it waits for the simulator,
+        which ends after a fault, and would write into a folder that is gone."""
         (scratch / "taps").mkdir()
         job = {**job, "clock": self.built.simulator != "verilator", "vector": self.config.vector,
                "memory": self.memory, "image": str(scratch / "image.bin"),
@@ -342,10 +345,12 @@ class Machine:
         read, write = os.pipe()
         thread = threading.Thread(target=simulate, args=(write,), daemon=True)
         thread.start()
-        with os.fdopen(read) as lines:
-            for line in lines:
-                yield json.loads(line)
-        thread.join()
+        try:
+            with os.fdopen(read) as lines:
+                for line in lines:
+                    yield json.loads(line)
+        finally:
+            thread.join()
         if failures:
             raise failures[0]
 
