@@ -1,5 +1,7 @@
 """Masks are what the file says: of the host's part, of probabilities made before, of classes."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -89,7 +91,7 @@ def test_of_one_channel(end):
     make, threshold = ENDS[end]
     small = Model(kind=np.int8 if end == "int8" else np.uint8)
     if end == "int8":
-        make = lambda s: logits(s, grid=(0.02, -5))                         # noqa: E731
+        make = partial(logits, grid=(0.02, -5))
     mask, segment, made = lesions(small.output(make(small)).model())
     truth = made.reshape(made.shape[-2:]) >= threshold
     rows, columns = (np.arange(side) * here // side

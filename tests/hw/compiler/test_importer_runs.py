@@ -365,10 +365,14 @@ def test_weights_of_eight_bit_floats():
 def rewritten(operator, small, x):
     """What the rewrite of an operator makes of 4 channels."""
     relu, sigmoid = lambda: small.node("Relu", x), lambda: small.node("Sigmoid", x)
-    norm = lambda: small.node(                                              # noqa: E731
-        "BatchNormalization", small.conv(x, (4, 4, 1, 1)), *np.float32([[1] * 4, [0] * 4, [0] * 4,
-                                                                        [1] * 4]))
-    point = lambda: small.conv(x, (4, 4, 1, 1))                             # noqa: E731
+
+    def point():
+        return small.conv(x, (4, 4, 1, 1))
+
+    def norm():
+        return small.node("BatchNormalization", point(),
+                          *np.float32([[1] * 4, [0] * 4, [0] * 4, [1] * 4]))
+
     return {
         "use AveragePool 2x2 with stride 2": lambda: small.node("AveragePool", x, **HALF),
         "train with Relu instead": relu,
