@@ -13,11 +13,12 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from golden.errors import InputError
+from golden.files import check_file
 from golden.names import PHANTOM
 from golden.phantom import phantom
 
-__all__ = ["FORMATS", "MOST_PIXELS", "PHANTOM", "as_frame", "check_file", "image_size",
-           "opened", "phantom_seed", "read_image", "read_truth"]
+__all__ = ["FORMATS", "MOST_PIXELS", "PHANTOM", "as_frame", "image_size", "opened",
+           "phantom_seed", "read_image", "read_truth"]
 
 FORMATS = ("PNG", "JPEG", "BMP")
 ORIENTATION = 0x0112            # EXIF's tag; from 5 on rows and columns are swapped
@@ -26,7 +27,7 @@ MOST_PIXELS = 2**26             # of a picture: 8192 x 8192, whose 16-bit values
 
 # What Pillow's decoders raise, all but undocumented, when a file breaks its format's rules.
 DAMAGED = (OSError, EOFError, SyntaxError, ValueError, TypeError, IndexError, KeyError,
-           OverflowError, ZeroDivisionError, struct.error, UserWarning)
+           MemoryError, OverflowError, ZeroDivisionError, struct.error, UserWarning)
 
 
 def read_image(path, size):
@@ -83,14 +84,6 @@ def phantom_seed(name):
         raise InputError(f"Phantom seed must be a whole number of at least 0, of up to "
                          f"{SEED_DIGITS} digits, not {digits[:40]!r}; for example phantom:7")
     return int(digits)
-
-
-def check_file(path, what="one image in it"):
-    """Refuse what is no plain file: pipes and devices would be waited for, or never end."""
-    if path.is_dir():
-        raise InputError(f"{str(path)!r} is a folder; name {what}")
-    if path.exists() and not path.is_file():
-        raise InputError(f"{str(path)!r} is a pipe or a device; name a file")
 
 
 @contextmanager

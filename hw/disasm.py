@@ -17,6 +17,7 @@ from amaranth.lib import data
 
 from golden.command import Parser, exit_code
 from golden.errors import InputError
+from golden.files import check_file
 from hw.isa import FORMS, INSTRUCTION_BYTES, PROGRAM_MAGIC, Engine, Opcode, StreamHeader
 
 HEADER_FIELDS = ("opcode", "layer", "row", "waits")
@@ -120,6 +121,7 @@ def _command(arguments):
     if options.engine not in (None, *names):
         raise InputError(f"Unknown engine {options.engine!r}; known are {', '.join(names)}")
     engines = tuple(Engine) if options.engine is None else (Engine[options.engine.upper()],)
+    check_file(options.program, "a program")
     program = options.program.read_bytes()
     try:
         for line in disassemble(program, at=options.at, engines=engines):

@@ -278,7 +278,10 @@ class Benchmark:
 
     def _compare_with_cpu(self, row):
         combination = row.combination
-        size, width = row.report["input"]["size"], row.report["input"]["width"]
+        size, width = (row.report["input"].get(key) for key in ("size", "width"))
+        if width is None:
+            raise InputError(f"{str(self._folder(combination))!r} holds a report without its "
+                             "network's width; REUSE=0 measures it again")
         key = combination.model, size, width
         if key not in self.baselines:
             with self._console.status(f"{combination.model} on this CPU, {size} x {size}"):

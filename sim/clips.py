@@ -13,12 +13,12 @@ import av
 from PIL import ImageOps
 
 from golden.errors import InputError
+from golden.files import check_file
 from golden.images import (
     FORMATS,
     MOST_PIXELS,
     PHANTOM,
     as_frame,
-    check_file,
     opened,
     phantom_seed,
     read_image,
@@ -121,6 +121,7 @@ def _video(path, size):
                                      f"{picture.height} pixels, more than {MOST_PIXELS}; make "
                                      f"them smaller")
                 yield f"{path}#{index}", as_frame(picture.to_image(), path, size)
-    except av.error.FFmpegError as error:
-        raise InputError(f"Video {str(path)!r} cannot be decoded ({error.strerror}); convert it to "
-                         f"MP4, or to a folder of PNG images") from None
+    except (av.error.FFmpegError, UnicodeDecodeError, MemoryError) as error:
+        what = getattr(error, "strerror", None) or str(error) or "more than memory holds"
+        raise InputError(f"Video {str(path)!r} cannot be decoded ({what}); convert it to MP4, or "
+                         f"to a folder of PNG images") from None

@@ -18,8 +18,9 @@ def print_summary(console, report, folder):
     """A few lines and a table of the units."""
     cycles, simulation = report["cycles"], report["simulation"]
     steady = report["mac_utilization"]["steady"]
+    console.print(f"[bold]{escape(report['model'])}[/] on [bold]{escape(report['config'])}[/] "
+                  f"under {report['engine']}, {report['frames']} frame(s)")
     facts  = {
-        "mask":       _verdict(report),
         "time":       f"{report['execution_time_ms']:.3f} ms at {report['clock']['mhz']:g} MHz, "
                       f"{cycles['total']} cycles",
         "frame":      f"latency {cycles['latency']} cycles" + (
@@ -42,13 +43,12 @@ def print_summary(console, report, folder):
         "report":     str(folder / "report.json"),
         "page":       str(folder / "report.html"),
     }
-    console.print(f"[bold]{escape(report['model'])}[/] on [bold]{report['config']}[/] under "
-                  f"{report['engine']}, {report['frames']} frame(s)")
     if not report["input"]["trained"]:
         widths = map(str, sorted(width for model, width in shipped().values()
                                  if model == report["model"]))
         facts["weights"] = ("seeded, not trained: the mask means nothing; trained ones come with "
                             f"WIDTH={' or '.join(widths)}")
+    console.print(f"  mask       {_verdict(report)}", soft_wrap=True)
     for name, fact in facts.items():
         console.print(f"  {name:<10} {fact}", soft_wrap=True, markup=False)
     console.print(_units(report))
@@ -57,6 +57,7 @@ def print_summary(console, report, folder):
 
 
 def _verdict(report):
+    """In markup: green or red, whatever names there are."""
     tensors, wrong = report["tensors"], report["tensors"]["first_mismatch"]
     if report["bit_exact"]:
         return (f"[green]bit exact[/]: {tensors['compared']} tensors, {tensors['bytes']} bytes; "
@@ -65,7 +66,7 @@ def _verdict(report):
         f"frame {wrong['frame']}, {wrong['layer']} channel {wrong['channel']} row {wrong['row']} "
         f"column {wrong['column']}: expected {wrong['expected']}, got {wrong['got']}")
     return (f"[red]not bit exact[/]: {tensors['mismatched']} of {tensors['compared']} tensors "
-            f"differ; first {first}")
+            f"differ; first {escape(first)}")
 
 
 def _frames(stream):

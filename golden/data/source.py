@@ -13,7 +13,23 @@ def find(text):
 
     Nothing is decoded yet: :func:`golden.data.load` does.
     """
-    text = str(text)
+    dataset = _found(str(text))
+    for sample in dataset.samples:
+        if not all(_is_utf8(part) for part in (sample.name, sample.group)):
+            raise InputError(f"Image {sample.name!r} has a name that is not UTF-8; rename it")
+    return dataset
+
+
+def _is_utf8(name):
+    """What the file system holds may be any bytes; tables of names cannot."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _found(text):
     if phantoms.is_phantom(text):
         return phantoms.read(text)
     path = Path(text)

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from golden.errors import InputError
-from golden.images import check_file
+from golden.files import check_file
 from golden.keras import is_keras, read_keras
 from golden.models import load_float, shipped
 from golden.names import MOST_SIZE, MOST_WIDTH
@@ -26,7 +26,8 @@ MOST = {"width": MOST_WIDTH, "size": MOST_SIZE}
 
 # What `torch.load` raises of a file that is none of its own, or damaged.
 DAMAGED = (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError,
-           AttributeError, IndexError, ImportError, AssertionError, OverflowError, struct.error)
+           AttributeError, IndexError, ImportError, AssertionError, MemoryError, OverflowError,
+           struct.error)
 
 
 def save_checkpoint(path, network, **more):

@@ -86,6 +86,10 @@ def test_command_names_what_is_wrong(tmp_path, capsys):
                                        f"{len(Engine)} headers at 0x0\n")
 
 
+def test_a_device_is_not_read_for_ever(capsys):
+    assert main(["/dev/zero"]) == 2
+    assert capsys.readouterr().err == "error: '/dev/zero' is a pipe or a device; name a file\n"
+
 def test_unknown_engine_is_one_line(tmp_path, capsys):
     assert main([str(tmp_path), "--engine", "foo"]) == 2
     line = capsys.readouterr().err

@@ -113,6 +113,20 @@ def test_what_is_done_is_kept(tmp_path, machine, capsys):
     assert len(machine["ran"]) == 6
 
 
+def test_a_kept_report_that_was_changed(tmp_path, machine, capsys):
+    arguments = [*TINY, "--out", str(tmp_path)]
+    main(arguments)
+    file,  = (tmp_path / "runs").glob("*/report.json")
+    report = json.loads(file.read_text())
+    del report["input"]["width"]
+    file.write_text(json.dumps(report))
+    capsys.readouterr()
+    assert main(arguments) == 2
+    assert capsys.readouterr().err == (
+        f"error: {str(file.parent)!r} holds a report without its network's width; REUSE=0 measures "
+        "it again\n")
+
+
 def test_an_interrupted_benchmark_goes_on(tmp_path, machine, capsys):
     arguments = ["--models", "elec4848", "--configs", "tiny,edge", "--drams", "own",
                  "--out", str(tmp_path)]

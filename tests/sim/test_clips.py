@@ -99,6 +99,19 @@ def test_video(tmp_path):
         assert np.abs(frame.numpy().astype(int) - wanted).max() <= 4      # limited-range colours
 
 
+def test_video_whose_notes_are_no_text(tmp_path):
+    path = tmp_path / "clip.mkv"
+    with av.open(str(path), "w") as video:
+        video.metadata["title"] = "TITLE" * 4
+        stream = video.add_stream("libx264", rate=10)
+        stream.width = stream.height = SIZE
+        video.mux(stream.encode(av.VideoFrame.from_image(picture(1))))
+        video.mux(stream.encode())
+    path.write_bytes(path.read_bytes().replace(b"TITLE", b"TITL\xff"))
+    with pytest.raises(InputError, match=r"^Video '.*' cannot be decoded \('utf-8' codec .*\); "
+                                         r"convert it to MP4, or to a folder of PNG images$"):
+        read_clip(str(path), 1, SIZE)
+
 def test_natural_order():
     assert natural_order(["b 10", "B 9", "a", "10", "9"]) == ["9", "10", "a", "B 9", "b 10"]
 

@@ -26,6 +26,20 @@ def test_tables_keep_their_shape_in_80_columns(tmp_path, frames):
     assert "attention_fill" in text and "pressure" in text and "store_decoder" in text
 
 
+@pytest.mark.parametrize("exact", [True, False])
+def test_colours_are_no_words(tmp_path, exact):
+    """A pipe got ``[green]bit exact[/]``."""
+    report = whole_report()
+    report["bit_exact"] = exact
+    report["model"] = "a[/]b"
+    report["tensors"]["problems"] = ["[red]x[/] is missing"]
+    report["stages"] = {"[bold]c1": 1_000_000}
+    text = printed(report, tmp_path, 200)
+    assert f"a[/]b on {report['config']} under" in text and "[bold]c1 1.00 M" in text
+    assert ("mask       bit exact: " if exact else "mask       not bit exact: ") in text
+    assert ("[red]x[/] is missing" in text) is not exact
+
+
 def test_nobody_trained_the_network(tmp_path):
     report = whole_report()
     assert "weights" not in printed(report, tmp_path, 200)

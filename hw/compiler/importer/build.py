@@ -273,14 +273,20 @@ class Builder:
         weight_OIKL = np.where(still_O[:, None, None, None], 0,
                                weight_OIKL.astype(np.int64) * sign_O[:, None, None, None])
         factor_O = np.where(still_O, STEADY, factor_O)
-        bias_O   = np.broadcast_to(value.offset, outputs) / np.float64(grid[0]) / factor_O
-        bias_O   = np.rint(bias_O) + (0 if value.bias is None
-                                      else np.where(still_O, 0, sign_O * value.bias))
+        exact_O  = np.broadcast_to(value.offset, outputs) / np.float64(grid[0]) / factor_O
+        bias_O   = np.rint(exact_O)
+        lost     = float(np.max(np.abs(bias_O - exact_O) * factor_O, initial=0))
+        if lost > CONTRACT:
+            raise Refusal(f"its bias falls between two steps of its sums, and {lost:.3g} steps of "
+                          "its result are lost", "give its operand or its weights a smaller scale")
+        bias_O   = bias_O + (0 if value.bias is None
+                             else np.where(still_O, 0, sign_O * value.bias))
         _demand_bias(bias_O)
         if weight_OIKL.min() < -128 or weight_OIKL.max() > 127:
             low, high = int(weight_OIKL.min()), int(weight_OIKL.max())
             raise Refusal(f"its weights are {low}..{high} where BatchNormalization or Mul turns "
                           "their sign, beyond 8 bits", "quantise weights to -127..127")
+        _demand_sums(weight_OIKL, bias_O, source.zero_point)
         m_O, s_O = _fixed(factor_O)
         return (_integers(weight_OIKL, torch.int8), _integers(bias_O, torch.int32), m_O, s_O,
                 *_bounds(value, grid))
@@ -386,6 +392,17 @@ def _fixed(factor):
 def _demand_bias(bias_C):
     if bias_C.size and np.abs(bias_C).max() >= 1 << 31:
         raise Refusal(f"its bias of {np.abs(bias_C).max():.3g} steps exceeds int32",
+                      "quantise its weights with a larger scale")
+
+
+def _demand_sums(weight_OIKL, bias_O, zero_point):
+    """Whatever the pixels, no sum leaves int32."""
+    weight_OT = weight_OIKL.reshape(len(weight_OIKL), -1).astype(np.int64)
+    ends = np.stack([weight_OT * (pixel - zero_point) for pixel in (0, 255)])
+    furthest = max(float(np.max(bias_O + ends.max(0).sum(1))),
+                   -float(np.min(bias_O + ends.min(0).sum(1))))
+    if furthest >= 1 << 31:
+        raise Refusal(f"its sums reach {furthest:.3g}, beyond int32",
                       "quantise its weights with a larger scale")
 
 

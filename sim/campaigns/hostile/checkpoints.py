@@ -1,5 +1,6 @@
 """Hostile weights: checkpoints of PyTorch, runs to be resumed, files of Keras, safetensors."""
 
+import importlib
 import io
 import json
 import os
@@ -50,7 +51,7 @@ def _payloads(folder):
     target = str(folder / "in" / "owned")
     return (_Evil(os.system, f"touch {target}"), _Evil(eval, f"open({target!r}, 'w')"),
             _Evil(exec, f"open({target!r}, 'w')"), _Evil(os.mkdir, target),
-            _Evil(getattr, torch, "load"), _Evil(io.open, target, "w"),
+            _Evil(importlib.import_module, "torch"), _Evil(io.open, target, "w"),
             _Evil(os.unlink, str(folder / "in" / "weights.pt")))
 
 
@@ -89,6 +90,8 @@ def _odd_content(random, content):
     state   = content["state_dict"]
     for _ in range(random.randint(1, 2)):
         name = random.choice(tuple(state))
+        if not isinstance(state[name], torch.Tensor):
+            continue            # twisted already
         match random.randrange(7):
             case 0:
                 state[name] = random.choice(_tensors(random))
@@ -155,7 +158,7 @@ def _checkpoint(random, corpus, folder):
     path.write_bytes(blob)
 
     def read():
-        network = load_checkpoint(path, None if random.random() < 0.9 else "elec4848")
+        network = load_checkpoint(path, None if good or random.random() < 0.9 else "elec4848")
         _demand_network(network)
         held = read_checkpoint(path)["state_dict"]
         for name, value in network.state_dict().items():

@@ -167,8 +167,9 @@ def _truth(path, shape):
         mask_HW = read_truth(path, shape)
         if mask_HW.shape != shape or not set(mask_HW.unique().tolist()) <= {0, 255}:
             raise Wrong(f"a mask of shape {tuple(mask_HW.shape)}, not {shape}, or other values")
-        if min(image_size(path)) < 1:
-            raise Wrong(f"a picture of {image_size(path)}")
+        size = image_size(path)
+        if size and min(size) < 1:          # a phantom has none
+            raise Wrong(f"a picture of {size}")
     return door(read)
 
 

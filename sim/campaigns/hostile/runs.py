@@ -3,10 +3,13 @@
 
 import json
 import re
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 
 from rich.console import Console
 
+from golden import models
 from hw import disasm
 from hw.isa import Engine
 from sim import benchmark, compare_runs, wave
@@ -180,11 +183,13 @@ def _wave(random, corpus, folder):
         wave.build_machine = built
         wave.CACHE = folder / "tmp"
         wave._traced = lambda *_: (again, {"first_mismatch": None})
-        try:
-            wave.show(str(place), at, window=window, console=Console(quiet=True))
-        except SimulationError as error:
-            if str(error) != "shown":
-                raise
+        with tempfile.TemporaryDirectory(dir=folder / "tmp") as cache:
+            models.CACHE = Path(cache)
+            try:
+                wave.show(str(place), at, window=window, console=Console(quiet=True))
+            except SimulationError as error:
+                if str(error) != "shown":
+                    raise
     return door(read)
 
 

@@ -1,3 +1,4 @@
+import os
 import re
 
 import pytest
@@ -27,3 +28,11 @@ def test_unknown_layout(tmp_path):
     refused(tmp_path, f"No data set that is known in {str(tmp_path)!r}; expected "
                       f"Dataset_BUSI_with_GT with benign, malignant and normal, or images and "
                       f"masks, or ID/images and ID/masks")
+
+
+def test_a_name_that_no_table_can_hold(tmp_path):
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+        for name in (b"a.png", b"\xff.png"):
+            (tmp_path / folder / os.fsdecode(name)).touch()
+    refused(tmp_path, r"Image '\udcff.png' has a name that is not UTF-8; rename it")

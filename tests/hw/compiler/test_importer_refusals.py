@@ -121,6 +121,36 @@ def test_weights_that_a_negative_gain_takes_beyond_eight_bits():
         "sign, beyond 8 bits; quantise weights to -127..127")
 
 
+def biased(steps, scale):
+    """A convolution of a map with a scale, and in channel 1 a bias of so many steps of its sums."""
+    small = Model()
+    x     = small.quantised(small.conv(small.image(), (4, 3, 1, 1)), scale)
+    width = scale * 0.01
+    weights = small.node("DequantizeLinear", np.full((2, 4, 1, 1), 100, np.int8),
+                         np.float32(0.01), np.int8(0))
+    x = small.node("Conv", x, weights, np.float32([0, steps * width]), name="odd")
+    return small.output(small.quantised(x)).model()
+
+
+def test_a_bias_with_which_sums_overflow():
+    """The largest sum of 4 weights of 100 is 62,000 above a bias, the lowest 40,000 below."""
+    import_onnx("small.onnx", model=biased(2**31 - 63_000, 0.02))
+    assert refusal(biased(2**31 - 61_000, 0.02)) == (
+        "node 'odd' (Conv): its sums reach 2.15e+09, beyond int32; quantise its weights with a "
+        "larger scale")
+    import_onnx("small.onnx", model=biased(41_000 - 2**31, 0.02))
+    assert refusal(biased(39_000 - 2**31, 0.02)) == (
+        "node 'odd' (Conv): its sums reach 2.15e+09, beyond int32; quantise its weights with a "
+        "larger scale")
+
+
+def test_a_bias_that_steps_of_sums_cannot_tell():
+    """A step of the sums is 2.55, and 127.5 of the result's."""
+    assert refusal(biased(0.25, 255)) == (
+        "node 'odd' (Conv): its bias falls between two steps of its sums, and 31.9 steps of its "
+        "result are lost; give its operand or its weights a smaller scale")
+    import_onnx("small.onnx", model=biased(3, 255))
+
 def test_a_sum_without_quantisation_between():
     small = Model()
     a = small.conv(small.image(), (4, 3, 1, 1), name="a")
