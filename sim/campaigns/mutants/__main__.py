@@ -2,20 +2,21 @@
 
 Draws N of the faults that :mod:`.sites` finds in the chip, and asks of each, alone: do small frames
 on the whole chip show it (:mod:`.frames`)? If not, is it one at all, or is the chip the same with
-it (:mod:`.equivalent`)? If it is one, does a test of its block fail (:mod:`.blocks`)? What nobody
-notices is listed: a test is missing there.
+it (:mod:`.equivalent`)? If it is one, does a test of its block fail (:mod:`.blocks`), or a proof
+(:mod:`.proofs`), or another test of its folder? What nobody notices is listed: a test is missing
+there.
 
-Answers are kept in OUT and taken up again as long as the RTL and the tests of a block are what they
-were. Exit code 0: at least SCORE of a hundred are noticed; 1: fewer; 2: it could not be done.
+Answers are kept in OUT and taken up again (:mod:`.journal`). Exit code 0: at least SCORE of a
+hundred are noticed; 1: fewer; 2: it could not be done.
 """
 
-import hashlib
-import json
 import sys
+import time
 from collections import Counter
-from functools import cache
+from functools import partial
 from pathlib import Path
 
+import torch
 from amaranth.hdl import Fragment, Value
 from rich.console import Console
 from rich.table import Table
@@ -24,18 +25,21 @@ from golden.command import Parser, exit_code
 from golden.errors import InputError
 from golden.progress import bars
 from hw.config import preset
-from sim.campaigns.mutants.blocks import tests_of, verdict
+from sim.campaigns.mutants import proofs
+from sim.campaigns.mutants.asking import CRASH, HANG, ask
+from sim.campaigns.mutants.blocks import failing, tests_of
 from sim.campaigns.mutants.equivalent import Prover
 from sim.campaigns.mutants.frames import survey
-from sim.campaigns.mutants.sites import ROOT, draw, sites
+from sim.campaigns.mutants.journal import STAGES, Journal
+from sim.campaigns.mutants.sites import draw, sites
 from sim.errors import SimulationError
 from sim.top import SimTop
 
 __all__ = ["main"]
 
-SECONDS  = 300      # for the tests of a block
-FRAME, TEST, SAME, MISSED = "frame", "test", "same", "missed"
-"""What became of a mutant: a frame or a test shows it, it is none, or nobody noticed."""
+SOLVING = 600       # seconds of the processor for one mutant's equivalence, or its proofs
+TESTING = 300       # for the tests of a block as it is; three times what they take with a mutant
+SAME, MISSED = "same", "missed"
 
 
 def main(arguments=None):
@@ -43,51 +47,13 @@ def main(arguments=None):
     return exit_code(_command, arguments, SimulationError)
 
 
-def score(answers):
-    """The share of the mutants, without those that are none, that somebody noticed."""
-    count   = Counter(verdict for verdict, _ in answers.values())
-    noticed = count[FRAME] + count[TEST]
-    return noticed / max(1, noticed + count[MISSED])
+def score(stages):
+    """The share of the mutants, without those that are none, that somebody noticed.
 
-
-class Journal:
-    """What is known of mutants, in a file that grows by a line for each answer.
-
-    An answer counts as long as the RTL, and for those that tests gave, the block's tests are the
-    same: a hash of both is part of it.
+    ``stages`` is a counter of who had something to say; ``MISSED`` stands for nobody.
     """
-
-    def __init__(self, path):
-        self.path, self.known = path, {}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            for line in path.read_text().splitlines():
-                entry = json.loads(line)
-                self.known[entry["mutant"], entry["of"]] = entry["verdict"], entry["by"]
-
-    def get(self, mutant, *, tests):
-        return self.known.get((str(mutant), _of(mutant, tests)))
-
-    def put(self, mutant, verdict, by, *, tests):
-        self.known[str(mutant), _of(mutant, tests)] = verdict, by
-        with self.path.open("a") as file:
-            file.write(json.dumps({"mutant": str(mutant), "of": _of(mutant, tests),
-                                   "verdict": verdict, "by": by}) + "\n")
-
-
-def _of(mutant, tests):
-    """A hash of what an answer depends on."""
-    files = [*(ROOT / "hw").rglob("*.py"), *(tests_of(mutant.file) if tests else ())]
-    key   = hashlib.sha256()
-    for file in sorted(set(files)):
-        if "compiler" not in file.parts:
-            key.update(_content(file))
-    return key.hexdigest()[:16]
-
-
-@cache
-def _content(file):
-    return file.read_bytes()
+    faults = stages.total() - stages[SAME]
+    return (faults - stages[MISSED]) / max(1, faults)
 
 
 def _command(arguments):
@@ -98,61 +64,76 @@ def _command(arguments):
     top     = SimTop(config)
     chip    = Fragment.get(top, None)
     mutants = draw(sites(chip), options.n, options.seed)
-    answers = {}
-
-    def settle(mutant, verdict, by, *, tests):
-        journal.put(mutant, verdict, by, tests=tests)
-        answers[mutant] = verdict, by
-
-    for mutant in mutants:
-        for tests in (False, True):
-            known = journal.get(mutant, tests=tests)
-            if known:
-                answers[mutant] = known
-    left = [mutant for mutant in mutants if mutant not in answers]
-    if answers:
-        console.print(f"{len(answers)} of {len(mutants)} are known from before")
-
+    torch.set_num_threads(1)        # threads of OpenMP do not outlive a fork
     with bars(console) as bar:
-        if left:
-            task = bar.add_task("in frames", total=len(left))
-            for mutant, how in survey(config, left, jobs=options.jobs, progress=lambda done: (
-                    bar.update(task, completed=done))).items():
-                if how:
-                    settle(mutant, FRAME, how, tests=False)
-            bar.update(task, completed=len(left))
-        left = [mutant for mutant in left if mutant not in answers]
-        task = bar.add_task("the same?", total=len(left))
+        for stage in STAGES:
+            left  = [mutant for mutant in mutants if journal.outcome(mutant) == (None, None)]
+            asked = [mutant for mutant in left if not journal.knows(mutant, stage)]
+            task  = bar.add_task(stage, total=len(left), completed=len(left) - len(asked))
+            for mutant, found in _answers(stage, asked, config, chip, top, options.jobs):
+                journal.put(mutant, stage, found)
+                bar.advance(task)
+
+    outcomes = {mutant: journal.outcome(mutant) for mutant in mutants}
+    console.print(_table(outcomes))
+    for mutant, (stage, _) in sorted(outcomes.items()):
+        if stage is None:
+            console.print(f"nobody notices {mutant}", markup=False, soft_wrap=True)
+    stages = Counter(stage or MISSED for stage, _ in outcomes.values())
+    console.print(f"{score(stages):.1%} of {stages.total() - stages[SAME]} mutants noticed; "
+                  f"{options.score} % are demanded")
+    return 0 if 100 * score(stages) >= options.score else 1
+
+
+def _answers(stage, mutants, config, chip, top, jobs):
+    """What a stage has to say of each mutant, as soon as it is known; None for nothing."""
+    if not mutants:
+        return
+    if stage == "frames":
+        yield from survey(config, mutants, jobs=jobs)
+    elif stage == SAME:
         prover = Prover(chip, [signal for _, _, value in top.signature.flatten(top)
                                for signal in Value.cast(value)._rhs_signals()])
-        for mutant in left:
-            if prover.equivalent(mutant):
-                settle(mutant, SAME, None, tests=False)
-            bar.advance(task)
-        left = [mutant for mutant in left if mutant not in answers]
-        task = bar.add_task("in tests", total=len(left))
-        for mutant in left:
-            failed = verdict(mutant, seconds=SECONDS)
-            settle(mutant, TEST if failed else MISSED, failed, tests=True)
-            bar.advance(task)
-
-    console.print(_table(answers))
-    for mutant in sorted(mutant for mutant, (what, _) in answers.items() if what == MISSED):
-        console.print(f"nobody notices {mutant}", markup=False, soft_wrap=True)
-    reached, faults = score(answers), sum(what != SAME for what, _ in answers.values())
-    console.print(f"{reached:.1%} of {faults} mutants noticed; {options.score} % are demanded")
-    return 0 if 100 * reached >= options.score else 1
+        yield from _solved(prover.equivalent, mutants, jobs)
+    elif stage == "proofs":
+        yield from _solved(proofs.refuted, [each for each in mutants if proofs.about(each)], jobs)
+        yield from ((each, None) for each in mutants if not proofs.about(each))
+    else:
+        for file in sorted({mutant.file for mutant in mutants}):
+            yield from _tested(tests_of(file, neighbours=stage == "neighbours"),
+                               [mutant for mutant in mutants if mutant.file == file], jobs)
 
 
-def _table(answers):
+def _solved(question, mutants, jobs):
+    for mutant, found in ask(question, mutants, seconds=SOLVING, jobs=jobs):
+        yield mutant, None if found in (HANG, CRASH) else found
+
+
+def _tested(tests, mutants, jobs):
+    """Tests run without a mutant first: they must pass then, and take as long as they do."""
+    if not tests:
+        yield from ((mutant, None) for mutant in mutants)
+        return
+    (_, found), = ask(partial(_timed, tests), [None], seconds=TESTING)
+    if found in (HANG, CRASH) or found[0]:
+        what = found if found in (HANG, CRASH) else found[0]
+        raise SimulationError(f"a test of the chip as it is fails, {what}: mend it first")
+    yield from ask(partial(failing, tests=tests), mutants, seconds=30 + 3 * found[1], jobs=jobs)
+
+
+def _timed(tests, mutant):
+    return failing(mutant, tests), time.process_time()
+
+
+def _table(outcomes):
     table = Table(title="mutants of the RTL, and who noticed", title_justify="left")
-    names = ("all", FRAME, TEST, SAME, MISSED)
+    names = ("all", *STAGES, MISSED)
     table.add_column("block")
     for name in names:
         table.add_column(name, justify="right")
     blocks = {}
-    for mutant, (what, _) in answers.items():
-        blocks.setdefault(mutant.block, Counter()).update([what, "all"])
+    for mutant, (stage, _) in outcomes.items():
+        blocks.setdefault(mutant.block, Counter()).update([stage or MISSED, "all"])
     for block, count in sorted(blocks.items()):
         table.add_row(block, *(str(count[name] or "") for name in names))
     table.add_section()

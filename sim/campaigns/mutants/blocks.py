@@ -1,9 +1,6 @@
 """The tests of a block, run with one mutant in it."""
 
 import gc
-import multiprocessing
-import os
-import time
 from pathlib import Path
 
 from amaranth.hdl import C, Fragment
@@ -11,7 +8,7 @@ from amaranth.hdl import C, Fragment
 from sim.campaigns.mutants.sites import ROOT, apply
 from sim.errors import SimulationError
 
-__all__ = ["tests_of", "verdict"]
+__all__ = ["failing", "switch_on", "tests_of"]
 
 TESTS = ROOT / "tests"
 
@@ -21,64 +18,52 @@ ALSO = {
     "hw/memory/traffic.py":  ["hw/memory/test_load.py", "hw/memory/test_store.py"],
     "hw/memory/channel.py":  ["hw/memory/test_load.py"],
     "hw/control/layers.py":  ["hw/control/test_ledger.py"],
+    "hw/attention/unit.py":  ["hw/attention/test_attention_unit.py"],
+    "hw/encoder/unit.py":    ["hw/encoder/test_encoder_unit.py"],
+    "hw/decoder/unit.py":    ["hw/decoder/test_decoder_unit.py"],
 }
 """Tests that do not lie where a block's name says."""
 
 
-def tests_of(file):
-    """Paths of the tests of a file of ``hw/``, the nearest first: those that bear its name, those
-    that ``ALSO`` names, then those of its folder."""
+def tests_of(file, *, neighbours=False):
+    """Paths of the tests of a file of ``hw/``: those that bear its name and those that ``ALSO``
+    names, or, as ``neighbours``, the others of its folder."""
     path   = Path(file)
     own    = TESTS / path.parent / f"test_{path.name}"
-    folder = sorted((TESTS / path.parent).glob("test_*.py"))
     named  = [own] if own.exists() else []
     for name in ALSO.get(file, ()):
         place = TESTS / name
         named += [place] if place.suffix else sorted(place.glob("test_*.py"))
-    rest   = [test for test in folder if test not in named and path.parent.name != "hw"]
-    return [*named, *rest]
+    if not neighbours:
+        return named
+    return [test for test in sorted((TESTS / path.parent).glob("test_*.py"))
+            if test not in named and path.parent.name != "hw"]
 
 
-def verdict(mutant, *, seconds):
-    """The test that fails with ``mutant``, ``"hang"``, or None where all of its block pass.
+def failing(mutant, tests):
+    """The test that fails with ``mutant``, or with None without any; None where all pass.
 
-    Runs in a process of its own, forked from this one, so that nothing is imported twice; tests
-    under Icarus and Verilator are left out, as frames have their place.
+    To be called in a process of its own, since it changes Amaranth. Tests under Icarus and
+    Verilator are left out: frames have their place.
 
     Raises
     ------
     SimulationError
         If pytest itself fails.
     """
-    context = multiprocessing.get_context("fork")
-    answer, question = context.Pipe(duplex=False)
-    process = context.Process(target=_run, args=(mutant, question))
-    process.start()
-    ends = time.monotonic() + seconds
-    while process.is_alive() and time.monotonic() < ends and not answer.poll(0.2):
-        pass
-    code, failed = answer.recv() if answer.poll() else (
-        1, "hang" if process.is_alive() else "crash")
-    process.kill()
-    process.join()
-    if code not in (0, 1):
-        raise SimulationError(f"pytest ended with exit code {code} for {mutant}; to see why: "
-                              f"pytest {' '.join(map(str, tests_of(mutant.file)))}")
-    return failed if code else None
-
-
-def _run(mutant, question):
     import pytest
 
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 1)
-    os.dup2(null, 2)
-    _switch_on(mutant)
+    if mutant:
+        switch_on(mutant)
     gc.disable()        # finalisers that warn must not run while pytest parses a test
     seen = _FirstFailure()
     code = pytest.main(["-x", "-q", "-n0", "-p", "no:cacheprovider", "-m", "not cosim",
-                        *map(str, tests_of(mutant.file))], plugins=[seen])
-    question.send((int(code), seen.name))
+                        *map(str, tests)], plugins=[seen])
+    if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED,
+                    pytest.ExitCode.NO_TESTS_COLLECTED):
+        raise SimulationError(f"pytest ended with exit code {code:d} for {mutant}; to see why: "
+                              f"pytest {' '.join(map(str, tests))}")
+    return seen.name if code == pytest.ExitCode.TESTS_FAILED else None
 
 
 class _FirstFailure:
@@ -89,7 +74,7 @@ class _FirstFailure:
             self.name = report.nodeid
 
 
-def _switch_on(mutant):
+def switch_on(mutant):
     """From now on, whatever is elaborated has the mutant in it."""
     get, depth = Fragment.get, 0
 
@@ -100,8 +85,7 @@ def _switch_on(mutant):
             fragment = get(design, platform)
         finally:
             depth -= 1
-        if not depth and not getattr(fragment, "mutated", False):
-            fragment.mutated = True
+        if not depth:
             apply(fragment, {mutant: C(1, 1)})
         return fragment
 

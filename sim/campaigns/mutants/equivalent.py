@@ -1,27 +1,31 @@
 """Mutants that are none: a proof, for every state and every input, that nothing changes.
 
-One part of the chip at a time, the fragment that holds the statement: its registers and whatever
-comes from other parts are free, and the next value of each register and each signal that another
-part reads must be the same with the mutant and without. Yosys' SAT solver decides. What differs
-only in states that the chip never reaches is not found out here.
+One part of the chip at a time, the fragment that holds the statement. Whatever comes from other
+parts, memories among them, is free. First Yosys' SAT solver, in one step: all registers are free,
+too, and the next value of each and each signal that another part reads must be the same with the
+mutant and without. Then property-directed reachability, in every run from reset: the two have
+registers of their own, and only what another part reads must be the same.
+
+What differs only in states that need the other parts' help to be out of reach is not found out.
 """
 
-import multiprocessing
 import tempfile
 from pathlib import Path
 
 from amaranth.back import rtlil
-from amaranth.hdl import C, Cat, ClockSignal, Fragment, Signal
+from amaranth.hdl import C, Cat, ClockSignal, Fragment, ResetSignal, Signal
 from amaranth.hdl._ast import Assign, SignalDict, SignalSet, Switch
 from amaranth.hdl._ir import Instance
 from amaranth.hdl._mem import MemoryInstance
 from amaranth.hdl._xfrm import StatementTransformer, ValueTransformer
 
+from hw.prove.bench import Bench
+from hw.prove.solve import SolverError, model, solve
 from sim.campaigns.mutants.sites import apply
 
 __all__ = ["Prover"]
 
-SECONDS = 20        # for one part of the chip
+SECONDS = 40        # for one part of the chip, one way
 
 
 class Prover:
@@ -41,9 +45,9 @@ class Prover:
         self._ports = SignalSet(ports)
 
     def equivalent(self, mutant):
-        """Whether nothing changes with ``mutant`` in any part that has it; False also where the
-        solver did not end in time."""
-        touched = 0
+        """How it was shown that nothing changes with ``mutant`` in any part that has it; None where
+        it was not, in time. To be called in a process of its own: Yosys ends it at any error."""
+        shown = []
         for index, part in enumerate(self._parts):
             if type(part) is not Fragment:
                 continue
@@ -52,14 +56,17 @@ class Prover:
                 wrong.add_statements(domain, *statements)
             if not apply(wrong, {mutant: C(1, 1)}):
                 continue
-            touched += 1
             seen = SignalSet(self._ports)
             for other, read in enumerate(self._read):
                 if other != index:
                     seen.update(read)
-            if not _forked(_same, part.statements, wrong.statements, seen):
-                return False
-        return touched > 0
+            if _same(part.statements, wrong.statements, seen):
+                shown.append("in any state")
+            elif _same_from_reset(part.statements, wrong.statements, seen):
+                shown.append("in any run")
+            else:
+                return None
+        return max(shown, default=None)     # the one that says less
 
 
 def _parts(fragment):
@@ -80,7 +87,7 @@ def _read_by(part):
                 read.update(value._rhs_signals())
     elif isinstance(part, Instance):
         for value, kind in part.ports.values():
-            if kind == "i" and not isinstance(value, ClockSignal):
+            if kind == "i" and not isinstance(value, ClockSignal | ResetSignal):
                 read.update(value._rhs_signals())
     else:
         for statements in part.statements.values():
@@ -180,23 +187,36 @@ def _proved(text):
         return "SUCCESS!" in result.read_text()
 
 
-def _forked(function, *arguments):
-    """What a call returns in a process of its own, since Yosys ends its process at any error;
-    False if it returned nothing in time."""
-    context = multiprocessing.get_context("fork")
-    answer, question = context.Pipe(duplex=False)
-
-    def call():
-        import os
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, 1)
-        os.dup2(null, 2)
-        question.send(function(*arguments))
-
-    process = context.Process(target=call)
-    process.start()
-    process.join(3 * SECONDS)
-    if process.is_alive():
-        process.kill()
-        process.join()
-    return answer.poll() and answer.recv()
+def _same_from_reset(statements, mutated, seen):
+    """Whether, from reset and in every run, all that is ``seen`` of two sets of statements has the
+    same values; False also where that was not shown in time."""
+    bench, both, copies = Bench(), Fragment(), []
+    if set(statements) - {"comb", "sync"}:
+        return False
+    driven = SignalSet()
+    for each in statements.values():
+        driven.update(_lhs(each))
+    for number, these in enumerate((statements, mutated)):
+        copy = SignalDict((signal, Signal.like(signal, name=f"copy_{number}_{index}"))
+                          for index, signal in enumerate(driven))
+        replace = _Replace(copy, copy)
+        for domain, each in these.items():
+            both.add_statements(domain, *(replace.on_statement(s) for s in each))
+        copies.append(copy)
+    one, other = copies
+    free = SignalSet()
+    for each in both.statements.values():
+        free.update(_rhs(each))
+    for each in both.statements.values():
+        free = free - _lhs(each)
+    bench.inputs = {f"free_{index}": signal for index, signal in enumerate(free)}
+    bench.m.submodules.both = both
+    bench.check(Cat(one[signal] != other[signal] for signal in driven if signal in seen) == 0,
+                "what others read is the same")
+    bench.fragment = Fragment.get(bench.m, None)
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            return solve(model(bench, goal="holds"), folder=Path(folder), method="pdr", steps=None,
+                         depth=1, seconds=SECONDS).holds is True
+        except SolverError:
+            return False

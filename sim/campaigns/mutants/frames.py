@@ -2,8 +2,7 @@
 
 import json
 import tempfile
-import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 from golden import integer
@@ -11,6 +10,7 @@ from golden.arbitrary import arbitrary_image
 from golden.models import load_graph
 from hw.compiler import compile_network
 from sim.campaigns.mutants.machine import MutantTop
+from sim.errors import SimulationError
 from sim.simulators import CACHE, build, run
 from sim.top import SOURCES
 from sim.verilog import export
@@ -25,11 +25,9 @@ SIDE, WIDTH = 16, 4
 PERIOD_PS   = 10_000
 
 
-def survey(config, mutants, *, jobs=1, progress=lambda done: None):
-    """How small frames show each of ``mutants``; None where they do not.
-
-    Returns a dictionary from mutant to a line. Simulates under Verilator in ``jobs`` processes;
-    ``progress`` is told about once a second how many are done.
+def survey(config, mutants, *, jobs=1):
+    """Run small frames with each of ``mutants``; yields it, and how they show it or None, as soon
+    as it is known. Simulates under Verilator in ``jobs`` processes.
 
     Raises
     ------
@@ -42,22 +40,22 @@ def survey(config, mutants, *, jobs=1, progress=lambda done: None):
         folder = Path(scratch)
         frames = [_frame(name, config, folder) for name in NETWORKS]
         shares = [list(range(1, len(mutants) + 1))[job::jobs] for job in range(jobs)]
-        ended  = threading.Event()
         files  = [folder / f"results-{job}" for job in range(jobs)]
-
-        def watch():
-            while not ended.wait(1):
-                progress(sum(len(_lines(file)) for file in files))
-
-        threading.Thread(target=watch, daemon=True).start()
-        try:
-            with ThreadPoolExecutor(jobs) as pool:
-                found = list(pool.map(lambda job: _simulate(
-                    built, folder / f"job-{job}", files[job], shares[job], frames), range(jobs)))
-        finally:
-            ended.set()
-    return {mutants[line["mutant"] - 1]: line["how"] and f"{line['frame']}: {line['how']}"
-            for lines in found for line in lines}
+        seen   = [0] * jobs
+        with ThreadPoolExecutor(jobs) as pool:
+            running = {pool.submit(_simulate, built, folder / f"job-{job}", files[job],
+                                   shares[job], frames) for job in range(jobs)}
+            while running:
+                ended, running = wait(running, timeout=1)
+                for future in ended:
+                    future.result()
+                for job, file in enumerate(files):
+                    lines = _lines(file)[seen[job]:]
+                    seen[job] += len(lines)
+                    for line in lines:
+                        if line["mutant"]:
+                            how = line["how"] and f"{line['frame']}: {line['how']}"
+                            yield mutants[line["mutant"] - 1], how
 
 
 def _frame(name, config, folder):
@@ -90,11 +88,13 @@ def _simulate(built, folder, results, numbers, frames):
         run(built, BENCH, folder=folder, output=log, env={"ATTUNE_JOB": folder / "job.json"},
             plusargs=[f"+offchip_image={folder / 'image'}", f"+offchip_dump={folder / 'dump'}",
                       f"+monitor={folder}", f"+clock={PERIOD_PS}"])
-    first, *found, last = _lines(results)
+    first, *_, last = _lines(results)
     for sound in (first, last):
-        assert sound["how"] is None, f"the machine without a mutant: {sound}"
-    return found
+        if sound["how"] is not None:
+            raise SimulationError(f"the machine without a mutant: {sound['frame']}: {sound['how']}")
 
 
 def _lines(path):
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    """The whole lines of a file that may be growing."""
+    text = path.read_text() if path.exists() else ""
+    return [json.loads(line) for line in text[:text.rfind("\n") + 1].splitlines()]

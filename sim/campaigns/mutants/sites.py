@@ -27,7 +27,7 @@ from amaranth.hdl._ast import (
     SwitchValue,
 )
 
-__all__ = ["Mutant", "apply", "draw", "sites"]
+__all__ = ["Mutant", "apply", "draw", "places", "sites"]
 
 ROOT = Path(__file__).parents[3]
 
@@ -75,26 +75,34 @@ def sites(fragment):
     return sorted(found)
 
 
+def places(fragment):
+    """Files and lines of the chip's statements in ``fragment`` and below it."""
+    return {_place(statement) for statement in _statements(fragment)} - {None}
+
+
 def draw(mutants, count, seed):
     """``count`` of ``mutants``, spread over the files: each file's share follows the square root of
-    how many it has, so that small blocks are looked at closely, too."""
+    how many it has, so that small blocks are looked at closely, too. Each file is drawn from by
+    itself, so that a change in one does not change what is drawn from the others."""
     by_block = defaultdict(list)
     for mutant in mutants:
         by_block[mutant.block].append(mutant)
-    rng    = random.Random(seed)
     weight = {block: len(found) ** 0.5 for block, found in by_block.items()}
     total  = sum(weight.values())
-    drawn  = []
+    drawn, rest = [], []
     for block, found in sorted(by_block.items()):
-        share = min(len(found), max(1, round(count * weight[block] / total)))
-        drawn += rng.sample(found, share)
-    rest = sorted(set(mutants) - set(drawn))
-    rng.shuffle(rest)
-    return sorted(drawn + rest[:max(0, count - len(drawn))])
+        random.Random(f"{seed} {block}").shuffle(found)
+        share  = max(1, round(count * weight[block] / total))
+        drawn += found[:share]
+        rest  += found[share:]
+    random.Random(seed).shuffle(rest)
+    random.Random(seed).shuffle(drawn)
+    return sorted((drawn + rest)[:count])
 
 
 def apply(fragment, active):
-    """Put mutants into ``fragment`` and all below it; returns those whose place was found.
+    """Put mutants into ``fragment`` and all below it; returns those whose place was found. Parts
+    that have been through this before are passed over.
 
     Parameters
     ----------
@@ -106,6 +114,9 @@ def apply(fragment, active):
         by_place[mutant.file, mutant.line].append((mutant, switch))
     found = set()
     for part in _fragments(fragment):
+        if getattr(part, "mutated", False):
+            continue
+        part.mutated = True
         for domain, statements in part.statements.items():
             part.statements[domain] = type(statements)(_rewritten(statements, by_place, found))
     return found

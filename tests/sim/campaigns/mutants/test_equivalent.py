@@ -15,16 +15,21 @@ from sim.campaigns.mutants.sites import REMOVED, Mutant
 
 
 class Part(wiring.Component):
-    """Remembers the lower three bits of a sum, and keeps to itself whether it was zero."""
+    """Remembers the lower three bits of a sum, and keeps to itself whether it was zero. Counts from
+    0 to 2, and would say if it got to 3."""
     a: In(3)
     b: In(3)
     o: Out(3)
+    astray: Out(1)
 
     def elaborate(self, platform):
         m = Module()
         unseen = Signal()
         m.d.comb += unseen.eq(self.o == 0)
         m.d.sync += self.o.eq(self.a + self.b)
+        count = Signal(2)
+        m.d.sync += count.eq(Mux(count == 2, 0, (count + 1)[:2]))
+        m.d.comb += self.astray.eq(count == 3)
         return m
 
 
@@ -34,7 +39,7 @@ def prover(monkeypatch):
     monkeypatch.setattr(places, "_place", lambda statement: ("here", statement.src_loc[1])
                         if statement.src_loc and statement.src_loc[0] == __file__ else None)
     part = Part()
-    return Prover(Fragment.get(part, None), [part.o])
+    return Prover(Fragment.get(part, None), [part.o, part.astray])
 
 
 def line(text):
@@ -42,19 +47,22 @@ def line(text):
     return next(number for number, each in enumerate(lines, start=1) if text in each)
 
 
-@pytest.mark.parametrize("path, how, same", [
-    ((), "highest bit inverted", True),         # the sum has four bits, three are kept
-    ((), "lowest bit inverted", False),
-    ((0,), "highest bit inverted", False),
-    ((), "+ became -", False),
-    ((), REMOVED, False),
+@pytest.mark.parametrize("text, path, how, same", [
+    # The sum has four bits, of which three are kept.
+    ("self.a + self.b)", (), "highest bit inverted", "in any state"),
+    ("self.a + self.b)", (), "lowest bit inverted", None),
+    ("self.a + self.b)", (0,), "highest bit inverted", None),
+    ("self.a + self.b)", (), "+ became -", None),
+    ("self.a + self.b)", (), REMOVED, None),
+    # Nobody reads it.
+    ("unseen.eq(", (), "inverted", "in any state"),
+    # A counter that never gets there, and one that does.
+    ("astray.eq(", (), "stuck at 0", "in any run"),
+    ("astray.eq(", (), "stuck at 1", None),
+    ("count.eq(", (), "highest bit inverted", None),
 ])
-def test_a_mutant_is_the_same_where_no_register_and_no_output_can_differ(prover, path, how, same):
-    assert prover.equivalent(Mutant("here", line("self.a + self.b)"), path, how)) is same
-
-
-def test_a_signal_that_nobody_reads_does_not_count(prover):
-    assert prover.equivalent(Mutant("here", line("unseen.eq("), (), "inverted"))
+def test_a_mutant_is_the_same_where_nobody_outside_can_tell(prover, text, path, how, same):
+    assert prover.equivalent(Mutant("here", line(text), path, how)) == same
 
 
 def test_a_mutant_without_a_place_is_not_called_the_same(prover):
