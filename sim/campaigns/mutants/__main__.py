@@ -39,7 +39,8 @@ __all__ = ["main"]
 
 SOLVING = 600       # seconds of the processor for one mutant's equivalence, or its proofs
 TESTING = 300       # for the tests of a block as it is; three times what they take with a mutant
-SAME, MISSED = "same", "missed"
+SAME    = ("same", "unreached")     # stages that say that a mutant is none
+MISSED  = "missed"
 
 
 def main(arguments=None):
@@ -52,8 +53,12 @@ def score(stages):
 
     ``stages`` is a counter of who had something to say; ``MISSED`` stands for nobody.
     """
-    faults = stages.total() - stages[SAME]
-    return (faults - stages[MISSED]) / max(1, faults)
+    return 1 - stages[MISSED] / max(1, faults(stages))
+
+
+def faults(stages):
+    """How many of the mutants are some."""
+    return stages.total() - sum(stages[stage] for stage in SAME)
 
 
 def _command(arguments):
@@ -80,7 +85,7 @@ def _command(arguments):
         if stage is None:
             console.print(f"nobody notices {mutant}", markup=False, soft_wrap=True)
     stages = Counter(stage or MISSED for stage, _ in outcomes.values())
-    console.print(f"{score(stages):.1%} of {stages.total() - stages[SAME]} mutants noticed; "
+    console.print(f"{score(stages):.1%} of {faults(stages)} mutants noticed; "
                   f"{options.score} % are demanded")
     return 0 if 100 * score(stages) >= options.score else 1
 
@@ -91,10 +96,12 @@ def _answers(stage, mutants, config, chip, top, jobs):
         return
     if stage == "frames":
         yield from survey(config, mutants, jobs=jobs)
-    elif stage == SAME:
+    elif stage in SAME:
         prover = Prover(chip, [signal for _, _, value in top.signature.flatten(top)
                                for signal in Value.cast(value)._rhs_signals()])
-        yield from _solved(prover.equivalent, mutants, jobs)
+        same   = prover.in_any_state if stage == "same" else prover.in_any_run
+        for mutant, found in _solved(same, mutants, jobs):
+            yield mutant, "nothing changes" if found else None
     elif stage == "proofs":
         yield from _solved(proofs.refuted, [each for each in mutants if proofs.about(each)], jobs)
         yield from ((each, None) for each in mutants if not proofs.about(each))

@@ -44,10 +44,17 @@ class Prover:
         self._read  = [_read_by(part) for part in self._parts]
         self._ports = SignalSet(ports)
 
-    def equivalent(self, mutant):
-        """How it was shown that nothing changes with ``mutant`` in any part that has it; None where
-        it was not, in time. To be called in a process of its own: Yosys ends it at any error."""
-        shown = []
+    def in_any_state(self, mutant):
+        """Whether nothing changes with ``mutant`` in any part that has it; False also where that
+        was not shown in time. To be called in a process of its own: Yosys ends it at any error."""
+        return self._all(_same, mutant)
+
+    def in_any_run(self, mutant):
+        """The same of the states that these parts reach by themselves."""
+        return self._all(_same_from_reset, mutant)
+
+    def _all(self, same, mutant):
+        touched = 0
         for index, part in enumerate(self._parts):
             if type(part) is not Fragment:
                 continue
@@ -56,17 +63,14 @@ class Prover:
                 wrong.add_statements(domain, *statements)
             if not apply(wrong, {mutant: C(1, 1)}):
                 continue
+            touched += 1
             seen = SignalSet(self._ports)
             for other, read in enumerate(self._read):
                 if other != index:
                     seen.update(read)
-            if _same(part.statements, wrong.statements, seen):
-                shown.append("in any state")
-            elif _same_from_reset(part.statements, wrong.statements, seen):
-                shown.append("in any run")
-            else:
-                return None
-        return max(shown, default=None)     # the one that says less
+            if not same(part.statements, wrong.statements, seen):
+                return False
+        return touched > 0
 
 
 def _parts(fragment):

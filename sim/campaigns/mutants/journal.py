@@ -9,8 +9,9 @@ from sim.campaigns.mutants.sites import ROOT
 
 __all__ = ["Journal"]
 
-STAGES = ("frames", "same", "tests", "proofs", "neighbours")
-"""Who is asked, in this order, until one has something to say."""
+STAGES = ("frames", "same", "tests", "proofs", "unreached", "neighbours")
+"""Who is asked, in this order, until one has something to say. ``same`` and ``unreached`` say that
+the mutant is none: the chip is the same in any state, or in any run."""
 
 
 class Journal:
