@@ -152,6 +152,7 @@ EXAMPLES = {"A": "x", "B": "y", "AT": "7", "ARGS": "", "CUT": "e1a", "START": "e
             "MODELS": "unet-busi", "LOSS": "dice", "PART": "test", "SCHEDULE": "cosine",
             "PROTECTION": "secded",
             "DEVICE": "cpu", "SIZE": "32", "KINDS": "image",
+            "OF": "python",
             **dict.fromkeys(("CHECKPOINT", "PROGRAM", "SPLIT",
                             "TRUTH"), "Makefile")}
 

@@ -1,10 +1,13 @@
-"""``make mutants``: do the tests notice small faults in the RTL?
+"""``make mutants``: do the tests notice small faults in the RTL, or in Python?
 
 Draws N of the faults that :mod:`.sites` finds in the chip, and asks of each, alone: do small frames
 on the whole chip show it (:mod:`.frames`)? If not, is it one at all, or is the chip the same with
 it (:mod:`.equivalent`)? If it is one, does a test of its block fail (:mod:`.blocks`), or a proof
 (:mod:`.proofs`), or another test of its folder? What nobody notices is listed: a test is missing
 there.
+
+With ``--of=python`` the faults are those that :mod:`.syntax` finds in compiler and integer
+arithmetic, and only tests are asked.
 
 Answers are kept in OUT and taken up again (:mod:`.journal`). Exit code 0: at least SCORE of a
 hundred are noticed; 1: fewer; 2: it could not be done.
@@ -25,9 +28,9 @@ from golden.command import Parser, exit_code
 from golden.errors import InputError
 from golden.progress import bars
 from hw.config import preset
-from sim.campaigns.mutants import proofs
+from sim.campaigns.mutants import proofs, syntax
 from sim.campaigns.mutants.asking import CRASH, HANG, ask
-from sim.campaigns.mutants.blocks import failing, tests_of
+from sim.campaigns.mutants.blocks import failing, switch_on, tests_of
 from sim.campaigns.mutants.equivalent import Prover
 from sim.campaigns.mutants.frames import survey
 from sim.campaigns.mutants.journal import STAGES, Journal
@@ -41,6 +44,7 @@ SOLVING = 600       # seconds of the processor for one mutant's equivalence, or 
 TESTING = 300       # for the tests of a block as it is; three times what they take with a mutant
 SAME    = ("same", "unreached")     # stages that say that a mutant is none
 MISSED  = "missed"
+CODE    = ("tests", "neighbours")   # stages for Python
 
 
 def main(arguments=None):
@@ -48,54 +52,60 @@ def main(arguments=None):
     return exit_code(_command, arguments, SimulationError)
 
 
-def score(stages):
+def score(counts):
     """The share of the mutants, without those that are none, that somebody noticed.
 
-    ``stages`` is a counter of who had something to say; ``MISSED`` stands for nobody.
+    ``counts`` is a counter of who had something to say; ``MISSED`` stands for nobody.
     """
-    return 1 - stages[MISSED] / max(1, faults(stages))
+    return 1 - counts[MISSED] / max(1, faults(counts))
 
 
-def faults(stages):
+def faults(counts):
     """How many of the mutants are some."""
-    return stages.total() - sum(stages[stage] for stage in SAME)
+    return counts.total() - sum(counts[stage] for stage in SAME)
 
 
 def _command(arguments):
     options = _parse(arguments)
     console = Console(highlight=False)
     config  = preset(options.config)
-    journal = Journal(Path(options.out) / "mutants.jsonl")
     top     = SimTop(config)
     chip    = Fragment.get(top, None)
-    mutants = draw(sites(chip), options.n, options.seed)
+    stages  = STAGES
+    mutants = sites(chip)
+    if options.of == "python":
+        stages, mutants = [stage for stage in STAGES if stage in CODE], syntax.sites()
+    mutants = draw(mutants, options.n, options.seed)
+    journal = Journal(Path(options.out) / f"{options.of}.jsonl")
     torch.set_num_threads(1)        # threads of OpenMP do not outlive a fork
     with bars(console) as bar:
-        for stage in STAGES:
+        for stage in stages:
             left  = [mutant for mutant in mutants if journal.outcome(mutant) == (None, None)]
             asked = [mutant for mutant in left if not journal.knows(mutant, stage)]
             task  = bar.add_task(stage, total=len(left), completed=len(left) - len(asked))
-            for mutant, found in _answers(stage, asked, config, chip, top, options.jobs):
+            for mutant, found in _answers(stage, mutants, asked, config, chip, top,
+                                           options.jobs):
                 journal.put(mutant, stage, found)
                 bar.advance(task)
 
     outcomes = {mutant: journal.outcome(mutant) for mutant in mutants}
-    console.print(_table(outcomes))
+    what = {"rtl": "the RTL", "python": "Python"}[options.of]
+    console.print(_table(outcomes, f"mutants of {what}, and who noticed", stages))
     for mutant, (stage, _) in sorted(outcomes.items()):
         if stage is None:
             console.print(f"nobody notices {mutant}", markup=False, soft_wrap=True)
-    stages = Counter(stage or MISSED for stage, _ in outcomes.values())
-    console.print(f"{score(stages):.1%} of {faults(stages)} mutants noticed; "
+    counts = Counter(stage or MISSED for stage, _ in outcomes.values())
+    console.print(f"{score(counts):.1%} of {faults(counts)} mutants noticed; "
                   f"{options.score} % are demanded")
-    return 0 if 100 * score(stages) >= options.score else 1
+    return 0 if 100 * score(counts) >= options.score else 1
 
 
-def _answers(stage, mutants, config, chip, top, jobs):
-    """What a stage has to say of each mutant, as soon as it is known; None for nothing."""
+def _answers(stage, drawn, mutants, config, chip, top, jobs):
+    """What a stage has to say of each of ``mutants``, as soon as it is known; None for nothing."""
     if not mutants:
         return
     if stage == "frames":
-        yield from survey(config, mutants, jobs=jobs)
+        yield from survey(config, drawn, mutants, jobs=jobs)
     elif stage in SAME:
         prover = Prover(chip, [signal for _, _, value in top.signature.flatten(top)
                                for signal in Value.cast(value)._rhs_signals()])
@@ -108,7 +118,8 @@ def _answers(stage, mutants, config, chip, top, jobs):
     else:
         for file in sorted({mutant.file for mutant in mutants}):
             yield from _tested(tests_of(file, neighbours=stage == "neighbours"),
-                               [mutant for mutant in mutants if mutant.file == file], jobs)
+                               [mutant for mutant in mutants if mutant.file == file],
+                               syntax.switch_on if file in syntax.FILES else switch_on, jobs)
 
 
 def _solved(question, mutants, jobs):
@@ -116,25 +127,26 @@ def _solved(question, mutants, jobs):
         yield mutant, None if found in (HANG, CRASH) else found
 
 
-def _tested(tests, mutants, jobs):
+def _tested(tests, mutants, switch, jobs):
     """Tests run without a mutant first: they must pass then, and take as long as they do."""
     if not tests:
         yield from ((mutant, None) for mutant in mutants)
         return
-    (_, found), = ask(partial(_timed, tests), [None], seconds=TESTING)
+    (_, found), = ask(partial(_timed, tests, switch), [None], seconds=TESTING)
     if found in (HANG, CRASH) or found[0]:
         what = found if found in (HANG, CRASH) else found[0]
         raise SimulationError(f"a test of the chip as it is fails, {what}: mend it first")
-    yield from ask(partial(failing, tests=tests), mutants, seconds=30 + 3 * found[1], jobs=jobs)
+    yield from ask(partial(failing, tests=tests, switch=switch), mutants,
+                   seconds=30 + 3 * found[1], jobs=jobs)
 
 
-def _timed(tests, mutant):
-    return failing(mutant, tests), time.process_time()
+def _timed(tests, switch, mutant):
+    return failing(mutant, tests, switch), time.process_time()
 
 
-def _table(outcomes):
-    table = Table(title="mutants of the RTL, and who noticed", title_justify="left")
-    names = ("all", *STAGES, MISSED)
+def _table(outcomes, title, stages):
+    table = Table(title=title, title_justify="left")
+    names = ("all", *stages, MISSED)
     table.add_column("block")
     for name in names:
         table.add_column(name, justify="right")
@@ -153,6 +165,7 @@ def _parse(arguments):
     parser = Parser("sim.campaigns.mutants", __doc__)
     parser.add_argument("--n", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--of", choices=("rtl", "python"), default="rtl")
     parser.add_argument("--config", default="tiny")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--score", type=int, default=90)

@@ -1,6 +1,7 @@
 """Small frames on a machine full of mutants: which of them nobody would notice in a frame."""
 
 import json
+import random
 import tempfile
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
@@ -25,9 +26,12 @@ SIDE, WIDTH = 16, 4
 PERIOD_PS   = 10_000
 
 
-def survey(config, mutants, *, jobs=1):
-    """Run small frames with each of ``mutants``; yields it, and how they show it or None, as soon
-    as it is known. Simulates under Verilator in ``jobs`` processes.
+def survey(config, mutants, asked, *, jobs=1):
+    """Run small frames with each of ``asked``; yields it, and how they show it or None, as soon as
+    it is known. Simulates under Verilator in ``jobs`` processes, in an order that makes those
+    answered at any time a sample of all.
+
+    ``mutants``, of which they are some, are in the machine: with the same list it is built once.
 
     Raises
     ------
@@ -39,7 +43,9 @@ def survey(config, mutants, *, jobs=1):
     with tempfile.TemporaryDirectory(dir=CACHE, prefix="mutants-") as scratch:
         folder = Path(scratch)
         frames = [_frame(name, config, folder) for name in NETWORKS]
-        shares = [list(range(1, len(mutants) + 1))[job::jobs] for job in range(jobs)]
+        number = {mutant: index for index, mutant in enumerate(mutants, start=1)}
+        order  = random.Random(0).sample([number[mutant] for mutant in asked], len(asked))
+        shares = [order[job::jobs] for job in range(jobs)]
         files  = [folder / f"results-{job}" for job in range(jobs)]
         seen   = [0] * jobs
         with ThreadPoolExecutor(jobs) as pool:
