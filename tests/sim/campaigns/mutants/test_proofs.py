@@ -4,8 +4,9 @@ from sim.campaigns.mutants.sites import REMOVED, ROOT, Mutant
 
 
 def test_a_proof_of_its_block_notices_a_mutant(monkeypatch):
-    monkeypatch.setattr(proofs, "catalogue", lambda every=proofs.catalogue(): {
-        name: entry for name, entry in every.items() if name.startswith("memory.arbiter.")})
+    arbiter = {name: entry for name, entry in proofs.catalogue().items()
+               if name.startswith("memory.arbiter.")}
+    monkeypatch.setattr(proofs, "catalogue", lambda: arbiter)
     proofs._designs.cache_clear()
     lines = (ROOT / "hw" / "memory" / "arbiter.py").read_text().splitlines()
     line  = max(number for number, text in enumerate(lines, start=1) if "m.d.sync" in text)
