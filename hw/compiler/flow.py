@@ -19,6 +19,7 @@ from hw.isa import Engine, FillMode, LoadTarget, Opcode, Source, Target, Traffic
 def emit_frames(machine):
     """Emit every frame, in the order of the machine."""
     groups = group(machine)
+    machine.lay_out(groups)
     begin  = next((index for index, found in enumerate(groups) if found.unit == "decoder"),
                   len(groups))
     front, rest = groups[:begin], groups[begin:]

@@ -92,7 +92,7 @@ def _fits(machine, run):
     words, params = unit.words(run)
     return (words <= unit.config.weight_words and params <= unit.config.params
             and sum(len(item.parts) for item in run) <= LAYER_SLOTS
-            and all(unit.packed(item, part)[0].groups <= MOST_GROUPS
+            and all(unit.packed(item, part).groups <= MOST_GROUPS
                     for item in run for part in item.parts)
             and machine.least_rows(run) <= unit.config.row_words)
 

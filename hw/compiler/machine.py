@@ -63,6 +63,12 @@ class Machine:
     spill : frozenset[str]
         Tensors that go off chip.
     schedule : Schedule
+
+    Attributes
+    ----------
+    writable : tuple[int, int]
+        First byte that the run writes off chip, and the first behind the last: outputs and
+        spilled maps. Known after :meth:`lay_out`.
     """
 
     def __init__(self, network, config, frames, spill, schedule):
@@ -82,8 +88,9 @@ class Machine:
         self.emitter  = Emitter(memories)
         for heap in (self.onchip, self.feedback):
             self.emitter.watch(heap)
+        self.packed   = []      # (unit, item, part), in the order of packing
         self.beats    = {}      # layer id -> off-chip vectors moved
-        self._areas   = {}
+        self._areas   = {}      # spilled tensor, copy -> where it lies off chip
         self._blobs   = {}
         self._alpha_copies = {}
         self._vectors = {}
@@ -110,7 +117,6 @@ class Machine:
         self.frame_bytes = frame.height * self.frame_row
         self.frames_at   = self.image.reserve(frames * self.frame_bytes, f"{frames} frames")
         self.outputs     = tuple(self._output(name) for name in network.outputs)
-        self._written    = self.image.end       # end of what the run writes off chip
         self._frame_rows(beats)
         for item in network.passes:
             if item.alpha:
@@ -148,18 +154,20 @@ class Machine:
                    * unit.row_words(self.network.tensors[operand].width, self.vectors(operand))
                    for item in items for index, operand in enumerate(item.operands))
 
-    def area(self, what, size, slot):
-        """Byte address of off-chip space number ``slot`` for ``what``."""
-        key = what, slot
-        if key not in self._areas:
-            self._areas[key] = self.image.reserve(size, what)
-            self._written    = self.image.end
-        return self._areas[key]
-
-    @property
-    def writable(self):
-        """First byte that the run writes off chip, and the first behind the last."""
-        return self.outputs[0].base, self._written
+    def lay_out(self, groups):
+        """Give places off chip to every spilled map that leaves the row memory of its group, right
+        behind the outputs, and then to what was packed: so what the run writes is one piece, and
+        holds nothing that it only reads."""
+        for item in (item for found in groups for item in found.passes
+                     if item.tensor.name in self.spill and item.tensor.name not in found.inside):
+            name = item.tensor.name
+            for copy in range(min(self.frames, self.schedule.spill_copies)):
+                self._areas[name, copy] = self.image.reserve(
+                    item.tensor.height * self.map_words(item.tensor) * self.config.vector,
+                    f"{name} (spilled)")
+        self.writable = self.outputs[0].base, self.image.end
+        for unit, item, part in self.packed:
+            unit.place(item, part)
 
     def place_once(self, blob, what):
         """Byte address of a blob that several layers may share."""
@@ -203,10 +211,8 @@ class Machine:
                        offchip=area.base + frame * area.bytes, packed=area.packed,
                        ends_frame=ends_frame)
         if name in self.spill:
-            size = tensor.height * self.map_words(tensor) * self.config.vector
-            copy = frame % self.schedule.spill_copies
             return Map(self, item, heap=self.onchip, slots=slots,
-                       offchip=self.area(f"{name} (spilled)", size, copy),
+                       offchip=self._areas[name, frame % self.schedule.spill_copies],
                        base=self._kept_ring(name, slots * self.map_words(tensor)))
         words = tensor.height * self.map_words(tensor)
         if (item.unit == "decoder" and not self.readers.get(name, set()) & {"gate", "encoder"}

@@ -29,8 +29,7 @@ class Program:
     """A compiled network: the off-chip image and how to use it.
 
     ``image`` starts at address 0; ``program_base`` goes to the register of that name, ``writable``
-    to WRITE_BASE and WRITE_LIMIT: outputs and spilled maps lie there, and the weights that were
-    placed between them. Frames are
+    to WRITE_BASE and WRITE_LIMIT: outputs and spilled maps lie there, and nothing else. Frames are
     to be written over the image at :meth:`frame_address` before the run; outputs are found at
     :meth:`output_address` after it.
     """

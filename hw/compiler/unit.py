@@ -63,7 +63,8 @@ class Unit:
         self.open    = None         # the group that uses the memories
         self.table   = None         # what the lookup table holds
         self._slot   = 0
-        self._packed = {}           # part -> (Packed, weights address, parameters address)
+        self._packed = {}           # part -> Packed
+        self.placed  = {}           # part -> addresses of its weights and parameters off chip
 
     def memories(self):
         """Name and words of each memory, for the emitter."""
@@ -75,7 +76,7 @@ class Unit:
         return -(-width // self.config.banks) * vectors
 
     def packed(self, item, part):
-        """A part's parameters and where they lie off chip; packed and placed once."""
+        """A part's weights and parameters, packed once."""
         if part not in self._packed:
             vector, outputs = self.machine.config.vector, self.config.outputs
             layout = self.machine.network.layouts[item.operands[0]]
@@ -85,16 +86,20 @@ class Unit:
                     raise CompileError(
                         f"Layer {item.name!r} interpolates, for which the {self.name}'s depthwise "
                         f"steps of {taps} columns are too narrow; give it 2 outputs or more")
-                packed = pack_depthwise(item.name, part, layout=layout, vector=vector,
-                                        outputs=outputs, taps=taps)
+                self._packed[part] = pack_depthwise(
+                    item.name, part, layout=layout, vector=vector, outputs=outputs, taps=taps)
             else:
-                packed = pack_dense(item.name, part, layout=layout, vector=vector, outputs=outputs,
-                                    transformed=self.transforms(item, part))
-            image = self.machine.image
-            self._packed[part] = (
-                packed, self.machine.place_once(packed.weights, f"weights of {item.name}"),
-                image.place(packed.params, f"parameters of {item.name}"))
+                self._packed[part] = pack_dense(
+                    item.name, part, layout=layout, vector=vector, outputs=outputs,
+                    transformed=self.transforms(item, part))
+            self.machine.packed.append((self, item, part))
         return self._packed[part]
+
+    def place(self, item, part):
+        """Give a part's weights and parameters their places off chip."""
+        machine, packed = self.machine, self._packed[part]
+        self.placed[part] = (machine.place_once(packed.weights, f"weights of {item.name}"),
+                             machine.image.place(packed.params, f"parameters of {item.name}"))
 
     def transforms(self, item, part):
         """Whether rows of a dense part are made two pixels at a time: if they can be, and that
@@ -127,7 +132,7 @@ class Unit:
 
     def words(self, items):
         """Weight words and parameter groups that passes need together."""
-        found = [self.packed(item, part)[0] for item in items for part in item.parts]
+        found = [self.packed(item, part) for item in items for part in item.parts]
         return (sum(packed.groups * packed.group_words for packed in found),
                 sum(packed.groups * packed.group_params + self.alignment(packed)
                     for packed in found))
@@ -139,7 +144,7 @@ class Unit:
 
     def tiles(self, item, part):
         """Runs of groups, as (first, count), such that two fit the memories."""
-        packed, _, _ = self.packed(item, part)
+        packed = self.packed(item, part)
         words  = (self.config.weight_words - self.weights.used()) // 2 // packed.group_words
         params = (self.config.params - self.params.used()) // 2 // (
             packed.group_params + self.alignment(packed))
@@ -202,7 +207,8 @@ class PartRun:
 
     def __init__(self, unit, item, part, target, *, out_vectors, packed=False):
         self.unit, self.item, self.part = unit, item, part
-        self.packed, self.weights_at, self.params_at = unit.packed(item, part)
+        self.packed = unit.packed(item, part)
+        self.weights_at, self.params_at = unit.placed[part]
         self.slot = unit.slot()
         source = unit.machine.network.tensors[item.operands[0]]
         unit.machine.emitter.emit(

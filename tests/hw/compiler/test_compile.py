@@ -20,6 +20,7 @@ from hw.compiler.build import finish, plan
 from hw.compiler.estimate import masks_done, timetable
 from hw.compiler.machine import Order, Schedule
 from hw.compiler.maps import Map
+from hw.compiler.memory import OffchipImage
 from hw.compiler.ops import lower
 from hw.compiler.unit import Unit
 from hw.config import EDGE, KIB, REFERENCE, TINY
@@ -190,6 +191,33 @@ def test_schedules_for_little_memory(graph, schedule):
         _, masks = execute(program, TINY, frames, seed=seed)
         for frame, mask in zip(frames, masks, strict=True):
             assert torch.equal(mask, integer.run(graph, frame)["mask"][0])
+
+
+@pytest.mark.parametrize("frames, spilled, schedule", [
+    (1, (), Schedule(Order.APART, spill_copies=1)),
+    (1, ("c1", "c2", "d3"), Schedule(Order.APART, spill_copies=1)),
+    (4, ("c1", "c2", "c4"), Schedule(Order.LATE))])
+def test_nothing_that_is_only_read_lies_where_the_program_may_write(
+        graph, frames, spilled, schedule):
+    """Weights once lay between spilled maps, so that a bad program could overwrite them."""
+    machine = plan(lower(graph), TINY, frames, spilled, schedule)[1]
+    program = finish(machine)
+    first, limit = program.writable
+    written = np.zeros(limit, bool)
+    moves   = [fields | {"opcode": opcode} for stream in machine.emitter.streams.values()
+               for opcode, fields, *_ in stream if opcode in (Opcode.LOAD, Opcode.STORE)]
+    for move in moves:
+        end = move["offchip"] + move["beats"] * TINY.vector
+        if move["opcode"] == Opcode.STORE:
+            written[move["offchip"]:end] = True
+        elif move["traffic"] == Traffic.SPILL:
+            assert first <= move["offchip"] and end <= limit, move
+        else:
+            assert end <= first or move["offchip"] >= limit, move
+    assert program.program_base >= limit
+    places = np.flatnonzero(written)
+    assert (places[0], places[-1] + 1) == (first, limit)
+    assert np.diff(places).max() <= OffchipImage.ALIGN      # maps begin at its multiples
 
 
 def test_separable_frames_are_encoded_early_and_dense_ones_late():
