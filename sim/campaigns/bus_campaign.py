@@ -27,12 +27,12 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from golden.command import Parser, exit_code
 from golden.errors import InputError
 from golden.names import NETWORKS
+from golden.progress import bars
 from hw.compiler import CompileError
 from hw.config import preset
 from hw.control.regmap import REGISTERS, Access, Register
@@ -359,12 +359,9 @@ def campaign(frames, seed, first, configs, console):
     """Run ``frames`` frames from number ``first``; the tally, and the fault or None."""
     tally = Counter()
     with (tempfile.TemporaryDirectory(dir=_cache(), prefix="bus-") as folder,
-          Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-                   TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
-                   console=console) as bar):
-        task     = bar.add_task("building", total=frames, rate="")
+          bars(console) as bar):
+        task     = bar.add_task("building", total=frames)
         machines = {}
-        start    = None
         for number, chunk in enumerate(_chunks(first, frames)):
             config = configs[_which(number, len(configs))]
             if config.name not in machines:
@@ -372,7 +369,6 @@ def campaign(frames, seed, first, configs, console):
                 machines[config.name] = Machine(config, _built(config),
                                                 Path(folder) / config.name, config.offchip_bytes)
             machine = machines[config.name]
-            start   = start or time.monotonic()
             try:
                 for plan in (plan for frame in chunk for plan in plans_of(seed, frame, {})):
                     case = _named(plan["case"])
@@ -391,8 +387,6 @@ def campaign(frames, seed, first, configs, console):
                     tally["cut short"] += not outcome["complete"]
                     if whole:
                         bar.advance(task)
-                    rate = tally["frames"] / (time.monotonic() - start)
-                    bar.update(task, rate=f"{rate:.2f} frames/s")
             except BusFault as fault:
                 return tally, fault
     return tally, None

@@ -7,13 +7,11 @@ does not; 2: it could not be done.
 """
 
 import sys
-import time
 from dataclasses import dataclass, fields, replace
 from functools import cache
 
 import numpy as np
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from golden import integer
 from golden.arbitrary import arbitrary_graph, arbitrary_image
@@ -21,6 +19,7 @@ from golden.command import Parser, exit_code, make_console
 from golden.errors import InputError
 from golden.folders import temporary
 from golden.onnx_export import export
+from golden.progress import bars
 from golden.referee import STEP_BAR
 from hw.compiler import CompileError, compile_network
 from hw.compiler.importer import import_onnx, judge
@@ -165,16 +164,11 @@ def fuzz(cases, configs, console, *, engine, referee=False):
     """Run all cases on all presets; returns the first that fails, shrunk, with its preset and what
     is wrong, or None."""
     cases = list(cases)
-    with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-                  TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
-                  console=console) as bar:
-        task  = bar.add_task(f"networks, {engine}", total=len(cases) * len(configs), rate="")
-        start = time.monotonic()
-        for done, (case, config) in enumerate(
-                (case, config) for case in cases for config in configs):
+    with bars(console) as bar:
+        task = bar.add_task(f"networks, {engine}", total=len(cases) * len(configs))
+        for case, config in ((case, config) for case in cases for config in configs):
             wrong = find(case, config, engine=engine, referee=referee)
-            rate  = (done + 1) / (time.monotonic() - start)
-            bar.update(task, completed=done + 1, rate=f"{rate:.2f}/s")
+            bar.advance(task)
             if wrong:
                 break
         else:

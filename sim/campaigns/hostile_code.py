@@ -22,20 +22,13 @@ import numpy as np
 from amaranth import ClockSignal, Instance, Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 
 from golden import integer
 from golden.arbitrary import arbitrary_graph, arbitrary_image
 from golden.command import Parser, exit_code, make_console
 from golden.errors import InputError
+from golden.progress import bars
 from hw.compiler.build import SCHEDULES, finish, plan, spillable
 from hw.compiler.ops import lower
 from hw.config import TINY
@@ -231,9 +224,8 @@ def _command(arguments):
     if options.seed < 0:
         raise InputError(f"SEED must not be negative, not {options.seed}")
     start = time.monotonic()
-    with Progress(TextColumn("programs"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-                  TextColumn("left"), TimeRemainingColumn(), console=console) as bar:
-        task = bar.add_task("", total=options.n)
+    with bars(console) as bar:
+        task = bar.add_task("programs", total=options.n)
         cases = spoil(options.n, options.seed, simulator=options.sim,
                       told=lambda case: bar.advance(task))
     minutes = (time.monotonic() - start) / 60

@@ -22,17 +22,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
 
 from golden.command import Parser, exit_code, make_console
 from golden.errors import InputError
 from golden.metrics import dice
+from golden.progress import bars
 from hw.compiler import CompileError
 from hw.config import MEMORIES
 from hw.control.regmap import Register, Status
@@ -241,7 +235,7 @@ def campaign(job, n, *, seed, bits=1, processes=2, console, log=None):
             try:
                 targets, cycles = victims[0].targets, victims[0].cycles
                 chosen = sample(targets, cycles, n, seed=seed, bits=bits)
-                with _bar(console) as bar:
+                with bars(console) as bar:
                     task = bar.add_task("upsets", total=n)
                     mine, free = threading.local(), victims[:]
 
@@ -364,11 +358,6 @@ def _tables(folder, c_folder, *, found):
 
 def _name(engine):
     return Engine(engine).name.lower() if engine in [one.value for one in Engine] else str(engine)
-
-
-def _bar(console):
-    return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-                    TimeRemainingColumn(), console=console)
 
 
 def _parse(arguments):

@@ -14,11 +14,11 @@ from pathlib import Path
 import torch
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from golden.command import Parser, exit_code
 from golden.errors import InputError
+from golden.progress import bars
 from sim import run as machine
 from sim.campaigns.hostile.cage import Limits, has_landlock
 from sim.campaigns.hostile.campaign import campaign, named
@@ -28,7 +28,6 @@ from sim.simulators import CACHE
 __all__ = ["main"]
 
 RUN    = CACHE / "hostile-run"      # of the machine, whose files are damaged
-EVERY  = 30                         # seconds between lines where there is no terminal
 COLUMNS = 120
 
 
@@ -53,8 +52,16 @@ def _command(arguments):
     if not has_landlock():
         console.print("this kernel cannot forbid writing: only what Python opens is watched")
     start = time.monotonic()
-    with _Shown(console, options.n) as shown:
-        tallies = campaign(kinds, seeds, out, run=run, jobs=options.jobs, done=shown.done,
+    with bars(console) as bar:
+        task = bar.add_task("hostile files", total=options.n)
+
+        def done(name, outcome):
+            bar.advance(task)
+            if outcome.is_fault:
+                console.print(f"{name}: {outcome.kind}: {outcome.line}"[:200], markup=False,
+                              soft_wrap=True)
+
+        tallies = campaign(kinds, seeds, out, run=run, jobs=options.jobs, done=done,
                            limits=Limits(seconds=options.seconds, wall=3 * options.seconds))
     console.print(_table(tallies))
     faults = sum((tally.faults for tally in tallies.values()), Counter())
@@ -72,42 +79,6 @@ def _run(console):
         machine.run(machine.Options(config="tiny", frames=2, taps=True, trace=True, out=str(RUN)),
                     console, brief=True)
     return RUN
-
-
-class _Shown:
-    """A bar on a terminal; elsewhere a line now and then."""
-
-    def __init__(self, console, total):
-        self._console, self._total, self._faults = console, total, 0
-        self._count, self._begun = 0, time.monotonic()
-        self._told = self._begun
-        self._bar  = Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-                              TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
-                              console=console, disable=not console.is_terminal)
-
-    def __enter__(self):
-        self._bar.__enter__()
-        self._task = self._bar.add_task("hostile files", total=self._total, rate="")
-        return self
-
-    def __exit__(self, *details):
-        return self._bar.__exit__(*details)
-
-    def done(self, name, outcome):
-        self._count += 1
-        now  = time.monotonic()
-        rate = self._count / (now - self._begun)
-        if outcome.is_fault:
-            self._faults += 1
-            self._console.print(f"{name}: {outcome.kind}: {outcome.line}"[:200], markup=False,
-                                soft_wrap=True)
-        self._bar.update(self._task, completed=self._count, rate=f"{rate:.0f}/s, "
-                         f"{self._faults} faults")
-        if not self._console.is_terminal and now - self._told > EVERY:
-            self._told = now
-            self._console.print(f"{self._count} of {self._total}, {rate:.1f} a second, "
-                                f"{self._faults} faults, "
-                                f"{(self._total - self._count) / rate:.0f} s left")
 
 
 def _table(tallies):
