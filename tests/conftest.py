@@ -33,6 +33,11 @@ def pytest_addoption(parser):
                      help="write figures that became better into pins.json (make pins)")
 
 
+def pytest_collection_modifyitems(items):
+    """Whole frames come first: no worker is left alone with the longest test at the end."""
+    items.sort(key=lambda item: item.path.name != "test_machine.py")
+
+
 def pytest_terminal_summary(terminalreporter, config):
     """Figures that became better. They come from all workers, and only here is the file written."""
     if hasattr(config, "workerinput"):
