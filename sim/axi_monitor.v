@@ -34,16 +34,40 @@
     endtask
 
 // Handshake, stability, X and reset of one channel (A3.2.1, A3.1.2).
-`define AXI_MONITOR_CHANNEL(VALID, READY, PAYLOAD, WAS, STALLED, VS, PS, XS, RS, HANDSHAKE, RESET) \
-    if (fresh && VALID) broken(RS, RESET);                                                        \
-    if (STALLED) begin                                                                            \
-        if (!VALID) broken(VS, HANDSHAKE);                                                        \
-        else if (PAYLOAD !== WAS) broken(PS, HANDSHAKE);                                          \
-    end                                                                                           \
-    STALLED = VALID && !READY;                                                                    \
-    if (STALLED) WAS = PAYLOAD;                                                                   \
-    if (!fresh && ((VALID ^ READY) === 1'bx || (VALID && (^PAYLOAD) === 1'bx)))                   \
-        broken(XS, HANDSHAKE);
+`define AXI_MONITOR_CHANNEL(NAME, VALID, READY, PAYLOAD, WAS, STALLED, HANDSHAKE, RESET)      \
+    if (fresh && VALID) broken({NAME, "VALID_RESET"}, RESET);                                 \
+    if (STALLED) begin                                                                        \
+        if (!VALID) broken({NAME, "VALID_STABLE"}, HANDSHAKE);                                \
+        else if (PAYLOAD !== WAS) broken({NAME, "_STABLE"}, HANDSHAKE);                       \
+    end                                                                                       \
+    STALLED = VALID && !READY;                                                                \
+    if (STALLED) WAS = PAYLOAD;                                                               \
+    if (!fresh && ((VALID ^ READY) === 1'bx || (VALID && (^PAYLOAD) === 1'bx)))               \
+        broken({NAME, "_X"}, HANDSHAKE);
+
+// The five channels that AXI4 and AXI4-Lite have, each with what it carries.
+`define AXI_MONITOR_CHANNELS(IN_AR, IN_AW, IN_W, IN_B, IN_R)                                      \
+    `AXI_MONITOR_CHANNEL("AR", arvalid, arready, IN_AR, ar_was, ar_stalled, "A3.2.1", "A3.1.2")   \
+    `AXI_MONITOR_CHANNEL("AW", awvalid, awready, IN_AW, aw_was, aw_stalled, "A3.2.1", "A3.1.2")   \
+    `AXI_MONITOR_CHANNEL("W", wvalid, wready, IN_W, w_was, w_stalled, "A3.2.1", "A3.1.2")         \
+    `AXI_MONITOR_CHANNEL("B", bvalid, bready, IN_B, b_was, b_stalled, "A3.2.1", "A3.1.2")         \
+    `AXI_MONITOR_CHANNEL("R", rvalid, rready, IN_R, r_was, r_stalled, "A3.2.1", "A3.1.2")         \
+    fresh = 0;
+
+// The same five in reset.
+`define AXI_MONITOR_IN_RESET                                                                  \
+    restart;                                                                                  \
+    if (arvalid) broken("ARVALID_RESET", "A3.1.2");                                           \
+    if (awvalid) broken("AWVALID_RESET", "A3.1.2");                                           \
+    if (wvalid)  broken("WVALID_RESET", "A3.1.2");                                            \
+    if (rvalid)  broken("RVALID_RESET", "A3.1.2");                                            \
+    if (bvalid)  broken("BVALID_RESET", "A3.1.2");                                            \
+    ar_stalled = 0; aw_stalled = 0; w_stalled = 0; b_stalled = 0; r_stalled = 0;
+
+// Whether any of the five has something to look at.
+`define AXI_MONITOR_ACTIVE                                                                    \
+    ({arvalid, awvalid, wvalid, rvalid, bvalid,                                               \
+      ar_stalled, aw_stalled, w_stalled, r_stalled, b_stalled, fresh} !== 11'b0)
 
 module axi4_monitor #(
     parameter BYTES   = 8,      // of a beat
@@ -132,7 +156,6 @@ module axi4_monitor #(
             end
             reads = 0; asked = 0; sent = 0; matched = 0; beat = 0; beats = 0; writes = 0;
             write_first[0] = 0;
-            ar_stalled = 0; aw_stalled = 0; w_stalled = 0; b_stalled = 0; r_stalled = 0;
         end
     endtask
     initial begin
@@ -191,31 +214,12 @@ module axi4_monitor #(
 
     always @(posedge clk) begin
         if (rst) begin
-            restart;
-            if (arvalid) broken("ARVALID_RESET", "A3.1.2");
-            if (awvalid) broken("AWVALID_RESET", "A3.1.2");
-            if (wvalid)  broken("WVALID_RESET", "A3.1.2");
-            if (rvalid)  broken("RVALID_RESET", "A3.1.2");
-            if (bvalid)  broken("BVALID_RESET", "A3.1.2");
+            `AXI_MONITOR_IN_RESET
             forget;
-        end else if ({arvalid, awvalid, wvalid, rvalid, bvalid,
-                      ar_stalled, aw_stalled, w_stalled, r_stalled, b_stalled, fresh} !== 11'b0) begin
-            `AXI_MONITOR_CHANNEL(arvalid, arready, {arid, araddr, arlen, arsize, arburst},
-                ar_was, ar_stalled, "ARVALID_STABLE", "AR_STABLE", "AR_X", "ARVALID_RESET",
-                "A3.2.1", "A3.1.2")
-            `AXI_MONITOR_CHANNEL(awvalid, awready, {awid, awaddr, awlen, awsize, awburst},
-                aw_was, aw_stalled, "AWVALID_STABLE", "AW_STABLE", "AW_X", "AWVALID_RESET",
-                "A3.2.1", "A3.1.2")
-            `AXI_MONITOR_CHANNEL(wvalid, wready, {wlast, wstrb, wdata}, w_was, w_stalled,
-                "WVALID_STABLE", "W_STABLE", "W_X", "WVALID_RESET",
-                "A3.2.1", "A3.1.2")
-            `AXI_MONITOR_CHANNEL(bvalid, bready, {bid, bresp}, b_was, b_stalled,
-                "BVALID_STABLE", "B_STABLE", "B_X", "BVALID_RESET",
-                "A3.2.1", "A3.1.2")
-            `AXI_MONITOR_CHANNEL(rvalid, rready, {rid, rlast, rresp, rdata}, r_was, r_stalled,
-                "RVALID_STABLE", "R_STABLE", "R_X", "RVALID_RESET",
-                "A3.2.1", "A3.1.2")
-            fresh = 0;
+        end else if `AXI_MONITOR_ACTIVE begin
+            `AXI_MONITOR_CHANNELS({arid, araddr, arlen, arsize, arburst},
+                                  {awid, awaddr, awlen, awsize, awburst},
+                                  {wlast, wstrb, wdata}, {bid, bresp}, {rid, rlast, rresp, rdata})
 
             // Answers first: what they answer must have been transferred in an earlier cycle.
             if (rvalid) begin
@@ -332,32 +336,10 @@ module axi_lite_monitor #(
 
     always @(posedge clk) begin
         if (rst) begin
-            restart;
-            if (arvalid) broken("ARVALID_RESET", "A3.1.2");
-            if (awvalid) broken("AWVALID_RESET", "A3.1.2");
-            if (wvalid)  broken("WVALID_RESET", "A3.1.2");
-            if (rvalid)  broken("RVALID_RESET", "A3.1.2");
-            if (bvalid)  broken("BVALID_RESET", "A3.1.2");
-            ar_stalled = 0; aw_stalled = 0; w_stalled = 0; b_stalled = 0; r_stalled = 0;
+            `AXI_MONITOR_IN_RESET
             asked = 0; sent = 0; reads = 0;
-        end else if ({arvalid, awvalid, wvalid, rvalid, bvalid,
-                      ar_stalled, aw_stalled, w_stalled, r_stalled, b_stalled, fresh} !== 11'b0) begin
-            `AXI_MONITOR_CHANNEL(arvalid, arready, araddr, ar_was, ar_stalled,
-                "ARVALID_STABLE", "AR_STABLE", "AR_X", "ARVALID_RESET",
-                "A3.2.1", "A3.1.2")
-            `AXI_MONITOR_CHANNEL(awvalid, awready, awaddr, aw_was, aw_stalled,
-                "AWVALID_STABLE", "AW_STABLE", "AW_X", "AWVALID_RESET",
-                "A3.2.1", "A3.1.2")
-            `AXI_MONITOR_CHANNEL(wvalid, wready, {wstrb, wdata}, w_was, w_stalled,
-                "WVALID_STABLE", "W_STABLE", "W_X", "WVALID_RESET",
-                "A3.2.1", "A3.1.2")
-            `AXI_MONITOR_CHANNEL(bvalid, bready, bresp, b_was, b_stalled,
-                "BVALID_STABLE", "B_STABLE", "B_X", "BVALID_RESET",
-                "A3.2.1", "A3.1.2")
-            `AXI_MONITOR_CHANNEL(rvalid, rready, {rresp, rdata}, r_was, r_stalled,
-                "RVALID_STABLE", "R_STABLE", "R_X", "RVALID_RESET",
-                "A3.2.1", "A3.1.2")
-            fresh = 0;
+        end else if `AXI_MONITOR_ACTIVE begin
+            `AXI_MONITOR_CHANNELS(araddr, awaddr, {wstrb, wdata}, bresp, {rresp, rdata})
 
             if (rvalid) begin
                 if (reads == 0) broken("RVALID_AR", "A3.3.1");
@@ -406,9 +388,8 @@ module axi_stream_monitor #(
             if (tvalid) broken("TVALID_RESET", "2.7.2");
             t_stalled = 0;
         end else if ({tvalid, t_stalled, fresh} !== 3'b0) begin
-            `AXI_MONITOR_CHANNEL(tvalid, tready, {tdata, tuser, tlast}, t_was, t_stalled,
-                "TVALID_STABLE", "T_STABLE", "T_X", "TVALID_RESET",
-                "2.2.1", "2.7.2")
+            `AXI_MONITOR_CHANNEL("T", tvalid, tready, {tdata, tuser, tlast}, t_was, t_stalled,
+                                 "2.2.1", "2.7.2")
             fresh = 0;
         end
         now = now + 1;

@@ -97,10 +97,13 @@ class StepSequencer(wiring.Component):
         bits              = exact_log2(banks)
 
         # Loop counters, and which of them are in their last turn.
-        vec, column, row = Signal(7), Signal(4), Signal(3)
-        group, block     = Signal(8), Signal(11)
+        vec              = Signal(7)
+        column           = Signal(4)
+        row              = Signal(3)
+        group            = Signal(8)
+        block            = Signal(11)
         last_block       = Signal(11)
-        step             = Signal(range(STEPS))      # of the transform
+        turn             = Signal(range(STEPS))      # step of the transform
         transformed      = Signal()
         again            = Signal()                  # the next step has the same vector
         width            = Signal(2)                 # columns to the next step's window
@@ -113,10 +116,10 @@ class StepSequencer(wiring.Component):
         taps = Mux(layer.depthwise, Mux(layer.stride2, unit.depthwise_taps(2),
                                         unit.depthwise_taps(1)), 1)
         if unit.transform:
-            last_step = Mux(vec < layer.doubled, DOUBLED_STEPS - 1, STEPS - 1)
+            last_turn = Mux(vec < layer.doubled, DOUBLED_STEPS - 1, STEPS - 1)
             m.d.comb += [
                 transformed.eq(layer.transformed),
-                again.eq(transformed & (step != last_step)),
+                again.eq(transformed & (turn != last_turn)),
             ]
             taps = Mux(transformed, OUTPUTS, taps)
         m.d.comb += [
@@ -135,11 +138,14 @@ class StepSequencer(wiring.Component):
         # ``phase`` the bank of that pixel. Each also has the value that a kernel row starts with,
         # and ``offset`` those of a kernel column and a group of pixels. Left of the map both are
         # negative. No step goes on by more than ``banks`` pixels, so at most to the next word.
-        word,   row_word     = Signal(signed(14)), Signal(signed(14))
-        offset, row_offset   = Signal(signed(EXTENT)), Signal(signed(EXTENT))
+        word                 = Signal(signed(14))
+        row_word             = Signal(signed(14))
+        offset               = Signal(signed(EXTENT))
+        row_offset           = Signal(signed(EXTENT))
         tap_offset           = Signal(signed(EXTENT))
         block_offset         = Signal(signed(EXTENT))
-        phase,  row_phase    = Signal(bits), Signal(bits)
+        phase                = Signal(bits)
+        row_phase            = Signal(bits)
         weight               = Signal(EXTENT)
         next_phase           = Signal(bits + 1)      # of the next kernel column
         next_offset          = Signal(signed(EXTENT))
@@ -171,7 +177,7 @@ class StepSequencer(wiring.Component):
                 vec.eq(0), column.eq(0), row.eq(0), group.eq(0), block.eq(0),
                 last_block.eq((layer.width_out - 1).as_unsigned()
                               >> (exact_log2(pixels) + transformed)),
-                step.eq(0),
+                turn.eq(0),
                 weight.eq(conv.weight_base),
             ]
             with m.Switch(layer.pad_left):
@@ -187,14 +193,14 @@ class StepSequencer(wiring.Component):
             m.d.sync += fresh.eq(sum_ends)
             if unit.transform:
                 with m.If(transformed & ~again):
-                    m.d.sync += step.eq(0)
+                    m.d.sync += turn.eq(0)
                     m.d.sync += begin_vector()
                 with m.If(again):
-                    m.d.sync += [step.eq(step + 1), vec.eq(vec), offset.eq(offset)]
-                with m.If(again & (step == 0)):
+                    m.d.sync += [turn.eq(turn + 1), vec.eq(vec), offset.eq(offset)]
+                with m.If(again & (turn == 0)):
                     m.d.sync += [word.eq(word + next_phase[bits]), offset.eq(next_offset),
                                  phase.eq(next_phase[:bits])]
-                with m.If(again & (step == DOUBLED_STEPS - 1)):
+                with m.If(again & (turn == DOUBLED_STEPS - 1)):
                     m.d.sync += weight.eq(weight)
             with m.If(tap_ends):
                 m.d.sync += [vec.eq(0), column.eq(next_column), word.eq(word + next_phase[bits]),
@@ -254,7 +260,7 @@ class StepSequencer(wiring.Component):
             self.valid.eq(self.issues),
             self.first.eq(fresh),
             self.last.eq(sum_ends),
-            self.step.eq(step),
+            self.step.eq(turn),
             self.rotation.eq(phase),
             self.exists.eq(kernel_row.valid),
             self.inside.eq(inside),

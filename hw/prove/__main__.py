@@ -95,7 +95,7 @@ def prove_all(entries, *, jobs, again, out):
     endless = sum(result.unbounded for result in shown)
     print(row("-" * 44, "-" * 12, "-" * 7, "-" * 13))
     print(f"{len(shown)} of {len(results)} properties shown, {endless} of them unbounded; "
-          f"{total:.0f} s of solving")
+          f"{total:.0f} s of processor time")
     for result in results:
         if not result.shown:
             print(f"\n{result.name}: {result.outcome}\n{result.explanation}")

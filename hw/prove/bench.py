@@ -191,8 +191,9 @@ class Property:
     """One property, and how it is to be shown.
 
     ``build`` writes it into a :class:`Bench`. ``steps`` is ``None`` for an unbounded proof, else
-    how many cycles from reset are searched. ``method`` is ``"pdr"``, or ``"smt"`` for k-induction
-    (``depth`` is k) over words, which knows products, or ``"integers"`` for an identity, which
+    how many cycles from reset are searched. ``method`` is ``"pdr"``, or ``"induction"`` for
+    k-induction (``depth`` is k) where the checks are inductive and too large to be found so, or
+    ``"smt"`` for the same over words, which knows products, or ``"integers"`` for an identity that
     ``build`` writes into :class:`hw.prove.integers.Integers`. ``seconds`` is the time limit, and
     ``slow`` says that CI leaves it to ``make prove``.
     """
@@ -244,8 +245,8 @@ PROPERTIES = {}
 def prove(mutant, *, steps=None, method="pdr", depth=1, seconds=240, slow=False):
     """Register the decorated function as a property. Its docstring is what it states; ``mutant`` is
     ``(function, old, new)``, a fault in the block that the property must refute."""
-    if method not in ("pdr", "smt", "integers"):
-        raise ValueError(f"Method must be pdr, smt or integers, not {method!r}")
+    if method not in ("pdr", "induction", "smt", "integers"):
+        raise ValueError(f"Method must be pdr, induction, smt or integers, not {method!r}")
 
     def register(build):
         entry = Property(build=build, mutant=Mutant(*mutant), steps=steps, method=method,

@@ -30,11 +30,13 @@ memory_collect
 opt -fine -nodffe -nosdff
 """
 
+# The default of a switch over all cases is undefined, and never taken: a zero does as well.
 TO_BITS = """
 memory_map -formal
 formalff -clk2ff
 dffunmap
 opt -fine -nodffe -nosdff
+setundef -zero
 techmap
 dffunmap
 aigmap
@@ -95,14 +97,17 @@ def solve(text, *, folder, method, steps, depth, seconds):
     """Decide whether the assertion of ``text`` holds: always, or for ``steps`` cycles."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.il").write_text(text)
-    script = PREPARE + (TO_BITS if method == "pdr" else TO_WORDS)
+    script = PREPARE + (TO_WORDS if method == "smt" else TO_BITS)
     (folder / "model.ys").write_text(script)
     _run([sys.executable, "-c",
           "from pyosys import libyosys; libyosys.run_pass('script model.ys')"],
          folder, "yosys.log", seconds=seconds)
-    if method == "pdr":
-        return _solve_bits(folder, steps=steps, seconds=seconds)
-    return _solve_words(folder, steps=steps, depth=depth, seconds=seconds)
+    if method == "smt":
+        return _solve_words(folder, steps=steps, depth=depth, seconds=seconds)
+    if method == "induction" and steps is None:
+        base = _solve_bits(folder, steps=depth + 1, seconds=seconds)
+        return _induct(folder, depth=depth, seconds=seconds) if base.holds else base
+    return _solve_bits(folder, steps=steps, seconds=seconds)
 
 
 def _run(command, folder, log, *, seconds, env=None, codes=(0,)):
@@ -128,12 +133,25 @@ def _run(command, folder, log, *, seconds, env=None, codes=(0,)):
     return text
 
 
-def _solve_bits(folder, *, steps, seconds):
+def _abc(folder, search, *, seconds):
+    """Run a search of ABC on the model, with its assumptions folded into the assertion."""
     package = Path(importlib.util.find_spec("pyosys").origin).parent
-    search  = "pdr" if steps is None else f"bmc3 -F {steps}"
-    script  = f"read_aiger model.aig; fold; strash; {search} -T {seconds}; write_cex -a model.cex"
-    output  = _run([str(package / "yosys-abc"), "-c", script], folder, "abc.log",
-                   seconds=seconds + 30)
+    script  = f"read_aiger model.aig; fold; strash; {search}; write_cex -a model.cex"
+    return _run([str(package / "yosys-abc"), "-c", script], folder, "abc.log",
+                seconds=seconds + 30)
+
+
+def _induct(folder, *, depth, seconds):
+    """Whether ``depth`` cycles in which the assertion holds are followed by another one."""
+    output = _abc(folder, f"ind -F {depth} -T {seconds}", seconds=seconds)
+    if output and not re.search(r"Networks are (equivalent|UNDECIDED|NOT EQUIVALENT)", output):
+        raise SolverError(f"yosys-abc said neither: {output.strip().splitlines()[-1]}")
+    return Verdict(True if output and "Networks are equivalent" in output else None)
+
+
+def _solve_bits(folder, *, steps, seconds):
+    search = "pdr" if steps is None else f"bmc3 -F {steps}"
+    output = _abc(folder, f"{search} -T {seconds}", seconds=seconds)
     if output and "Does not work for combinational networks" in output:
         return _solve_bits(folder, steps=None, seconds=seconds)
     if output is None:

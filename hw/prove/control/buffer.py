@@ -2,10 +2,12 @@
 
 from amaranth import *
 
+from hw.control import buffer as instructions
 from hw.control.buffer import ENGINES, InstructionBuffer
 from hw.prove.bench import prove
 
 DEPTH = 2
+RIVALS = 4
 
 
 def buffer(bench):
@@ -83,3 +85,37 @@ def room_is_honest(bench):
     bench.check(room == (held - valid < DEPTH), "room")
     bench.check(empty == (held == 0), "empty")
     bench.cover(~room)
+
+
+class Turns(Elaboratable):
+    """What fetcher and buffer make of ``round_robin``, whose choice is used when ``taken``."""
+
+    def __init__(self, requests, taken):
+        self.requests, self.taken = requests, taken
+        self.choice = Signal(range(len(requests)))
+
+    def elaborate(self, platform):
+        m = Module()
+        choice, last = instructions.round_robin(m, self.requests, name="turn")
+        m.d.comb += self.choice.eq(choice)
+        with m.If(self.taken & self.requests.any()):
+            m.d.sync += last.eq(choice)
+        return m
+
+
+@prove((instructions.round_robin, "(index + distance) % len(requests)", "distance % len(requests)"))
+def nobody_starves(bench):
+    """While any of four requests, one that does is chosen; and one that keeps its request up sees
+    at most three choices go to others. Fetcher and buffer choose so among all engines."""
+    requests, taken = bench.free(RIVALS, "requests"), bench.free(1, "taken")
+    turns = Turns(requests, taken)
+    bench.m.submodules.turns = turns
+    engine  = bench.constant(range(RIVALS), "engine")
+    asks    = requests.bit_select(engine, 1)
+    others  = bench.register(range(RIVALS + 1), "others")
+    chosen  = taken & requests.any()
+    bench.m.d.sync += others.eq(Mux(~asks | (chosen & (turns.choice == engine)), 0,
+                                    others + chosen))
+    bench.check(~requests.any() | requests.bit_select(turns.choice, 1), "one that requests")
+    bench.check(others <= RIVALS - 1, "served in turn")
+    bench.cover(others == RIVALS - 1)

@@ -3,7 +3,9 @@
 from contextlib import contextmanager
 
 from amaranth import *
+from amaranth.utils import exact_log2
 
+from hw.isa import STORES
 from hw.memory import stores
 from hw.memory.store import StoreEngine
 from hw.memory.stores import GRANTS, StoreEngines
@@ -125,3 +127,32 @@ def everything_finds_its_channel(bench):
         bench.check(own.bvalid == (axi.bvalid & (axi.bid == number)), "acknowledgement")
     bench.check(~(channels[0].axi.wready & channels[1].axi.wready), "one channel sends")
     bench.cover(axi.awvalid & (axi.awid == 1) & axi.awready & channels[0].axi.awvalid)
+
+
+@prove((StoreEngine.elaborate, "below.eq(store.offchip < self.writable.base)", "below.eq(0)"),
+       method="induction", depth=3)
+def nothing_is_written_outside_the_window(bench):
+    """No beat is announced outside WRITE_BASE to WRITE_LIMIT, or outside off-chip memory, whatever
+    the instructions of both channels are, for any window that holds while the machine runs, with
+    runs and addresses at their full widths. That no beat comes without its address is shown
+    elsewhere."""
+    dut    = StoreEngines(SMALL)
+    inside = bench.inner(dut)
+    axi, window, beat = dut.axi, dut.writable, exact_log2(SMALL.vector)
+    bench.assume(~bench.started | (window.as_value() == bench.before(window.as_value())))
+    end = bench.named(Mux(window.limit == 0, SMALL.offchip_words, window.limit >> beat), "end")
+
+    def lies_inside(first, beats):
+        return (((first << beat) >= window.base) & (first + beats <= end)
+                & (first + beats <= SMALL.offchip_words))
+
+    for engine, port, channel in zip(STORES, dut.engines, dut.channels):
+        own      = channel.axi
+        splitter = f"{engine.name.lower()}.splitter"
+        bench.assume(bench.kept(port.i.valid, port.i.ready, port.i.p))
+        bench.check(~inside(f"{splitter}.o__valid") | lies_inside(
+            inside(f"{splitter}.address"), inside(f"{splitter}.left") + 1), "to announce")
+        bench.check(~own.awvalid | lies_inside(own.awaddr >> beat, own.awlen + 1), "of a channel")
+    bench.check(~axi.awvalid | lies_inside(axi.awaddr >> beat, axi.awlen + 1), "on the bus")
+    bench.cover(axi.awvalid & (axi.awlen == 3) & ((axi.awaddr >> beat) + 4 == end)
+                & (window.base == axi.awaddr) & (axi.awid == 1))

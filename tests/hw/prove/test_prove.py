@@ -49,14 +49,16 @@ def state(limit, cover=9, mutant=MUTANT, **how):
     return next(iter(bench.PROPERTIES))
 
 
-@pytest.mark.parametrize("how", [{}, {"steps": 20}, {"method": "smt", "depth": 3}])
+@pytest.mark.parametrize("how", [{}, {"steps": 20}, {"method": "smt", "depth": 3},
+                                 {"method": "induction", "depth": 2}])
 def test_holds(catalogue, how):
     result = examine.examine(state(10, **how))
     assert result.shown, result.explanation
     assert result.unbounded == ("steps" not in how)
 
 
-@pytest.mark.parametrize("how", [{}, {"steps": 20}, {"method": "smt", "steps": 20}])
+@pytest.mark.parametrize("how", [{}, {"steps": 20}, {"method": "smt", "steps": 20},
+                                 {"method": "induction", "depth": 12}])
 def test_refuted_with_a_trace(catalogue, how, tmp_path):
     result = examine.examine(state(9, **how), out=tmp_path / "found")
     assert result.outcome == "REFUTED"
@@ -69,6 +71,11 @@ def test_refuted_with_a_trace(catalogue, how, tmp_path):
 
 def test_bounded_says_nothing_beyond_its_steps(catalogue):
     assert examine.examine(state(9, steps=5, cover=3)).outcome == "blind"
+
+
+def test_what_is_not_inductive_is_undecided(catalogue):
+    """True, but 10 and 11, which are never reached, would be followed by 12."""
+    assert examine.examine(state(12, method="induction", depth=2)).outcome == "undecided"
 
 
 def test_vacuous(catalogue):
