@@ -99,9 +99,10 @@ def solve(text, *, folder, method, steps, depth, seconds):
     (folder / "model.il").write_text(text)
     script = PREPARE + (TO_WORDS if method == "smt" else TO_BITS)
     (folder / "model.ys").write_text(script)
-    _run([sys.executable, "-c",
-          "from pyosys import libyosys; libyosys.run_pass('script model.ys')"],
-         folder, "yosys.log", seconds=seconds)
+    command = [sys.executable, "-c",
+               "from pyosys import libyosys; libyosys.run_pass('script model.ys')"]
+    if _run(command, folder, "yosys.log", seconds=seconds) is None:
+        return Verdict(None)
     if method == "smt":
         return _solve_words(folder, steps=steps, depth=depth, seconds=seconds)
     if method == "induction" and steps is None:

@@ -67,7 +67,8 @@ def writes_stay_in_the_row(bench):
     bench.cover(write.valid & (pixel == 5) & (vector == 0) & (place == UNIT.row_words - 1))
 
 
-@prove((FillEngine.elaborate, "credits.eq(credits - taken +", "credits.eq(credits +"))
+@prove((FillEngine.elaborate, "credits.eq(credits - taken +", "credits.eq(credits +"),
+       steps=24, slow=True)
 def queue_never_overflows(bench):
     """No vector arrives without a place in the queue, whoever refuses whatever."""
     dut, _ = engine(bench)

@@ -6,7 +6,7 @@ from hw.compute.product import SerialProduct
 from hw.prove.bench import prove
 
 
-@prove((SerialProduct.elaborate, "weight.eq(weight << 1)", "weight.eq(weight)"))
+@prove((SerialProduct.elaborate, "weight.eq(weight << 1)", "weight.eq(weight)"), slow=True)
 def product_is_exact(bench):
     """When ``done``, ``o`` is the product of the operands at ``start``, here of 6 x 4 bits.
 

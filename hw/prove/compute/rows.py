@@ -75,7 +75,7 @@ def writer(bench):
 
 
 @prove((RowWriter.elaborate, "self.o.p.address.eq(block + vec)", "self.o.p.address.eq(block)"),
-       steps=16)
+       steps=16, slow=True)
 def addresses_are_their_closed_form(bench):
     """Vector v of pixel x goes to bank ``x % banks``, address ``base + x // banks * stride + v``,
     for any row of up to 7 pixels of up to 3 vectors, with and without ``twice``."""
@@ -106,7 +106,7 @@ def rows_are_written_once(bench):
 
 
 @prove((RowWriter.elaborate, "load.eq(self.i.valid & (~self.o.valid | self.o.ready))",
-        "load.eq(self.i.valid)"))
+        "load.eq(self.i.valid)"), slow=True)
 def offers_hold(bench):
     """A write on offer holds until the row memory takes it."""
     dut, _, _ = writer(bench)

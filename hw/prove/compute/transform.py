@@ -73,7 +73,7 @@ class Accumulated(Elaboratable):
         return m
 
 
-@prove((MacArray._to_pixels, "half + (found[0] & ~odd)", "half"))
+@prove((MacArray._to_pixels, "half + (found[0] & ~odd)", "half"), slow=True)
 def four_steps_make_two_pixels(bench):
     """Four sums over any channels, p0 = y0's, p1 = y1's and two of the same last bit, add up to
     p0 + (p2 + p3) / 2 and (p2 - p3) / 2 - p1 exactly: what both halves lose is added once. Here

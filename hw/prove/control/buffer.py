@@ -33,7 +33,8 @@ def port_of(dut, engine):
             Cat(port.p.as_value()[:4] for port in dut.o).word_select(engine, 4))
 
 
-@prove((InstructionBuffer.elaborate, "offering.eq(one_hot)", "offering.eq(one_hot | waiting)"))
+@prove((InstructionBuffer.elaborate, "offering.eq(one_hot)", "offering.eq(one_hot | waiting)"),
+       slow=True)
 def one_offer_at_a_time(bench):
     """At most one instruction is on offer: all engines share one read port."""
     dut, *_ = buffer(bench)

@@ -8,7 +8,8 @@ from hw.memory.traffic import TrafficCounter
 from hw.prove.bench import prove
 
 
-@prove((CauseCounters.elaborate, "old.data, 0) + 1", "old.data, 1) + 1"), method="smt", depth=2)
+@prove((CauseCounters.elaborate, "old.data, 0) + 1", "old.data, 1) + 1"), method="smt", depth=2,
+       slow=True)
 def each_cycle_counts_once(bench):
     """A symbolic cause's counter is the number of enabled cycles with that cause since ``clear``,
     at the full 40 bits. One cause holds in a cycle, so the counters of all causes sum to the
@@ -26,7 +27,8 @@ def each_cycle_counts_once(bench):
     bench.cover(count == 3)
 
 
-@prove((TrafficCounter.elaborate, "beat & (traffic == kind)", "beat"), method="smt", depth=3)
+@prove((TrafficCounter.elaborate, "beat & (traffic == kind)", "beat"), method="smt", depth=3,
+       slow=True)
 def each_beat_is_of_one_class(bench):
     """The bytes of a symbolic class are the vector times its beats of up to two cycles ago."""
     dut   = bench.block(TrafficCounter(vector=8))

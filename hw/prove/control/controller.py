@@ -95,7 +95,8 @@ def busy_for(bench, parts):
     return count
 
 
-@prove((CentralController.elaborate, "(running & ~progress) | waiting", "running & ~progress"))
+@prove((CentralController.elaborate, "(running & ~progress) | waiting", "running & ~progress"),
+       slow=True)
 def every_run_ends(bench):
     """With a cycle limit every run ends, whatever program, engines and bus do, also a bus that
     never answers: at most the stall limit before it, the cycle limit, the stall limit once more,
@@ -107,7 +108,7 @@ def every_run_ends(bench):
     bench.cover(parts.interrupts.done & (parts.status.error == Error.CYCLE_LIMIT))
 
 
-@prove((CentralController.elaborate, "(running & ~progress) | waiting", "waiting"))
+@prove((CentralController.elaborate, "(running & ~progress) | waiting", "waiting"), slow=True)
 def no_progress_ends_a_run(bench):
     """Without a cycle limit, a run in which no engine issues or retires anything ends as well."""
     _, parts = control(bench, limited=False, progress=False)
@@ -116,7 +117,8 @@ def no_progress_ends_a_run(bench):
     bench.cover(parts.interrupts.done & (parts.status.error == Error.STALLED))
 
 
-@prove((CentralController.elaborate, "stopping.eq(control.start & control.stop)", "stopping.eq(0)"))
+@prove((CentralController.elaborate, "stopping.eq(control.start & control.stop)", "stopping.eq(0)"),
+       slow=True)
 def a_stop_is_never_lost(bench):
     """A stop while the machine is busy, or with the start, ends the run within the stall limit and
     eight cycles, although nothing else would; and the status says that it was stopped, unless the
@@ -136,7 +138,7 @@ def a_stop_is_never_lost(bench):
 
 
 @prove((CentralController.elaborate, "registers.interrupts.done.eq(1)",
-        "registers.interrupts.done.eq(status.error != Error.STALLED)"))
+        "registers.interrupts.done.eq(status.error != Error.STALLED)"), slow=True)
 def every_end_raises_its_interrupt(bench):
     """A run ends in the cycle after one pulse of the interrupt, and never otherwise but by a reset;
     the interrupt of an error comes with it exactly if the status has one. A start while the machine
@@ -157,7 +159,7 @@ def every_end_raises_its_interrupt(bench):
 
 
 @prove((CentralController.elaborate, "m.d.sync += self.abort.eq(1)",
-        "m.d.sync += self.abort.eq(stopping)"))
+        "m.d.sync += self.abort.eq(stopping)"), slow=True)
 def nothing_runs_after_an_error(bench):
     """Engines are issued to only from two cycles after a ``clear`` until the run is over; after an
     error ``abort`` is high, and stays until the next ``clear``."""
@@ -173,7 +175,7 @@ def nothing_runs_after_an_error(bench):
     bench.cover(dut.abort & failed & bench.before(parts.running))
 
 
-@prove((CentralController.elaborate, 'm.next = "Wait for the bus"', 'm.next = "Clear"'))
+@prove((CentralController.elaborate, 'm.next = "Wait for the bus"', 'm.next = "Clear"'), slow=True)
 def nothing_is_reset_that_the_bus_still_owes(bench):
     """But for a reset by the host, engines and channels are cleared only when, a cycle before, no
     transfer was under way: no answer of an earlier run reaches the next one."""

@@ -48,7 +48,8 @@ def nothing_issues_before_its_waits(bench):
     bench.cover(dut.port.i.valid & (dut.port.i.p.sync.waits[2].count == 3))
 
 
-@prove((FrontEnd.elaborate, "clear_to_issue & (~offered_valid | finish)", "clear_to_issue"))
+@prove((FrontEnd.elaborate, "clear_to_issue & (~offered_valid | finish)", "clear_to_issue"),
+       slow=True)
 def offers_hold(bench):
     """An instruction on offer to the engine stays, unchanged, until the engine retires it."""
     dut, _ = front(bench)
@@ -56,7 +57,7 @@ def offers_hold(bench):
     bench.cover(dut.port.i.valid & bench.before(dut.port.i.valid & ~dut.port.i.ready))
 
 
-@prove((FrontEnd.elaborate, "legal_opcodes(self.engine)", "Opcode"))
+@prove((FrontEnd.elaborate, "legal_opcodes(self.engine)", "Opcode"), slow=True)
 def engines_see_only_their_opcodes(bench):
     """No ``SYNC`` and no opcode of other engines ever reaches the engine."""
     dut, _ = front(bench)
@@ -99,7 +100,8 @@ def met_waits_never_deadlock(bench):
     bench.cover(still == WAITS + 1)
 
 
-@prove((FrontEnd.elaborate, "with m.Elif(offered_valid):", "with m.Elif(following_valid):"))
+@prove((FrontEnd.elaborate, "with m.Elif(offered_valid):", "with m.Elif(following_valid):"),
+       slow=True)
 def causes_are_what_happens(bench):
     """Every cycle has exactly one cause: the engine's own while it holds an instruction; never
     ``ISSUE`` without one; ``NO_WORK`` only with an empty stream or a machine that stands."""

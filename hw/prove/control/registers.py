@@ -56,7 +56,7 @@ def ready_depends_on_no_valid(bench):
     bench.cover(bus.awready & bus.arready)
 
 
-@prove((ControlRegisters.elaborate, "(kept[register] & ~mask)", "kept[register]"))
+@prove((ControlRegisters.elaborate, "(kept[register] & ~mask)", "kept[register]"), slow=True)
 def reads_see_writes(bench):
     """PROGRAM_BASE holds what was written last, byte by byte of WSTRB, and a read returns it."""
     dut, bus = registers(bench)

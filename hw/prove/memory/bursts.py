@@ -46,7 +46,7 @@ def bursts_are_the_run(bench):
     bench.cover(dut.o.valid & dut.o.p.last & bench.before(dut.o.valid & dut.o.ready))
 
 
-@prove((BurstSplitter.elaborate, "self.o.valid & self.o.ready", "self.o.valid"))
+@prove((BurstSplitter.elaborate, "self.o.valid & self.o.ready", "self.o.valid"), slow=True)
 def offers_hold(bench):
     """A burst on offer stays on offer, unchanged, until it is taken."""
     dut, _ = splitter(bench)

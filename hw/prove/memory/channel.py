@@ -25,7 +25,8 @@ def channel(bench):
     return dut, load
 
 
-@prove((LoadChannel.elaborate, "(limit != 0) & (target_end <= limit)", "(limit != 0)"), steps=12)
+@prove((LoadChannel.elaborate, "(limit != 0) & (target_end <= limit)", "(limit != 0)"), steps=12,
+       slow=True)
 def words_stay_in_their_memory(bench):
     """Every beat goes to a word of its target's memory: on-chip words below their number, and the
     unit's own within weights, parameters, table or gate parameters. Runs of up to 7 beats."""
@@ -58,7 +59,7 @@ def nothing_is_asked_for_bad_instructions(bench):
     bench.cover(dut.bursts.valid & (load.beats == 7) & dut.bursts.p.last)
 
 
-@prove((LoadChannel.elaborate, "last & ends_beat", "last"))
+@prove((LoadChannel.elaborate, "last & ends_beat", "last"), slow=True)
 def retires_after_all_beats(bench):
     """An instruction retires when exactly its beats have been delivered, each part of an expanded
     one; and not after an error, which holds."""

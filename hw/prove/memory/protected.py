@@ -73,7 +73,7 @@ WIDTH = 16
 """Bits of a word; words of memory have more, and their columns are chosen likewise."""
 
 
-@prove((columns, "range(3, bits + 1, 2)", "range(2, bits + 1, 1)"))
+@prove((columns, "range(3, bits + 1, 2)", "range(2, bits + 1, 1)"), slow=True)
 def one_flip_is_corrected_and_two_are_noticed(bench):
     """SECDED, for every word of 16 bits and its 6 check bits: without a flip it is itself, with any
     one flip it is made right and said to be, with any two it is said to be lost."""

@@ -39,7 +39,8 @@ def engine(bench, *, aborts=True):
     return dut, announced, sent
 
 
-@prove((StoreEngine.elaborate, "with m.If(axi.awready):", "with m.If(axi.awready | self.abort):"))
+@prove((StoreEngine.elaborate, "with m.If(axi.awready):", "with m.If(axi.awready | self.abort):"),
+       slow=True)
 def addresses_hold(bench):
     """AW, once valid, stays valid and the same until memory takes it, also under ``abort``."""
     dut, _, _ = engine(bench)
@@ -89,7 +90,7 @@ def data_are_as_long_as_announced(bench):
 
 
 @prove((StoreEngine.elaborate, "axi.wvalid.eq(active & (words.r_rdy | blank))",
-        "axi.wvalid.eq(words.r_rdy | blank)"), steps=16)
+        "axi.wvalid.eq(words.r_rdy | blank)"), steps=16, slow=True)
 def no_data_without_an_address(bench):
     """No beat is on offer but of a burst whose address has been on offer before."""
     dut, _, _ = engine(bench)
@@ -102,7 +103,7 @@ def no_data_without_an_address(bench):
     bench.cover(axi.wvalid & (owed == OUTSTANDING))
 
 
-@prove((StoreEngine.elaborate, "(unacknowledged != self.outstanding)", "C(1)"))
+@prove((StoreEngine.elaborate, "(unacknowledged != self.outstanding)", "C(1)"), slow=True)
 def outstanding_bursts_are_bounded(bench):
     """Never more than ``outstanding`` bursts are announced and not acknowledged, and ``idle`` means
     none."""
@@ -114,7 +115,7 @@ def outstanding_bursts_are_bounded(bench):
     bench.cover(under_way == OUTSTANDING)
 
 
-@prove((StoreEngine.elaborate, "(promised != self.buffer)", "C(1)"))
+@prove((StoreEngine.elaborate, "(promised != self.buffer)", "C(1)"), slow=True)
 def buffer_never_overflows(bench):
     """No vector arrives from on-chip memory without a place in the buffer."""
     dut    = StoreEngine(config=SMALL, window=WINDOW, outstanding=OUTSTANDING, buffer=4)
@@ -168,7 +169,7 @@ def retires_only_when_acknowledged(bench):
 
 
 @prove((StoreEngine.elaborate, "self.engine.cause.eq(Cause.NO_WORK)",
-        "[self.engine.cause.eq(Cause.NO_WORK), self.engine.i.ready.eq(1)]"))
+        "[self.engine.cause.eq(Cause.NO_WORK), self.engine.i.ready.eq(1)]"), slow=True)
 def errors_hold(bench):
     """An error stays until reset, and nothing retires after it."""
     dut, _, _ = engine(bench)

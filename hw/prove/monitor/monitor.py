@@ -19,7 +19,7 @@ def monitor(bench):
 
 
 @prove((AttentionMonitor.elaborate, "with m.If(send):", "with m.If(send | self.clear):"),
-       steps=24)
+       steps=24, slow=True)
 def bytes_hold(bench):
     """TVALID, once high, stays, with TDATA, TLAST and TUSER, until TREADY: also when a run begins
     (``clear``), which once reset the monitor in mid-row."""
