@@ -104,8 +104,8 @@ def _answers(stage, drawn, mutants, config, chip, top, jobs):
     """What a stage has to say of each of ``mutants``, as soon as it is known; None for nothing."""
     if not mutants:
         return
-    if stage == "frames":
-        yield from survey(config, drawn, mutants, jobs=jobs)
+    if stage in ("frames", "spoiled"):
+        yield from survey(config, drawn, mutants, spoiled=stage == "spoiled", jobs=jobs)
     elif stage in SAME:
         prover = Prover(chip, [signal for _, _, value in top.signature.flatten(top)
                                for signal in Value.cast(value)._rhs_signals()])

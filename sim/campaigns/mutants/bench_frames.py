@@ -1,7 +1,9 @@
 """Inside the simulator: every mutant of a job runs small frames until one of them shows it.
 
 A line of the results file for each mutant, as soon as it is known: its number, the frame that
-showed it (None: none did), and how. Mutant 0 is the machine as it is. Before each, it is reset.
+showed it (None: none did), and how. Mutant 0 is the machine as it is, and comes first: how a run
+ends, with which error of which engine, and what it counts must be as there. A run that ends well
+must leave the right bytes. Before each mutant, the machine is reset.
 """
 
 import json
@@ -13,11 +15,15 @@ from cocotb.triggers import ClockCycles, First, RisingEdge, SimTimeoutError, Tim
 
 from hw.control.counters import Counter, counter_index
 from hw.control.regmap import Control, Interrupt, Register, Status
-from hw.isa import Cause, Engine, Error, Traffic
+from hw.isa import Cause, Engine, Traffic
 from sim.axi_lite import AxiLiteError, AxiLiteManager
 
-PERIOD_NS = 10
-PATIENCE  = 2000        # cycles that a register access may take
+PERIOD_NS   = 10
+PATIENCE    = 2000      # cycles that a register access may take
+STALL_LIMIT = 10_000
+MEDDLE      = 3000      # cycles from the start of a run
+WHOLE_MAP   = {"MONITOR_LAYER": 0, "MONITOR_X0": 0, "MONITOR_Y0": 0, "MONITOR_WIDTH": 0x7FF,
+               "MONITOR_HEIGHT": 0xFFF, "MONITOR_DECIMATE": 0}
 COUNTERS  = {
     "cycles": [counter_index(Counter.CYCLES)],
     "bytes":  [counter_index(kind, traffic) for kind in (Counter.READ_BYTES, Counter.WRITTEN_BYTES)
@@ -70,29 +76,52 @@ async def run(dut, host, job, frame):
         low = await patiently(host.read(Register.COUNTER_LO))
         return low | await patiently(host.read(Register.COUNTER_HI)) << 32
 
-    image = Path(job["image"])
+    monitor = {**WHOLE_MAP, **frame.get("monitor", {})}
+    broken  = int(dut.violations.value)
+    image   = Path(job["image"])
     image.unlink(missing_ok=True)
     image.symlink_to(frame["image"])
     dut.load.value = 1
     await ClockCycles(dut.clk, 2)
     dut.load.value = 0
     for register, value in ((Register.IRQ_ENABLE, Interrupt.const({"done": 1}).as_bits()),
-                            (Register.STALL_LIMIT, 10_000),
+                            (Register.STALL_LIMIT, STALL_LIMIT),
+                            (Register.CYCLE_LIMIT_LO, frame.get("cycle_limit", 0)),
                             (Register.PROGRAM_BASE, frame["program_base"]),
-                            (Register.MONITOR_WIDTH, 0x7FF), (Register.MONITOR_HEIGHT, 0xFFF),
+                            *((Register[name], value) for name, value in monitor.items()),
                             (Register.MONITOR_ENABLE, 1),
                             (Register.CONTROL, Control.const({"start": 1}).as_bits())):
         await patiently(host.write(register, value))
     # Whoever takes longer than the machine without a mutant is seen, so there is no need to wait.
     limit   = min(frame["limit"], frame["pins"].get("cycles", frame["limit"]) + PATIENCE)
     timeout = Timer(limit * PERIOD_NS, unit="ns")
-    if await First(RisingEdge(dut.irq), timeout) is timeout:
+    rising  = RisingEdge(dut.irq)
+    if "meddle" in frame:
+        first = await First(rising, Timer(MEDDLE * PERIOD_NS, unit="ns"))
+        if first is rising:
+            raise Shown("an interrupt before its time")
+        if frame["meddle"] == "stop":
+            await patiently(host.write(Register.CONTROL, Control.const({"stop": 1}).as_bits()))
+        else:
+            dut.inject_error.value = {"read": 0b01, "write": 0b10}[frame["meddle"]]
+    if not dut.irq.value and await First(rising, timeout) is timeout:
         raise Shown("no interrupt")
+    dut.inject_error.value = 0
     status = Status.from_bits(await patiently(host.read(Register.STATUS)))
-    if status.error is not Error.NONE:
-        raise Shown(f"error {getattr(status.error, 'name', status.error)}")
+    error  = getattr(status.error, "name", str(status.error))
+    if error != frame["pins"]["error"]:
+        raise Shown(f"error {error}")
     if status.busy or not status.done:
         raise Shown("busy, or not done, after the interrupt")
+    how = [int(status.engine) if error != "NONE" else None, status.stopped, status.unanswered,
+           await patiently(host.read(Register.IRQ_STATUS))]
+    if how != frame["pins"].setdefault("how", how):
+        raise Shown(f"engine, stopped, unanswered, interrupts: {how}")
+    if int(dut.violations.value) != broken:
+        raise Shown("a rule of a bus is broken")
+    if error != "NONE" or status.stopped:
+        await patiently(host.write(Register.IRQ_STATUS, 0b11))
+        return
     dut.dump_first.value, dut.dump_count.value = frame["dump_first"], frame["dump_count"]
     dut.dump.value = 1
     await ClockCycles(dut.clk, 4)

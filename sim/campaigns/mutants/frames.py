@@ -15,6 +15,7 @@ from sim.errors import SimulationError
 from sim.simulators import CACHE, build, run
 from sim.top import SOURCES
 from sim.verilog import export
+from tests.sim.test_errors import FAULTS, Image
 
 __all__ = ["NETWORKS", "survey"]
 
@@ -26,10 +27,10 @@ SIDE, WIDTH = 16, 4
 PERIOD_PS   = 10_000
 
 
-def survey(config, mutants, asked, *, jobs=1):
-    """Run small frames with each of ``asked``; yields it, and how they show it or None, as soon as
-    it is known. Simulates under Verilator in ``jobs`` processes, in an order that makes those
-    answered at any time a sample of all.
+def survey(config, mutants, asked, *, spoiled=False, jobs=1):
+    """Run small frames, or with ``spoiled`` what :func:`_spoiled` runs, with each of ``asked``;
+    yields it, and how they show it or None, as soon as it is known. Simulates under Verilator in
+    ``jobs`` processes, in an order that makes those answered at any time a sample of all.
 
     ``mutants``, of which they are some, are in the machine: with the same list it is built once.
 
@@ -42,7 +43,8 @@ def survey(config, mutants, asked, *, jobs=1):
                   top="top", sources=SOURCES)
     with tempfile.TemporaryDirectory(dir=CACHE, prefix="mutants-") as scratch:
         folder = Path(scratch)
-        frames = [_frame(name, config, folder) for name in NETWORKS]
+        frames = (_spoiled(config, folder) if spoiled else
+                  [_frame(name, config, folder) for name in NETWORKS])
         number = {mutant: index for index, mutant in enumerate(mutants, start=1)}
         order  = random.Random(0).sample([number[mutant] for mutant in asked], len(asked))
         shares = [order[job::jobs] for job in range(jobs)]
@@ -66,22 +68,51 @@ def survey(config, mutants, asked, *, jobs=1):
 
 def _frame(name, config, folder):
     """A frame of ``name`` in its image, and what must come out of it."""
+    program, frame, outputs = _compiled(name, config)
+    return _run(name, program, bytes(Image(program, frame).bytes), outputs, config, folder)
+
+
+def _spoiled(config, folder):
+    """Runs that end badly, those of tests/sim/test_errors.py among them, and good ones after them,
+    with the monitor on a part of the map."""
+    name = NETWORKS[0]
+    program, frame, outputs = _compiled(name, config)
+    image = Image(program, frame)
+    runs  = [_run(f"spoiled, {what}", program, bytes(spoil(Image(program, frame)).bytes), outputs,
+                  config, folder, error=error) for what, spoil, error, _ in FAULTS]
+    for what, more in {
+        "stopped":         {"meddle": "stop"},
+        "read error":      {"meddle": "read", "pins": {"error": "AXI_READ"}},
+        "write error":     {"meddle": "write", "pins": {"error": "AXI_WRITE"}},
+        "cycle limit":     {"cycle_limit": 5000, "pins": {"error": "CYCLE_LIMIT"}},
+        "part of a map":   {"monitor": {"MONITOR_X0": 1, "MONITOR_Y0": 2, "MONITOR_WIDTH": 2,
+                                        "MONITOR_HEIGHT": 5}},
+        "every other row": {"monitor": {"MONITOR_DECIMATE": 1}},
+    }.items():
+        runs.append({**_run(what, program, bytes(image.bytes), outputs, config, folder), **more})
+    return runs
+
+
+def _compiled(name, config):
+    """The program of a network, a frame, and the bytes that it leaves."""
     graph   = load_graph(name, size=SIDE, width=WIDTH)
     program = compile_network(graph, config)
     frame   = arbitrary_image(graph, 1)
-    image   = bytearray(program.image)
-    blob    = program.pack_frame(frame)
-    image[program.frame_address(0):program.frame_address(0) + len(blob)] = blob
-    image  += bytes(-len(image) % 64)
     output, = program.outputs
     mask_HW = integer.run(graph, frame)[output.name][0].numpy()
-    outputs = b"".join(row.tobytes().ljust(output.row_bytes, b"\0") for row in mask_HW)
-    (folder / f"{name}.image").write_bytes(image)
-    (folder / f"{name}.outputs").write_bytes(outputs)
-    return {"name": name, "image": str(folder / f"{name}.image"),
-            "outputs": str(folder / f"{name}.outputs"), "program_base": program.program_base,
-            "limit": 4 * program.estimated_cycles + 20_000, "pins": {},
-            "dump_first": output.base // config.vector, "dump_count": len(outputs) // config.vector}
+    return program, frame, b"".join(row.tobytes().ljust(output.row_bytes, b"\0")
+                                    for row in mask_HW)
+
+
+def _run(name, program, image, outputs, config, folder, *, error="NONE"):
+    file = folder / name.replace(" ", "-")
+    file.with_suffix(".image").write_bytes(image + bytes(-len(image) % 64))
+    file.with_suffix(".outputs").write_bytes(outputs)
+    return {"name": name, "image": str(file.with_suffix(".image")),
+            "outputs": str(file.with_suffix(".outputs")), "program_base": program.program_base,
+            "limit": 4 * program.estimated_cycles + 20_000, "pins": {"error": error},
+            "dump_first": program.outputs[0].base // config.vector,
+            "dump_count": len(outputs) // config.vector}
 
 
 def _simulate(built, folder, results, numbers, frames):
