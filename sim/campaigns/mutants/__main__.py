@@ -30,7 +30,7 @@ from golden.progress import bars
 from hw.config import preset
 from sim.campaigns.mutants import proofs, syntax
 from sim.campaigns.mutants.asking import CRASH, HANG, ask
-from sim.campaigns.mutants.blocks import failing, switch_on, tests_of
+from sim.campaigns.mutants.blocks import failing, switch_on, tests_of, warm_up
 from sim.campaigns.mutants.equivalent import Prover
 from sim.campaigns.mutants.frames import survey
 from sim.campaigns.mutants.journal import STAGES, Journal
@@ -132,6 +132,7 @@ def _tested(tests, mutants, switch, jobs):
     if not tests:
         yield from ((mutant, None) for mutant in mutants)
         return
+    warm_up(tests)
     (_, found), = ask(partial(_timed, tests, switch), [None], seconds=TESTING)
     if found in (HANG, CRASH) or found[0]:
         what = found if found in (HANG, CRASH) else found[0]

@@ -1,6 +1,8 @@
 """The tests of a block, run with one mutant in it."""
 
 import gc
+import os
+import sys
 from pathlib import Path
 
 from amaranth.hdl import C, Fragment
@@ -8,9 +10,10 @@ from amaranth.hdl import C, Fragment
 from sim.campaigns.mutants.sites import ROOT, apply
 from sim.errors import SimulationError
 
-__all__ = ["failing", "switch_on", "tests_of"]
+__all__ = ["failing", "switch_on", "tests_of", "warm_up"]
 
-TESTS = ROOT / "tests"
+TESTS   = ROOT / "tests"
+OPTIONS = ("-q", "-n0", "-p", "no:cacheprovider", "-m", "not cosim")    # of pytest
 
 ALSO = {
     "hw/top.py":             ["hw/monitor", "hw/control"],
@@ -63,13 +66,30 @@ def failing(mutant, tests, switch):
         switch(mutant)
     gc.disable()        # finalisers that warn must not run while pytest parses a test
     seen = _FirstFailure()
-    code = pytest.main(["-x", "-q", "-n0", "-p", "no:cacheprovider", "-m", "not cosim",
-                        *map(str, tests)], plugins=[seen])
+    code = pytest.main(["-x", "--tb=no", *OPTIONS, *map(str, tests)], plugins=[seen])
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED,
                     pytest.ExitCode.NO_TESTS_COLLECTED):
         raise SimulationError(f"pytest ended with exit code {code:d} for {mutant}; to see why: "
                               f"pytest {' '.join(map(str, tests))}")
     return seen.name if code == pytest.ExitCode.TESTS_FAILED else None
+
+
+def warm_up(tests):
+    """Import ``tests`` and all that they need, so that forks of this process do not have to."""
+    import pytest
+
+    null, kept = os.open(os.devnull, os.O_WRONLY), [os.dup(1), os.dup(2)]
+    sys.stdout.flush()
+    try:
+        os.dup2(null, 1)
+        os.dup2(null, 2)
+        pytest.main(["--collect-only", *OPTIONS, *map(str, tests)])
+    finally:
+        sys.stdout.flush()
+        for stream, place in enumerate(kept, start=1):
+            os.dup2(place, stream)
+            os.close(place)
+        os.close(null)
 
 
 class _FirstFailure:
