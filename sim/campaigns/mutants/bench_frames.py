@@ -13,7 +13,7 @@ from pathlib import Path
 import cocotb
 from cocotb.triggers import ClockCycles, First, RisingEdge, SimTimeoutError, Timer, with_timeout
 
-from hw.control.counters import Counter, counter_index
+from hw.control.counters import LEDGER_ENGINES, Counter, LayerField, counter_index
 from hw.control.regmap import Control, Interrupt, Register, Status
 from hw.isa import Cause, Engine, Traffic
 from sim.axi_lite import AxiLiteError, AxiLiteManager
@@ -29,6 +29,14 @@ COUNTERS  = {
     "bytes":  [counter_index(kind, traffic) for kind in (Counter.READ_BYTES, Counter.WRITTEN_BYTES)
                for traffic in Traffic],
 }
+LEDGER    = [*(counter_index(Counter.RETIRED, engine) for engine in Engine),
+             *(counter_index(Counter.LAYER, engine, layer, field) for engine in LEDGER_ENGINES
+               for layer in range(16) for field in LayerField),
+             *(counter_index(kind, 0) for kind in (Counter.FRAME_STARTED, Counter.FRAME_ENDED)),
+             *(counter_index(kind, number) for number in range(2)
+               for kind in (Counter.FRAMES, Counter.BURSTS)),
+             *(counter_index(kind, port) for port in range(8)
+               for kind in (Counter.ONCHIP_READS, Counter.ONCHIP_WRITES))]
 CAUSES    = {engine: [counter_index(Counter.CAUSE, engine, cause) for cause in Cause]
              for engine in Engine}
 
@@ -135,6 +143,10 @@ async def run(dut, host, job, frame):
             raise Shown(f"causes of {engine.name} do not sum to the cycles")
     now["rows"]    = await patiently(host.read(Register.MONITOR_SENT))
     now["dropped"] = await patiently(host.read(Register.MONITOR_DROPPED))
+    now["taps and monitor"] = int(dut.heard.value)
+    if frame.get("ledger"):
+        for select in LEDGER:
+            now[f"counter {select:#x}"] = await counter(select)
     await patiently(host.write(Register.IRQ_STATUS, 0b11))
     for name, value in now.items():
         pinned = frame["pins"].setdefault(name, value)      # by mutant 0, which comes first

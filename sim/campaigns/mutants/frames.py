@@ -85,6 +85,7 @@ def _spoiled(config, folder):
         "read error":      {"meddle": "read", "pins": {"error": "AXI_READ"}},
         "write error":     {"meddle": "write", "pins": {"error": "AXI_WRITE"}},
         "cycle limit":     {"cycle_limit": 5000, "pins": {"error": "CYCLE_LIMIT"}},
+        "all counters":    {"ledger": True},
         "part of a map":   {"monitor": {"MONITOR_X0": 1, "MONITOR_Y0": 2, "MONITOR_WIDTH": 2,
                                         "MONITOR_HEIGHT": 5}},
         "every other row": {"monitor": {"MONITOR_DECIMATE": 1}},

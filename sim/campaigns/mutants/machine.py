@@ -1,8 +1,11 @@
 """The whole chip with many mutants in it, one switched on at a time."""
 
-from amaranth.hdl import Fragment, Module, ResetInserter, Signal
+from functools import reduce
+from operator import xor
+
+from amaranth.hdl import Cat, Fragment, Module, ResetInserter, Signal, Value
 from amaranth.lib import wiring
-from amaranth.lib.wiring import In
+from amaranth.lib.wiring import In, Out
 
 from sim.campaigns.mutants.sites import apply
 from sim.top import SimTop
@@ -25,13 +28,15 @@ class MutantTop(wiring.Component):
     restart : In(1)
         Resets the machine, so that nothing is left of what another mutant did. Both are registered:
         Verilator evaluates twice what depends on an input.
+    heard : Out(32)
+        A sum over all that the monitor and every tap said since the restart, each in its order.
     """
 
     def __init__(self, config, mutants):
         self.mutants = mutants
         self.machine = SimTop(config)
         members = self.machine.signature.members
-        super().__init__({**members, "mutant": In(16), "restart": In(1)})
+        super().__init__({**members, "mutant": In(16), "restart": In(1), "heard": Out(32)})
         for name in members:
             setattr(self, name, getattr(self.machine, name))
 
@@ -48,4 +53,19 @@ class MutantTop(wiring.Component):
         m.submodules.machine = ResetInserter(restart)(machine)
         for number, signal in enumerate(active.values(), start=1):
             m.d.sync += signal.eq(self.mutant == number)
+
+        chip, sums = self.machine.chip, []
+        stream     = chip.monitor
+        said       = [(tap.valid, tap.p) for tap in chip.taps]
+        said.append((stream.tvalid & stream.tready, Cat(stream.tdata, stream.tlast, stream.tuser)))
+        for number, (valid, what) in enumerate(said):
+            bits   = Value.cast(what)
+            folded = reduce(xor, (bits[at:at + 32] for at in range(0, len(bits), 32)))
+            sums.append(total := Signal(32, name=f"heard_{number}"))
+            with m.If(restart):
+                m.d.sync += total.eq(0)
+            with m.Elif(valid):
+                m.d.sync += total.eq((Cat(total[-1], total[:-1]) ^ folded) + 1)
+        m.d.comb += self.heard.eq(reduce(xor, (each.rotate_left(number)
+                                               for number, each in enumerate(sums))))
         return m
