@@ -14,7 +14,6 @@ hundred are noticed; 1: fewer; 2: it could not be done.
 """
 
 import sys
-import time
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -30,7 +29,7 @@ from golden.progress import bars
 from hw.config import preset
 from sim.campaigns.mutants import proofs, syntax
 from sim.campaigns.mutants.asking import CRASH, HANG, ask
-from sim.campaigns.mutants.blocks import failing, switch_on, tests_of, warm_up
+from sim.campaigns.mutants.blocks import failing, switch_on, tests_of, timed, warm_up
 from sim.campaigns.mutants.equivalent import Prover
 from sim.campaigns.mutants.frames import survey
 from sim.campaigns.mutants.journal import STAGES, Journal
@@ -41,7 +40,7 @@ from sim.top import SimTop
 __all__ = ["main"]
 
 SOLVING = 600       # seconds of the processor for one mutant's equivalence, or its proofs
-TESTING = 300       # for the tests of a block as it is; three times what they take with a mutant
+TESTING = 600       # for the tests of a block
 SAME    = ("same", "unreached")     # stages that say that a mutant is none
 MISSED  = "missed"
 CODE    = ("tests", "neighbours")   # stages for Python
@@ -133,16 +132,11 @@ def _tested(tests, mutants, switch, jobs):
         yield from ((mutant, None) for mutant in mutants)
         return
     warm_up(tests)
-    (_, found), = ask(partial(_timed, tests, switch), [None], seconds=TESTING)
-    if found in (HANG, CRASH) or found[0]:
-        what = found if found in (HANG, CRASH) else found[0]
-        raise SimulationError(f"a test of the chip as it is fails, {what}: mend it first")
-    yield from ask(partial(failing, tests=tests, switch=switch), mutants,
-                   seconds=30 + 3 * found[1], jobs=jobs)
-
-
-def _timed(tests, switch, mutant):
-    return failing(mutant, tests, switch), time.process_time()
+    (_, seconds), = ask(timed, [tests], seconds=TESTING)
+    if seconds in (HANG, CRASH):
+        raise SimulationError(f"the tests of {mutants[0].file} end in a {seconds} without a mutant")
+    yield from ask(partial(failing, tests=tests, switch=switch, seconds=seconds), mutants,
+                   seconds=TESTING, jobs=jobs)
 
 
 def _table(outcomes, title, stages):

@@ -2,18 +2,24 @@
 
 import gc
 import os
+import signal
 import sys
+import time
 from pathlib import Path
 
+import pytest
 from amaranth.hdl import C, Fragment
 
 from sim.campaigns.mutants.sites import ROOT, apply
 from sim.errors import SimulationError
 
-__all__ = ["failing", "switch_on", "tests_of", "warm_up"]
+__all__ = ["failing", "switch_on", "tests_of", "timed", "warm_up"]
 
 TESTS   = ROOT / "tests"
 OPTIONS = ("-q", "-n0", "-p", "no:cacheprovider", "-m", "not cosim")    # of pytest
+
+EACH     = 10       # seconds of the processor for one test
+TOGETHER = 60       # for all tests with one mutant
 
 ALSO = {
     "hw/top.py":             ["hw/monitor", "hw/control"],
@@ -48,36 +54,51 @@ def tests_of(file, *, neighbours=False):
             if test not in named and path.parent.name not in ("hw", "golden")]
 
 
-def failing(mutant, tests, switch):
-    """The test that fails with ``mutant``, or with None without any; None where all pass.
+def failing(mutant, tests, switch, seconds):
+    """The test that fails with ``mutant``; None where none does.
 
     ``switch`` is called with the mutant to put it where it belongs, so this has to be called in a
-    process of its own. Tests under Icarus and
-    Verilator are left out: frames have their place.
+    process of its own. ``seconds`` is what :func:`timed` returned: quick tests come first. Tests
+    under Icarus and Verilator are left out: frames have their place.
 
     Raises
     ------
     SimulationError
         If pytest itself fails.
     """
-    import pytest
-
-    if mutant:
-        switch(mutant)
-    gc.disable()        # finalisers that warn must not run while pytest parses a test
-    seen = _FirstFailure()
-    code = pytest.main(["-x", "--tb=no", *OPTIONS, *map(str, tests)], plugins=[seen])
+    switch(mutant)
+    watch, code = _watched(tests, seconds)
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED,
                     pytest.ExitCode.NO_TESTS_COLLECTED):
         raise SimulationError(f"pytest ended with exit code {code:d} for {mutant}; to see why: "
                               f"pytest {' '.join(map(str, tests))}")
-    return seen.name if code == pytest.ExitCode.TESTS_FAILED else None
+    return watch.failed
+
+
+def timed(tests):
+    """Seconds of the processor that each test takes without a mutant, by name. Those that take
+    longer than ``EACH`` are missing. To be called in a process of its own.
+
+    Raises
+    ------
+    SimulationError
+        If one fails.
+    """
+    watch, code = _watched(tests, None)
+    if watch.failed or code not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+        raise SimulationError(f"a test of the chip as it is fails, so it cannot judge mutants: "
+                              f"{watch.failed or f'pytest ended with exit code {code:d}'}")
+    return watch.seconds
+
+
+def _watched(tests, seconds):
+    gc.disable()        # finalisers that warn must not run while pytest parses a test
+    watch = _Watch(seconds)
+    return watch, pytest.main(["-x", "--tb=no", *OPTIONS, *map(str, tests)], plugins=[watch])
 
 
 def warm_up(tests):
     """Import ``tests`` and all that they need, so that forks of this process do not have to."""
-    import pytest
-
     null, kept = os.open(os.devnull, os.O_WRONLY), [os.dup(1), os.dup(2)]
     sys.stdout.flush()
     try:
@@ -92,12 +113,43 @@ def warm_up(tests):
         os.close(null)
 
 
-class _FirstFailure:
-    name = None
+class _Watch:
+    """Ends tests that take too long, and remembers the first that fails.
+
+    With the ``seconds`` of a run without a mutant, one that takes far longer hangs, and fails. One
+    that is not among them is long anyway, and says nothing if it has not failed in ``EACH``.
+    """
+
+    def __init__(self, seconds):
+        self.given, self.seconds, self.failed = seconds, {}, None
+        self._begun = time.process_time()
+
+    def pytest_collection_modifyitems(self, items):
+        if self.given is not None:
+            items.sort(key=lambda item: self.given.get(item.nodeid, EACH))
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item):
+        begun = time.process_time()
+        if self.given is not None and begun - self._begun > TOGETHER:
+            pytest.skip("no time left")
+        usual = self.given.get(item.nodeid) if self.given else None
+
+        def late(*_):
+            (pytest.skip if usual is None else pytest.fail)("takes too long")
+
+        signal.signal(signal.SIGPROF, late)
+        signal.setitimer(signal.ITIMER_PROF, EACH if usual is None else EACH + 3 * usual)
+        try:
+            result = yield
+        finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
+        self.seconds[item.nodeid] = time.process_time() - begun
+        return result
 
     def pytest_runtest_logreport(self, report):
-        if report.failed and self.name is None:
-            self.name = report.nodeid
+        if report.failed and self.failed is None:
+            self.failed = report.nodeid
 
 
 def switch_on(mutant):
