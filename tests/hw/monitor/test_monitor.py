@@ -184,6 +184,34 @@ def test_random_rows(seed):
     assert (bench.moves["conflict"] > 0) == (bench.read_stall > 0 and bool(wanted))
 
 
+def test_fields_of_every_width():
+    """Regions and rows anywhere in their fields, often one bit or one pixel beside each other."""
+    chance = random.Random(11)
+    bench  = Bench(seed=11)
+    script, wanted = [], []
+    for _ in range(120):
+        x0, y0, layer = chance.randrange(2020), chance.randrange(4096), chance.randrange(1, 256)
+        settings = {"enable": 1, "layer": layer, "x0": x0, "y0": y0,
+                    "width": chance.choice([1, 2, 9, chance.randrange(2048)]),
+                    "height": chance.choice([1, 2, 9, chance.randrange(4096)]),
+                    "decimate_log2": chance.randrange(4)}
+        row   = min(4095, y0 + chance.choice([0, 0, 1, 8, settings["height"] - 1,
+                                              settings["height"]]))
+        row  ^= chance.choice([0, 0, 0, 1 << chance.randrange(12)])
+        width = min(2047, x0 + chance.choice([0, 1, 2, 9, 17, 24]))
+        base  = chance.randrange(bench.config.onchip_words - width // bench.config.vector)
+        seen  = layer ^ chance.choice([0, 0, 0, 1 << chance.randrange(8)])
+        script += [settings, (seen, row, base, width), 110]
+        down  = row - y0
+        sent  = bench.pixels(base, width)[x0:x0 + settings["width"]:1 << settings["decimate_log2"]]
+        if seen == layer and 0 <= down < settings["height"] and sent and (
+                down % (1 << settings["decimate_log2"]) == 0):
+            wanted.append((seen, row, sent))
+    bench.run(script)
+    assert bench.rows == wanted
+    assert len(wanted) > 30
+
+
 def test_layer_0_watches_every_gate():
     bench = Bench()
     bench.run([{**WATCH_ALL, "layer": 0}, (5, 0, 10, 9), 60, (17, 3, 20, 4), 60])
