@@ -115,13 +115,17 @@ async def run(dut, host, job, frame):
     if not dut.irq.value and await First(rising, timeout) is timeout:
         raise Shown("no interrupt")
     dut.inject_error.value = 0
-    status = Status.from_bits(await patiently(host.read(Register.STATUS)))
-    error  = getattr(status.error, "name", str(status.error))
+    word   = await patiently(host.read(Register.STATUS))
+    status = Status.from_bits(word)
+    try:
+        error, engine = status.error.name, int(status.engine)
+    except ValueError:
+        raise Shown(f"status {word:#x}, which means nothing") from None
     if error != frame["pins"]["error"]:
         raise Shown(f"error {error}")
     if status.busy or not status.done:
         raise Shown("busy, or not done, after the interrupt")
-    how = [int(status.engine) if error != "NONE" else None, status.stopped, status.unanswered,
+    how = [engine if error != "NONE" else None, status.stopped, status.unanswered,
            await patiently(host.read(Register.IRQ_STATUS))]
     if how != frame["pins"].setdefault("how", how):
         raise Shown(f"engine, stopped, unanswered, interrupts: {how}")

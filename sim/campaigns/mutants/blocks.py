@@ -22,7 +22,6 @@ EACH     = 10       # seconds of the processor for one test
 TOGETHER = 60       # for all tests with one mutant
 
 ALSO = {
-    "hw/top.py":             ["hw/monitor", "hw/control"],
     "hw/compute/unit.py":    ["hw/encoder", "hw/decoder", "hw/attention"],
     "hw/memory/traffic.py":  ["hw/memory/test_load.py", "hw/memory/test_store.py"],
     "hw/memory/channel.py":  ["hw/memory/test_load.py"],
