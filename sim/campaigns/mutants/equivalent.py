@@ -153,10 +153,11 @@ def _same(statements, mutated, seen):
         following = SignalDict((signal, Signal.like(signal, name=f"next_{number}_{index}"))
                                for index, signal in enumerate(syncs))
         for signal, later in following.items():
-            fragment.add_statements("comb", later.eq(comb.get(signal, signal)))
-        both = SignalDict([*comb.items(), *following.items()])
-        for each in these.values():
-            replace = _Replace(both, comb)
+            fragment.add_statements("comb", later.eq(signal))
+            if signal in comb:      # some of its bits are a register
+                fragment.add_statements("comb", comb[signal].eq(signal))
+        for domain, each in these.items():
+            replace = _Replace(comb if domain == "comb" else following, comb)
             fragment.add_statements("comb", *(replace.on_statement(s) for s in each))
         copies.append((comb, following))
     (comb, following), (comb_wrong, following_wrong) = copies

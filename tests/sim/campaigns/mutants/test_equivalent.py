@@ -16,11 +16,12 @@ from sim.campaigns.mutants.sites import REMOVED, Mutant
 
 class Part(wiring.Component):
     """Remembers the lower three bits of a sum, and keeps to itself whether it was zero. Counts from
-    0 to 2, and would say if it got to 3."""
+    0 to 2, and would say if it got to 3. Half of ``mixed`` is a register."""
     a: In(3)
     b: In(3)
     o: Out(3)
     astray: Out(1)
+    mixed: Out(2)
 
     def elaborate(self, platform):
         m = Module()
@@ -30,6 +31,8 @@ class Part(wiring.Component):
         count = Signal(2)
         m.d.sync += count.eq(Mux(count == 2, 0, (count + 1)[:2]))
         m.d.comb += self.astray.eq(count == 3)
+        m.d.comb += self.mixed[0].eq(self.a > 5)
+        m.d.sync += self.mixed[1].eq(self.mixed[0] & (self.b > 5))
         return m
 
 
@@ -39,7 +42,7 @@ def prover(monkeypatch):
     monkeypatch.setattr(places, "_place", lambda statement: ("here", statement.src_loc[1])
                         if statement.src_loc and statement.src_loc[0] == __file__ else None)
     part = Part()
-    return Prover(Fragment.get(part, None), [part.o, part.astray])
+    return Prover(Fragment.get(part, None), [part.o, part.astray, part.mixed])
 
 
 def line(text):
@@ -54,6 +57,8 @@ def line(text):
     ("self.a + self.b)", (0,), "highest bit inverted", None),
     ("self.a + self.b)", (), "+ became -", None),
     ("self.a + self.b)", (), REMOVED, None),
+    ("self.mixed[0].eq", (), "inverted", None),
+    ("self.mixed[1].eq", (), "inverted", None),
     # Nobody reads it.
     ("unseen.eq(", (), "inverted", "in any state"),
     # A counter that never gets there, and one that does.
