@@ -57,6 +57,7 @@ def test_a_run_past_its_limit_is_one_line_and_no_report(tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
+SLOW   = ("narrow", "banked")       # these take Icarus two minutes each
 SHAPES = [
     replace(TINY, name="wide", vector=16, gate_lanes=4,
             encoder=replace(TINY.encoder, pixels=4, outputs=4, drain=8),
@@ -78,7 +79,9 @@ SHAPES = [
 
 
 @pytest.mark.cosim
-@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
+@pytest.mark.parametrize("shape", [
+    pytest.param(shape, id=shape.name, marks=pytest.mark.slow if shape.name in SLOW else ())
+    for shape in SHAPES])
 def test_other_shapes(tmp_path, monkeypatch, shape):
     monkeypatch.setitem(presets.PRESETS, shape.name, shape)
     simulate({"config": shape.name, "sim": "icarus", "size": 16, "width": 4, "taps": True},
