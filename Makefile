@@ -16,7 +16,7 @@ export GOALS := $(MAKECMDGOALS)
 unexport $(filter-out OMP_%,$(foreach word,$(MAKEOVERRIDES),$(firstword $(subst =, ,$(word)))))
 
 SIMULATE = sim wave fuzz hostile hostile-code hostile-bus faults mutants bench
-PROGRAMS = $(SIMULATE) check-model models compare page disasm synth prove onnx train export \
+PROGRAMS = $(SIMULATE) check-model models compare page disasm machine synth prove onnx train export \
            evaluate explain
 
 .DEFAULT_GOAL := help

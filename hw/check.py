@@ -79,7 +79,7 @@ def main(arguments=None):
 
 def _command(arguments):
     options, console = _parse(arguments), make_console()
-    config = preset(options.config)
+    config = preset(options.config, changes=options.set)
     if not is_file(options.model):
         size, width = usual_shape(options.model, config)
         options.size  = size if options.size is None else options.size
@@ -141,6 +141,7 @@ def _parse(arguments):
     parser = Parser("hw.check", __doc__)
     parser.add_argument("--model", default="elec4848")
     parser.add_argument("--config", default="reference")
+    parser.add_argument("--set")
     parser.add_argument("--size", type=int)
     parser.add_argument("--width", type=int)
     parser.add_argument("--image", default="phantom:7")

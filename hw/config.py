@@ -1,28 +1,42 @@
-"""Every size of the machine, in one frozen dataclass with three presets."""
+"""Every size of the machine, in frozen dataclasses whose fields say what they may be.
 
-from dataclasses import dataclass, replace
+The machines that come with the project are files of ``machines/``, and its off-chip memories files
+of ``drams/``, as a user's are; :mod:`hw.machine_file` reads them.
+"""
+
+import math
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from golden.errors import InputError
 from hw.isa import FORMS, INSTRUCTION_BYTES, KernelRow, Opcode
+from hw.knobs import Rule, demand, differences, knob, spoken
+from hw.machine_file import Shelf, parse_changes
+
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+
+NAME = {"pattern": r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}",
+        "shape": "up to 64 letters, digits, dots, dashes and underscores"}
 
 
 @dataclass(frozen=True)
 class DramTiming:
-    """Off-chip memory timing, in cycles of the accelerator's clock.
+    """Off-chip memory timing in cycles of the accelerator's clock: what the model counts.
 
     ``bus_bytes_per_cycle`` is the peak of the memory's own pins, seen from our clock; the AXI data
     path (``Config.vector`` bytes a beat) may be the narrower of the two.
     """
-    name:                str
     bus_bytes_per_cycle: float
-    banks:               int   # DRAM banks, each with one open row
-    row_bytes:           int   # bytes per open row (all chips of the channel together)
-    row_hit:             int   # cycles from command to first data, row open (CL)
-    activate:            int   # extra cycles when the row must be opened (tRCD)
-    precharge:           int   # extra cycles when another row is open (tRP)
-    turnaround:          int   # extra cycles when the bus changes direction
-    refresh_interval:    int   # cycles between refreshes (tREFI)
-    refresh_busy:        int   # cycles a refresh blocks the memory (tRFC)
+    banks:               int
+    row_bytes:           int
+    row_hit:             int
+    activate:            int
+    precharge:           int
+    turnaround:          int
+    refresh_interval:    int
+    refresh_busy:        int
 
     def __post_init__(self):
         for name in ("banks", "row_bytes"):
@@ -34,13 +48,52 @@ class DramTiming:
                              f"refresh_busy ({self.refresh_busy})")
 
 
-def _fits(what, value, least, *fields):
-    """Refuse a memory that is smaller than ``least`` or that an instruction cannot address to its
-    end; ``fields`` are those that hold its addresses."""
-    most = 1 << min(field.width for field in fields)
-    if not least <= value <= most:
-        raise ValueError(f"{what} must be from {least} to {most}, what an instruction can address, "
-                         f"not {value!r}")
+@dataclass(frozen=True)
+class Dram:
+    """An off-chip memory, in time and not in cycles: the same part on every machine."""
+    name:                str   = knob("what reports call it", **NAME)
+    bytes_per_second:    int   = knob("peak of the memory's own pins", "bytes/s",
+                                      least=10**7, most=10**13)
+    banks:               int   = knob("banks, each with one open row", least=1, most=64,
+                                      power=True)
+    row_bytes:           int   = knob("an open row, of all chips of the channel together", "bytes",
+                                      least=64, most=64 * KIB, power=True)
+    row_hit_ns:          float = knob("from command to first data, row open (CL, RL)", "ns",
+                                      least=0, most=1000)
+    activate_ns:         float = knob("more where the row must be opened (tRCD)", "ns",
+                                      least=0, most=1000)
+    precharge_ns:        float = knob("more where another row is open (tRP)", "ns",
+                                      least=0, most=1000)
+    turnaround_ns:       float = knob("more where the bus changes direction", "ns",
+                                      least=0, most=1000)
+    refresh_interval_ns: float = knob("between refreshes (tREFI)", "ns", least=100, most=10**6)
+    refresh_busy_ns:     float = knob("a refresh blocks the memory (tRFC)", "ns", least=0,
+                                      most=10_000)
+
+    RULES = (
+        Rule("refresh_interval_ns refresh_busy_ns", lambda interval, busy: None if interval > busy
+             else f"refresh_interval_ns ({interval:g}) must exceed refresh_busy_ns ({busy:g})"),
+    )
+
+    def __post_init__(self):
+        demand(self)
+
+    def timing(self, clock_mhz):
+        """The :class:`DramTiming` seen from a clock: waits rounded up to whole cycles, and the time
+        between refreshes down."""
+        def cycles(nanoseconds):
+            return round(nanoseconds * clock_mhz / 1000, 6)     # 14.000000000000002 is 14
+        return DramTiming(
+            bus_bytes_per_cycle=self.bytes_per_second / clock_mhz / 1e6, banks=self.banks,
+            row_bytes=self.row_bytes,
+            **{name: math.ceil(cycles(getattr(self, f"{name}_ns")))
+               for name in ("row_hit", "activate", "precharge", "turnaround", "refresh_busy")},
+            refresh_interval=math.floor(cycles(self.refresh_interval_ns)))
+
+
+def _addressable(*fields):
+    """How many words an instruction can address; ``fields`` hold the addresses."""
+    return 1 << min(each.width for each in fields)
 
 
 _LOAD, _STORE, _CONV, _FILL, _GATE = (FORMS[opcode] for opcode in (
@@ -61,26 +114,29 @@ class UnitConfig:
     two neighbouring pixels of a convolution three columns wide in four steps
     (:mod:`hw.compute.transform`).
     """
-    pixels:       int
-    outputs:      int
-    drain:        int
-    row_words:    int
-    weight_words: int
-    params:       int
-    transform:    bool = False
+    pixels:       int  = knob("pixels side by side that the array takes per step",
+                              least=1, most=16, power=True)
+    outputs:      int  = knob("output channels that the array makes per step", least=1,
+                              most=INSTRUCTION_BYTES, power=True)
+    drain:        int  = knob("channels of a depthwise pixel requantised per cycle", least=1,
+                              most=INSTRUCTION_BYTES, power=True)
+    row_words:    int  = knob("vectors in each bank of row memory", least=4,
+                              most=_addressable(KernelRow.as_shape()["base"], _FILL["dst_base"],
+                                                _GATE["dst_base"]))
+    weight_words: int  = knob("words of weight memory, each `outputs` vectors", least=4,
+                              most=_addressable(_CONV["weight_base"], _LOAD["base"]))
+    params:       int  = knob("groups of `outputs` channels with requantisation on chip", least=4,
+                              most=_addressable(_CONV["param_base"], _LOAD["base"]))
+    transform:    bool = knob("make two pixels of a 3 wide kernel in four steps (F(2,3))",
+                              default=False)
+
+    RULES = (
+        Rule("drain outputs", lambda drain, outputs: None if drain >= outputs else
+             f"drain ({drain}) must be at least outputs ({outputs})"),
+    )
 
     def __post_init__(self):
-        for name in ("pixels", "outputs", "drain"):
-            value = getattr(self, name)
-            if value < 1 or value & (value - 1):
-                raise ValueError(f"Unit {name} must be a power of two, not {value!r}")
-        if self.drain < self.outputs:
-            raise ValueError(f"Unit drain ({self.drain}) must be at least its outputs "
-                             f"({self.outputs})")
-        _fits("Unit row_words", self.row_words, 4, KernelRow.as_shape()["base"],
-              _FILL["dst_base"], _GATE["dst_base"])
-        _fits("Unit weight_words", self.weight_words, 4, _CONV["weight_base"], _LOAD["base"])
-        _fits("Unit params", self.params, 4, _CONV["param_base"], _LOAD["base"])
+        demand(self)
 
     @property
     def taps(self):
@@ -103,74 +159,111 @@ MEMORIES    = ("onchip", "feedback", "rows", "weights", "params", "table", "slot
                "gate_params", "instructions", "streams", "queues")
 """What can be protected, in the order of the numbers in the status register and counters."""
 
+MOST_ONCHIP   = _addressable(_LOAD["base"], _STORE["base"], _CONV["out_base"], _FILL["src_base"],
+                             _FILL["src_base2"], _GATE["skip_base"])
+MOST_FEEDBACK = _addressable(_CONV["out_base"], _FILL["src_base"])
+
+
+def _within(unit):
+    """The rule that a unit's results fit a vector."""
+    def broken(part, vector):
+        return (None if part.outputs <= vector and part.drain <= vector else
+                f"{unit}.outputs ({part.outputs}) and {unit}.drain ({part.drain}) must not exceed "
+                f"the vector ({vector})")
+    return Rule(f"{unit} vector", broken)
+
+
+def _words(name, most):
+    """The rule that a memory is whole vectors, and not more than an instruction can address."""
+    def broken(size, vector):
+        if size % vector:
+            return f"{name} ({size}) must be whole vectors of {vector} bytes"
+        if not 2 <= size // vector <= most:
+            return (f"{name} must be from {spoken(2 * vector, 'bytes')} to "
+                    f"{spoken(most * vector, 'bytes')}, the {most} vectors of {vector} bytes that "
+                    f"an instruction can address, not {spoken(size, 'bytes')}")
+        return None
+    return Rule(f"{name} vector", broken)
+
+
+def _protection(text):
+    known = (f"protection must be one of {', '.join(PROTECTIONS)}, or MEMORY=KIND with commas "
+             f"between, for {', '.join(MEMORIES)}; not")
+    if text in PROTECTIONS:
+        return None
+    for word in text.split(","):
+        memory, _, kind = word.partition("=")
+        if memory not in MEMORIES or kind not in PROTECTIONS:
+            return f"{known} {word!r}"
+    return None
+
+
+def _refreshes(dram, clock_mhz):
+    try:
+        return dram.timing(clock_mhz) and None
+    except ValueError as error:
+        return f"clock_mhz ({clock_mhz:g}) is too slow for {dram.name}: {error}"
+
 
 @dataclass(frozen=True)
 class Config:
     """The whole machine. ``vector`` is the one width of the design: bytes of an on-chip word, of
     an AXI beat, and input channels that a MAC array takes per step."""
-    name:             str
-    vector:           int
+    name:             str        = knob("what reports call the machine", **NAME)
+    vector:           int        = knob("the one width: an on-chip word, an AXI beat, the input "
+                                        "channels of a step", "bytes", least=8,
+                                        most=INSTRUCTION_BYTES, power=True)
     encoder:          UnitConfig
     attention:        UnitConfig
     decoder:          UnitConfig
-    gate_lanes:       int      # channels the gate multiplies and requantises per cycle
-    gate_param_words: int      # each holds ``gate_lanes`` channels
-    alpha_words:      int      # vectors in the attention unit's own store of attention maps
-    onchip_banks:     int
-    onchip_bytes:     int
-    feedback_bytes:   int      # the decoder's own memory for its previous output
-    offchip_bytes:    int
-    dram:             DramTiming
-    clock_mhz:        float
-    protection:       str = "none"     # one of PROTECTIONS, or by memory: "onchip=secded,rows=.."
+    gate_lanes:       int        = knob("channels that the gate multiplies and requantises per "
+                                        "cycle", least=1, most=INSTRUCTION_BYTES, power=True)
+    gate_param_words: int        = knob("words of gate parameters, each `gate_lanes` channels",
+                                        least=2, most=_addressable(_GATE["param_base"],
+                                                                   _LOAD["base"]))
+    alpha_words:      int        = knob("vectors in the attention unit's store of attention maps",
+                                        least=2, most=_addressable(_CONV["alpha_base"],
+                                                                   _GATE["alpha_base"]))
+    onchip_banks:     int        = knob("banks of on-chip memory", least=1, most=64, power=True)
+    onchip_bytes:     int        = knob("on-chip memory", "bytes", least=16,
+                                        most=MOST_ONCHIP * INSTRUCTION_BYTES, power=True)
+    feedback_bytes:   int        = knob("the decoder's own memory for its previous output", "bytes",
+                                        least=16, most=MOST_FEEDBACK * INSTRUCTION_BYTES)
+    offchip_bytes:    int        = knob("off-chip memory", "bytes", least=4 * KIB,
+                                        most=min(4 * GIB, _addressable(_LOAD["offchip"],
+                                                                       _STORE["offchip"])),
+                                        power=True)
+    dram:             Dram
+    clock_mhz:        float      = knob("clock", "MHz", least=1, most=5000)
+    protection:       str        = knob("of memories: none, parity or secded, or by memory: "
+                                        "onchip=secded,rows=parity", default="none")
+    base:             str        = field(default="", compare=False)
+    changes:          tuple      = field(default=(), compare=False)
+    """What it began from, and what was changed of that: (knob, was, is), as people read them."""
+
+    RULES = (
+        *(_within(unit) for unit in ("encoder", "attention", "decoder")),
+        Rule("gate_lanes vector", lambda lanes, vector: None if lanes <= vector else
+             f"gate_lanes ({lanes}) must divide the vector ({vector})"),
+        _words("onchip_bytes", MOST_ONCHIP),
+        _words("feedback_bytes", MOST_FEEDBACK),
+        Rule("onchip_banks onchip_bytes vector", lambda banks, size, vector: None
+             if banks * vector <= size else
+             f"onchip_banks ({banks}) must not exceed the {size // vector} vectors of "
+             f"onchip_bytes"),
+        Rule("dram clock_mhz", _refreshes),
+        Rule("protection", _protection),
+    )
 
     def __post_init__(self):
-        self._protections()
-        if not 8 <= self.vector <= INSTRUCTION_BYTES or self.vector & (self.vector - 1):
-            raise ValueError(f"Vector must be a power of two from 8 to {INSTRUCTION_BYTES}, the "
-                             f"bytes of an instruction, not {self.vector!r}")
-        for name in ("encoder", "attention", "decoder"):
-            outputs = getattr(self, name).outputs
-            if outputs > self.vector or getattr(self, name).drain > self.vector:
-                raise ValueError(f"{name.capitalize()} outputs ({outputs}) and drain "
-                                 f"({getattr(self, name).drain}) must not exceed the vector "
-                                 f"({self.vector})")
-        if self.gate_lanes < 1 or self.vector % self.gate_lanes:
-            raise ValueError(f"Gate lanes ({self.gate_lanes}) must divide the vector "
-                             f"({self.vector})")
-        for name in ("onchip_banks", "onchip_bytes", "offchip_bytes"):
-            value = getattr(self, name)
-            if value < 1 or value & (value - 1):
-                raise ValueError(f"Config {name} must be a power of two, not {value!r}")
-        for name in ("feedback_bytes", "offchip_bytes", "onchip_bytes"):
-            if getattr(self, name) % self.vector:
-                raise ValueError(f"Config {name} ({getattr(self, name)}) must be whole vectors of "
-                                 f"{self.vector} bytes")
-        if self.onchip_banks > self.onchip_words:
-            raise ValueError(f"Config onchip_banks ({self.onchip_banks}) must not exceed its "
-                             f"{self.onchip_words} words")
-        _fits("On-chip words", self.onchip_words, 2, _LOAD["base"], _STORE["base"],
-              _CONV["out_base"], _FILL["src_base"], _FILL["src_base2"], _GATE["skip_base"])
-        _fits("Feedback words", self.feedback_words, 2, _CONV["out_base"], _FILL["src_base"])
-        _fits("Config alpha_words", self.alpha_words, 2, _CONV["alpha_base"], _GATE["alpha_base"])
-        _fits("Config gate_param_words", self.gate_param_words, 2, _GATE["param_base"],
-              _LOAD["base"])
-        _fits("Config offchip_bytes", self.offchip_bytes, 4096, _LOAD["offchip"],
-              _STORE["offchip"])
+        demand(self)
 
     def _protections(self):
         """The protection of each memory, by name."""
         if self.protection in PROTECTIONS:
             return dict.fromkeys(MEMORIES, self.protection)
-        found = dict.fromkeys(MEMORIES, "none")
-        for word in self.protection.split(","):
-            memory, _, kind = word.partition("=")
-            if memory not in MEMORIES or kind not in PROTECTIONS:
-                raise ValueError(f"Config protection is one of {', '.join(PROTECTIONS)}, or "
-                                 f"MEMORY=KIND with commas between, for {', '.join(MEMORIES)}; "
-                                 f"not {word!r}")
-            found[memory] = kind
-        return found
+        return {**dict.fromkeys(MEMORIES, "none"),
+                **dict(word.split("=") for word in self.protection.split(","))}
 
     def protects(self, memory):
         """How a memory, one of ``MEMORIES``, is protected: one of ``PROTECTIONS``."""
@@ -180,6 +273,18 @@ class Config:
     def protected(self):
         """Whether any memory is."""
         return set(self._protections().values()) != {"none"}
+
+    @property
+    def timing(self):
+        """The :class:`DramTiming` of its off-chip memory at its clock."""
+        return self.dram.timing(self.clock_mhz)
+
+    @property
+    def structure(self):
+        """All that its Verilog depends on: two machines that differ only in name, clock and timing
+        of off-chip memory are one."""
+        return replace(self, name="machine", clock_mhz=REFERENCE.clock_mhz, dram=REFERENCE.dram,
+                       base="", changes=())
 
     @property
     def units(self):
@@ -216,96 +321,50 @@ class Config:
         return (self.offchip_bytes - 1).bit_length()
 
 
-KIB = 1024
-MIB = 1024 * KIB
 
-# Data sheets, converted to the accelerator's clock (rounded up):
-# JEDEC JESD79-4 DDR4-2400R 17-17-17: CL = tRCD = tRP = 14.16 ns, tRFC(8 Gb) = 350 ns,
-# tREFI = 7.8 us, tWTR + CL about 20 ns; a 64-bit channel moves 19.2 GB/s = 64 B per 300 MHz cycle.
-DDR4_2400 = DramTiming("ddr4-2400", bus_bytes_per_cycle=64, banks=16, row_bytes=8 * KIB, row_hit=5,
-                       activate=5, precharge=5, turnaround=6, refresh_interval=2340,
-                       refresh_busy=105)
-# JEDEC JESD79-3 DDR3-1600K 11-11-11 (13.75 ns), one 16-bit chip at 100 MHz: 3.2 GB/s = 32 B.
-DDR3_1600 = DramTiming("ddr3-1600", bus_bytes_per_cycle=32, banks=8, row_bytes=2 * KIB, row_hit=2,
-                       activate=2, precharge=2, turnaround=2, refresh_interval=780,
-                       refresh_busy=26)
-# JEDEC JESD209-4 LPDDR4-3200, one 16-bit channel at 300 MHz: 6.4 GB/s = 21.3 B; RL 28 = 17.5 ns.
-LPDDR4_3200 = DramTiming("lpddr4-3200", bus_bytes_per_cycle=21.3, banks=8, row_bytes=2 * KIB,
-                         row_hit=6, activate=6, precharge=6, turnaround=6, refresh_interval=1170,
-                         refresh_busy=84)
-# ULX3S SDR SDRAM (MT48LC16M16A2-7E), 16 bits, run at the fabric clock: CL 2, tRCD 2, tRP 2,
-# tRFC 66 ns, 8192 rows in 64 ms; at 50 MHz.
-SDR_ULX3S = DramTiming("sdr-ulx3s", bus_bytes_per_cycle=2, banks=4, row_bytes=1 * KIB, row_hit=2,
-                       activate=2, precharge=2, turnaround=2, refresh_interval=390,
-                       refresh_busy=4)
+HERE  = Path(__file__).parent
+DRAMS = Shelf(Dram, "off-chip memory", HERE / "drams",
+              ("ddr4-2400", "ddr3-1600", "lpddr4-3200", "sdr-ulx3s"))
+MACHINES = Shelf(Config, "machine", HERE / "machines", ("reference", "edge", "tiny"),
+                 {"dram": DRAMS})
 
-DRAM_TIMINGS = {timing.name: timing for timing in (DDR4_2400, DDR3_1600, LPDDR4_3200, SDR_ULX3S)}
-
-REFERENCE = Config(
-    name="reference", vector=16,
-    encoder=UnitConfig(pixels=4, outputs=4, drain=16, row_words=2048, weight_words=8192,
-                       params=512, transform=True),
-    attention=UnitConfig(pixels=1, outputs=8, drain=8, row_words=4096, weight_words=6144,
-                         params=128, transform=True),
-    decoder=UnitConfig(pixels=4, outputs=8, drain=16, row_words=2048, weight_words=8192,
-                       params=256, transform=True),
-    gate_lanes=4, gate_param_words=128, alpha_words=2048,
-    onchip_banks=4, onchip_bytes=4 * MIB, feedback_bytes=1536 * KIB, offchip_bytes=64 * MIB,
-    dram=DDR4_2400, clock_mhz=300)
-
-EDGE = Config(
-    name="edge", vector=8,
-    encoder=UnitConfig(pixels=2, outputs=2, drain=2, row_words=512, weight_words=2048, params=256),
-    attention=UnitConfig(pixels=1, outputs=2, drain=2, row_words=1024, weight_words=1536,
-                         params=256),
-    decoder=UnitConfig(pixels=2, outputs=4, drain=4, row_words=1024, weight_words=2048,
-                       params=128),
-    gate_lanes=4, gate_param_words=64, alpha_words=256,
-    onchip_banks=2, onchip_bytes=128 * KIB, feedback_bytes=4 * KIB, offchip_bytes=32 * MIB,
-    dram=SDR_ULX3S, clock_mhz=50)
-
-TINY = Config(
-    name="tiny", vector=8,
-    encoder=UnitConfig(pixels=2, outputs=2, drain=2, row_words=512, weight_words=1024, params=64,
-                       transform=True),
-    attention=UnitConfig(pixels=1, outputs=2, drain=4, row_words=1024, weight_words=1024,
-                         params=64, transform=True),
-    decoder=UnitConfig(pixels=2, outputs=4, drain=8, row_words=512, weight_words=1024, params=32,
-                       transform=True),
-    gate_lanes=2, gate_param_words=32, alpha_words=128,
-    onchip_banks=2, onchip_bytes=64 * KIB, feedback_bytes=16 * KIB, offchip_bytes=4 * MIB,
-    dram=DDR3_1600, clock_mhz=100)
-
+PRESETS = MACHINES.shipped
+REFERENCE, EDGE, TINY = (PRESETS[name] for name in ("reference", "edge", "tiny"))
 TINY_SHAPE = (32, 4)
-PRESETS = {config.name: config for config in (REFERENCE, EDGE, TINY)}
 
 
-def preset(name, *, dram=None, protection=None):
-    """The preset called ``name``, optionally with another off-chip memory timing, and protection of
-    its memories.
+def preset(name, *, dram=None, protection=None, changes=None):
+    """The machine called ``name``, or that of the file at this path.
+
+    Parameters
+    ----------
+    dram : str
+        Another off-chip memory: the name of one, or the path of its file.
+    protection : str
+        Another protection of memories.
+    changes : str
+        Knobs on top of all that: ``"decoder.outputs=16 onchip_bytes=2MiB"``.
 
     Raises
     ------
     InputError
-        If one of them is unknown; the message lists the known ones.
+        With every mistake on a line of its own.
     """
-    if name not in PRESETS:
-        raise InputError(f"Unknown preset {name!r}; known are {', '.join(PRESETS)}")
-    config = PRESETS[name]
+    config, begin = MACHINES.load(name)
+    if dram is not None:
+        config = replace(config, dram=DRAMS.load(dram)[0])
     if protection is not None:
-        try:
-            config = replace(config, protection=protection)
-        except ValueError as error:
-            raise InputError(str(error).replace("Config p", "P", 1)) from None
-    if dram is None:
-        return config
-    if dram not in DRAM_TIMINGS:
-        raise InputError(f"Unknown off-chip timing {dram!r}; known are {', '.join(DRAM_TIMINGS)}")
-    return replace(config, dram=DRAM_TIMINGS[dram])
+        line = _protection(protection)
+        if line:
+            raise InputError(line.replace("p", "P", 1))
+        config = replace(config, protection=protection)
+    if changes:
+        config = MACHINES.change(config, parse_changes(changes), "SET")
+    return replace(config, base=begin.name, changes=tuple(differences(begin, config)))
 
 
 def usual_shape(model, config):
     """Side of a frame and width of a network, where a person gives none: those of its source, or
     what ``tiny`` is for."""
     from golden.models import default_shape  # PyTorch; names and sizes do without
-    return TINY_SHAPE if config.name == "tiny" else default_shape(model)
+    return TINY_SHAPE if (config.base or config.name) == "tiny" else default_shape(model)

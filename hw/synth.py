@@ -163,7 +163,7 @@ def _command(arguments):
     from hw.top import Chip
 
     options, console = _parse(arguments), make_console()
-    config = preset(options.config)
+    config = preset(options.config, changes=options.set)
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.keep or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
@@ -179,7 +179,8 @@ def _command(arguments):
 
 def _parse(arguments):
     parser = Parser("hw.synth", __doc__)
-    parser.add_argument("--config", default="edge", help=f"one of {', '.join(PRESETS)}")
+    parser.add_argument("--config", default="edge", help=f"one of {', '.join(PRESETS)}, or a file")
+    parser.add_argument("--set", help="knobs to change, NAME=value with blanks between")
     parser.add_argument("--keep", type=Path, help="folder for Yosys' script, log and statistics")
     return parser.parse_args(arguments)
 

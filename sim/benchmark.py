@@ -30,7 +30,9 @@ from golden.images import PHANTOM, read_truth
 from golden.names import named_images
 from golden.networks import MODELS, int8_bytes, macs
 from hw.compiler import CompileError
-from hw.config import DRAM_TIMINGS, PRESETS, preset, usual_shape
+from hw.config import DRAMS, PRESETS, preset, usual_shape
+from hw.knobs import written
+from hw.machine_file import is_path
 from sim import run as machine
 from sim.baseline import ENGINES, measure
 from sim.clips import read_clip
@@ -45,7 +47,8 @@ __all__ = ["COLUMNS", "Combination", "Row", "combinations", "figures_of", "main"
 
 OWN      = "own"            # the off-chip timing that a preset brings
 ALL      = "all"
-SIZES    = {"reference": 64, "edge": 64, "tiny": 32}    # full frames of all take a day
+SMALL    = 64                # pixels; full frames of all take a day
+SIZES    = {"tiny": 32}
 SOURCES  = (".py", ".v", ".cpp", ".safetensors")
 PACKAGES = ("golden", "hw", "sim")
 BUSY     = 0.75             # load average per core from which times of the CPU are doubtful
@@ -68,7 +71,12 @@ class Combination:
 
     @property
     def name(self):
-        return f"{self.model}-{self.config}-{self.dram or preset(self.config).dram.name}"
+        return f"{self.model}-{self.machine.name}-{self.machine.dram.name}"
+
+    @property
+    def machine(self):
+        """The :class:`hw.config.Config`."""
+        return preset(self.config, dram=self.dram)
 
     @property
     def options(self):
@@ -147,13 +155,16 @@ def combinations(options):
         If a name is unknown.
     """
     models  = _names(options.models or ALL, MODELS, "model")
-    configs = _names(options.configs or ALL, PRESETS, "preset")
-    drams   = _names(options.drams or ALL, DRAM_TIMINGS, "off-chip timing", also=(OWN,))
-    sizes   = {} if options.full else SIZES
-    return [Combination(model, config, None if dram == OWN else dram,
-                        size=options.size or sizes.get(config), width=options.width,
-                        frames=options.frames, image=options.image)
-            for model in models for config in configs for dram in drams]
+    configs = _names(options.configs or ALL, PRESETS, "machine")
+    drams   = _names(options.drams or ALL, DRAMS.files, "off-chip memory", also=(OWN,))
+    chosen  = [Combination(model, config, None if dram == OWN else dram,
+                           size=options.size or (None if options.full else
+                                                 SIZES.get(config, SMALL)),
+                           width=options.width, frames=options.frames, image=options.image)
+               for model in models for config in configs for dram in drams]
+    for combination in chosen:
+        _ = combination.machine     # files are read before anything is measured
+    return chosen
 
 
 def _names(given, known, what, also=()):
@@ -161,7 +172,7 @@ def _names(given, known, what, also=()):
     if names == [ALL]:
         return list(known)
     for name in names:
-        if name not in known and name not in also:
+        if name not in known and name not in also and (what == "model" or not is_path(name)):
             raise InputError(f"Unknown {what} {name!r}; known are "
                              f"{', '.join((*also, *known, ALL))}")
     return names
@@ -251,7 +262,8 @@ class Benchmark:
         return self._out / "runs" / combination.name
 
     def _inputs(self, combination):
-        return {**asdict(combination), "sources": self._sources}
+        return {**asdict(combination), "sources": self._sources,
+                "machine": written(combination.machine, comments=False)}
 
     def _is_kept(self, combination):
         folder = self._folder(combination)
@@ -302,7 +314,7 @@ def _efforts(todo, kept):
     seconds, machines = [], set()
     for combination, known in zip(todo, kept, strict=True):
         cycles = 0 if known else _cycles(combination)
-        built  = (combination.config, combination.dram)
+        built  = combination.machine.structure      # all off-chip memories share it
         seconds.append(cycles / SPEED + EXTRA + BUILD * (built not in machines) if cycles else 0)
         machines |= {built} if cycles else set()
     return seconds
@@ -310,7 +322,7 @@ def _efforts(todo, kept):
 
 def _cycles(combination):
     """About how many cycles a combination simulates; 0 if it has no network."""
-    config      = preset(combination.config, dram=combination.dram)
+    config      = combination.machine
     size, width = _usual(combination)
     try:
         with torch.device("meta"):
@@ -318,12 +330,12 @@ def _cycles(combination):
                                                 width=combination.width or width)
     except InputError:
         return 0
-    loads = int8_bytes(network) / config.dram.bus_bytes_per_cycle
+    loads = int8_bytes(network) / config.timing.bus_bytes_per_cycle
     return combination.frames * (2 * sum(macs(network).values()) / config.mac_lanes + loads)
 
 
 def _usual(combination):
-    return usual_shape(combination.model, preset(combination.config))
+    return usual_shape(combination.model, combination.machine)
 
 
 def fingerprint(image):
@@ -467,8 +479,7 @@ def print_table(console, rows, facts):
 
 def _names_of(row):
     combination = row.combination
-    return (combination.model, combination.config,
-            combination.dram or preset(combination.config).dram.name)
+    return combination.model, combination.machine.name, combination.machine.dram.name
 
 
 def main(arguments=None):
@@ -496,7 +507,7 @@ def _command(arguments):
 
 def _parse(arguments):
     parser = Parser("sim.benchmark", __doc__)
-    for name, what in (("models", MODELS), ("configs", PRESETS), ("drams", DRAM_TIMINGS)):
+    for name, what in (("models", MODELS), ("configs", PRESETS), ("drams", DRAMS.files)):
         parser.add_argument(f"--{name}", default=ALL,
                             help=f"some of {', '.join(what)}, with commas; or all")
     parser.add_argument("--image", default=Combination.image)

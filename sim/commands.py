@@ -32,9 +32,11 @@ from sim.errors import SimulationError
 from sim.names import FUZZ_ENGINES, SIMULATORS, demand_simulator
 
 try:
-    from hw.config import DRAM_TIMINGS, PRESETS, PROTECTIONS, preset
+    from hw.config import DRAMS, PRESETS, PROTECTIONS, preset
+    from hw.machine_file import is_path
+    MEMORY_NAMES = tuple(DRAMS.files)
 except ImportError:             # Amaranth is not installed yet; once it is, `run` looks again
-    DRAM_TIMINGS, PRESETS, PROTECTIONS = ("...",), ("...",), ("...",)
+    DRAMS, MEMORY_NAMES, PRESETS, PROTECTIONS = None, ("...",), ("...",), ("...",)
 
     def preset(*_, **__):
         """Nothing is known to be wrong."""
@@ -161,6 +163,24 @@ def _presets(name, value):
         preset(one.strip())
 
 
+def _some_files_of(known, load, also):
+    """Some of the names ``known``, or paths that ``load`` can read."""
+    some = _some_of(known, also)
+
+    def check(name, value):
+        for one in map(str.strip, value.split(",")):
+            if DRAMS is not None and is_path(one):
+                load(one)
+            else:
+                some(name, one)
+    return check
+
+
+def _dram(name, value):
+    if DRAMS is not None:
+        DRAMS.load(value)
+
+
 def _engine(name, value):
     if _engines():
         _one_of(*_engines())(name, value)
@@ -194,17 +214,20 @@ VARIABLES = {
     "BITS":       Variable("neighbouring bits that flip together", POSITIVE),
     "CHECKPOINT": Variable("file that `make train` wrote", _exists("a checkpoint")),
     "CLAHE":      Variable("1: equalise images as ELEC4848 does", SWITCH),
-    "CONFIG":     Variable(f"the machine: {_or(PRESETS)}; of fuzz several, with commas", _preset),
-    "CONFIGS":    Variable("machines, with commas, or all", _some_of(PRESETS, ("all",))),
+    "CONFIG":     Variable(f"the machine: {_or(PRESETS)}, or a file such as my.toml; of fuzz "
+                           "several, with commas", _preset),
+    "CONFIGS":    Variable("machines, with commas, or all; also files",
+                           _some_files_of(PRESETS, preset, ("all",))),
     "CROP":       Variable("side of what the network sees", POSITIVE),
     "CUT":        Variable("tensor at which the network is cut"),
     "DATA":       Variable("folder as published, table (.csv), or phantom:N", _data),
     "DEPTH":      Variable("poolings of the random networks", POSITIVE),
     "DEVICE":     Variable("cpu or cuda", _one_of("cpu", "cuda")),
-    "DRAM":       Variable(f"off-chip memory: {_or(DRAM_TIMINGS)}; the machine's own unless given",
-                           lambda name, value: preset(next(iter(PRESETS)), dram=value)),
-    "DRAMS":      Variable("off-chip memories, with commas, or all, or own",
-                           _some_of(DRAM_TIMINGS, ("own", "all"))),
+    "DRAM":       Variable(f"off-chip memory: {_or(MEMORY_NAMES)}, or a file; the machine's own "
+                           "unless given", _dram),
+    "DRAMS":      Variable("off-chip memories, with commas, or all, or own; also files",
+                           _some_files_of(MEMORY_NAMES, lambda name: _dram("DRAMS", name),
+                                          ("own", "all"))),
     "ENGINE":     Variable("of disasm: {engines}; of fuzz: " + _or(FUZZ_ENGINES), _engine),
     "EPOCHS":     Variable("how many, at most", POSITIVE),
     "FAST":       Variable("1: only what CI proves", SWITCH),
@@ -237,9 +260,12 @@ VARIABLES = {
     "RESUME":     Variable("1: go on with the run in OUT", SWITCH),
     "REUSE":      Variable("0: measure again what is known", SWITCH),
     "RUN":        Variable("folder of a run"),
+    "SCHEMA":     Variable("1: the JSON schema of such files, for editors", SWITCH),
     "SCHEDULE":   Variable(_or(SCHEDULES), _one_of(*SCHEDULES)),
     "SCORE":      Variable("per cent of the mutants that must be noticed", _whole(0)),
     "SEED":       Variable("of everything random", _whole(0)),
+    "SET":        Variable("knobs of the machine to change, such as 'decoder.outputs=16 "
+                           "onchip_bytes=2MiB'; `make machine` lists them"),
     "SIDE":       Variable("of the largest frame", POSITIVE),
     "SIM":        Variable(f"the simulator: {_or(SIMULATORS)}",
                            lambda name, value: demand_simulator(value)),
@@ -262,11 +288,11 @@ TARGETS = {
     "sim": Target(
         "run the machine: every byte compared, every cycle explained", "sim.run",
         _takes("MODEL=elec4848 CONFIG=reference SIM=verilator IMAGE=phantom:7 TRUTH FRAMES=1 "
-               "TAPS=0 TRACE=0 SIZE WIDTH DRAM PROTECTION OUT"),
+               "TAPS=0 TRACE=0 SIZE WIDTH DRAM PROTECTION SET OUT"),
         checks={"MODEL": _network_or_file}),
     "check-model": Target(
         "whether a network runs, where, and at what cost", "hw.check",
-        _takes("MODEL=elec4848 CONFIG=reference SIZE WIDTH IMAGE=phantom:7 REFEREE=1"),
+        _takes("MODEL=elec4848 CONFIG=reference SET SIZE WIDTH IMAGE=phantom:7 REFEREE=1"),
         checks={"MODEL": _network_or_file}),
     "models": Target("the five networks in figures, beside the published ones", "golden.table",
                      _takes("MARKDOWN=0"), flags=("MARKDOWN",)),
@@ -307,7 +333,10 @@ TARGETS = {
                     "hw.prove", _takes("ONLY FAST=0 LIST=0 AGAIN=0 OUT"),
                     flags=("FAST", "LIST", "AGAIN"), checks={"OUT": _any}),
     "synth": Target("map the chip to an ECP5 with Yosys, block by block", "hw.synth",
-                    _takes("CONFIG=edge")),
+                    _takes("CONFIG=edge SET")),
+    "machine": Target("every knob of a machine, what it means and may be, as a file to change",
+                      "hw.machine", _takes("CONFIG=reference SET DRAM PROTECTION SCHEMA=0 OUT"),
+                      flags=("SCHEMA",), checks={"OUT": _any}),
     "onnx": Target("write a network as ONNX QDQ, judged by ONNX Runtime", "golden.referee",
                    _takes("MODEL=elec4848 IMAGE=phantom:7 SIZE WIDTH OUT=reports"),
                    checks={"OUT": _any}),
@@ -402,10 +431,20 @@ def arguments(goal, values):
             words += shlex.split(value)
         elif value:
             words.append(f"--{name.lower()}={value}")
+    if DRAMS is not None and "SET" in target.takes:
+        _check_changes({name: values.get(name) or target.takes.get(name) for name in
+                        ("CONFIG", "DRAM", "PROTECTION", "SET")})
     model = values.get("MODEL") or target.takes.get("MODEL")
     if "SIZE" in target.takes and values.get("SIZE") and model in NETWORKS:
         check_shape(int(values["SIZE"]), 1, 1 << NETWORKS[model])
     return words + last
+
+
+def _check_changes(given):
+    """Refuse what SET changes, which depends on the machine."""
+    if given["SET"]:
+        preset(given["CONFIG"], dram=given["DRAM"], protection=given["PROTECTION"],
+               changes=given["SET"])
 
 
 def usage():

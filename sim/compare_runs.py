@@ -158,12 +158,18 @@ def _settings(a, b):
     rows = {
         "network":          network,
         "machine":          lambda report: f"{report['config']}, {report['mac_lanes']} MAC lanes",
+        "machine's changes": _changes,
         "clock":            lambda report: f"{report['clock']['mhz']:g} MHz",
         "off-chip timing":  lambda report: report["traffic"]["offchip"].get("memory", "unknown"),
         "frames":           lambda report: str(report["frames"]),
         "simulator":        lambda report: report["engine"],
     }
     return [(name, of(a), of(b)) for name, of in rows.items() if of(a) != of(b)]
+
+
+def _changes(report):
+    return "; ".join(f"{one['knob']} {one['is']}"
+                     for one in report.get("machine", {}).get("changes", ())) or "none"
 
 
 def _run(a, b):

@@ -17,6 +17,7 @@ from golden import integer
 from hw.config import MEMORIES
 from hw.control.counters import Counter
 from hw.isa import Engine, Error
+from hw.memory.dram import timing_plusarg
 from sim.counters import selectors
 from sim.errors import SimulationError
 from sim.simulators import run, stop
@@ -60,7 +61,7 @@ class RtlEngine:
     program : hw.compiler.Program
     config : hw.config.Config
     built : sim.simulators.Build
-        Of :class:`sim.top.SimTop` for ``config``.
+        Of :class:`sim.top.SimTop` for a machine with the structure of ``config``.
     folder : Path
         Where image, log and dumps go.
     taps : bool
@@ -225,7 +226,7 @@ class RtlEngine:
         return {name: self._result[name] for name in ("wall_s", "cpu_s")}
 
     def _simulate(self):
-        plusargs = [f"+offchip_image={self._folder / 'image.bin'}",
+        plusargs = [timing_plusarg(self._config), f"+offchip_image={self._folder / 'image.bin'}",
                     f"+offchip_dump={self._folder / 'masks.bin'}", f"+monitor={self._folder}"]
         if self._built.simulator == "verilator":
             plusargs.append(f"+clock={CLOCK_PERIOD}")

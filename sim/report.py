@@ -61,6 +61,9 @@ def make_report(*, model, program, config, simulator, counters, offchip, compari
         "schema":    1,
         "model":     model,
         "config":    config.name,
+        "machine":   {"base": config.base or config.name,
+                      "changes": [dict(zip(("knob", "was", "is"), change, strict=True))
+                                  for change in config.changes]},
         "engine":    simulator,
         "frames":    program.frames,
         "bit_exact": comparison["mismatched"] == 0,
@@ -196,7 +199,7 @@ def _lanes(config, unit):
 
 def _peak_bandwidth(config):
     """Bytes per cycle that off-chip memory moves at best: one beat, or what its pins allow."""
-    return min(config.vector, config.dram.bus_bytes_per_cycle)
+    return min(config.vector, config.timing.bus_bytes_per_cycle)
 
 
 def _bound(busy, issued, full, moving):

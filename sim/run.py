@@ -28,6 +28,8 @@ from golden.models import is_trained, load_float, load_graph
 from hw.compiler import CompileError, Program, compile_network
 from hw.compiler.importer import Imported, is_file, judge, load_network, worst
 from hw.config import Config, preset, usual_shape
+from hw.machine import text_of
+from hw.machine_file import CHANGED
 from sim.clips import read_clip
 from sim.compare import compare_mask, compare_tensors
 from sim.environment import command, environment
@@ -49,8 +51,8 @@ __all__ = ["Job", "Options", "build_machine", "golden_tensors", "main", "prepare
 LOG         = CACHE / "simulator.log"
 FAILED      = CACHE / "failed"
 FULL        = 2**20         # bytes that are free on a disk with room for the next thing
-FILES       = ("report.json", "report.html", "program.bin", "simulator.log", "trace.json",
-               "input.png", "truth.png", "mask-golden.png", "mask-hardware.png",
+FILES       = ("report.json", "report.html", "machine.toml", "program.bin", "simulator.log",
+               "trace.json", "input.png", "truth.png", "mask-golden.png", "mask-hardware.png",
                "mask-difference.png", "overlay.png", "overlay.gif", "overlay.mp4", "sheet.png",
                "alpha*-golden.png", "alpha*-hardware.png", "inputs.json",
                "wave.fst", "wave.gtkw", "wave.sucl", "wave.causes")
@@ -78,6 +80,7 @@ class Options:
     truth:      str       = None
     dram:       str       = None
     protection: str       = None
+    set:        str       = None
     max_cycles: int       = None
 
 
@@ -155,6 +158,7 @@ def _measure(options, job, truth, folder, scratch, console):
         write_animation(folder, [frame.numpy() for frame in job.pictures],
                         [tensors["mask"][0] > 127 for tensors in seen], report["stream"])
     end = program.program_base + program.program_bytes
+    (folder / "machine.toml").write_text(text_of(config))
     (folder / "program.bin").write_bytes(program.image[program.program_base:end])
     shutil.copy(scratch / "simulator.log", folder)
     if trace is not None:
@@ -172,8 +176,7 @@ def _circumstances(options, job, stream):
         "input":       {"images": job.sources, "size": rows, "columns": columns,
                         "width": job.width, "trained": job.imported is not None
                         or is_trained(options.model, job.width)},
-        "command":     command(options, size=None if job.imported else rows, width=job.width,
-                               dram=job.config.dram.name),
+        "command":     command(options, size=None if job.imported else rows, width=job.width),
         "environment": environment(options.sim),
         "created":     time.strftime("%Y-%m-%d %H:%M:%S %z"),
     }
@@ -204,7 +207,8 @@ def prepare(options):
     if options.frames < 1:
         raise InputError(f"Number of frames must be positive, not {options.frames!r}")
     check_installed(options.sim)
-    config  = preset(options.config, dram=options.dram, protection=options.protection)
+    config  = preset(options.config, dram=options.dram, protection=options.protection,
+                     changes=options.set)
     if is_file(options.model):
         graph, imported = load_network(options.model, options.size, options.width)
         frame = graph.tensors[graph.input]
@@ -242,7 +246,7 @@ def _command(arguments):
 def _parse(arguments):
     parser = Parser("sim.run", __doc__)
     for name in ("model", "config", "sim", "image", "out", "truth", "dram",
-                 "protection"):
+                 "protection", "set"):
         parser.add_argument(f"--{name}", default=getattr(Options, name))
     for name in ("frames", "size", "width", "max-cycles"):
         parser.add_argument(f"--{name}", type=int,
@@ -316,8 +320,12 @@ def _is_full(folder):
 def _place(options):
     """Where the run goes, as :class:`golden.folders.Fresh`."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    name  = f"{Path(options.model).stem}-{options.config}-{options.sim}-{stamp}"
+    name  = f"{Path(options.model).stem}-{_called(options)}-{options.sim}-{stamp}"
     return Fresh(options.out or ROOT / "reports" / name, FILES, replace=bool(options.out))
+
+
+def _called(options):
+    return Path(options.config).stem + (CHANGED if options.set else "")
 
 
 def _point_latest(place):

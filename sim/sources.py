@@ -17,25 +17,39 @@ FILES    = tuple(sorted([
     *(ROOT / "sim" / name for name in ("top.py", "hostile_bus.py", "verilog.py", "taps.py")),
     ROOT / "golden" / "errors.py"]))
 """Sources of a machine; a program makes no part of it."""
+KEPT     = 12               # texts: of so many machines, with and without traces
+
+
+def machine_verilog(config, trace):
+    """The text of :class:`sim.top.SimTop`, made now or kept from before; one for all machines of
+    the same structure."""
+    return _kept(config.structure, trace)
 
 
 @cache
-def machine_verilog(config, trace):
-    """The text of :class:`sim.top.SimTop`, made now or kept from before."""
-    kind = f"verilog-{config.name}-{'trace' if trace else 'plain'}-"
-    file = CACHE / f"{kind}{_key(config, trace)}.v"
+def _kept(config, trace):
+    file = CACHE / f"verilog-{_key(config, trace)}.v"
     try:
-        return file.read_text()
+        text = file.read_text()
     except FileNotFoundError:
-        pass
-    text = _export(config, trace)
+        text = _export(config, trace)
+    else:
+        file.touch()
+        return text
     CACHE.mkdir(exist_ok=True)
     with temporary(CACHE, "scratch-") as folder:
         (folder / file.name).write_text(text)
         (folder / file.name).replace(file)
-    for older in set(CACHE.glob(f"{kind}*.v")) - {file}:
+    for older in sorted(CACHE.glob("verilog-*.v"), key=_last_used)[:-KEPT]:
         older.unlink(missing_ok=True)
     return text
+
+
+def _last_used(file):
+    try:
+        return file.stat().st_mtime_ns
+    except FileNotFoundError:       # another process was faster
+        return 0
 
 
 def _export(config, trace):

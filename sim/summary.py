@@ -43,6 +43,10 @@ def print_summary(console, report, folder):
         "report":     str(folder / "report.json"),
         "page":       str(folder / "report.html"),
     }
+    changes = report.get("machine", {}).get("changes", ())
+    if changes:
+        facts["changed"] = f"of {report['machine']['base']}: " + "; ".join(
+            f"{one['knob']} {one['was']} -> {one['is']}" for one in changes)
     if not report["input"]["trained"]:
         widths = map(str, sorted(width for model, width in shipped().values()
                                  if model == report["model"]))

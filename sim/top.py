@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from hw.control.trace import CYCLE_BITS, event_layout
 from hw.isa import LOADS, STORES, Engine, Traffic
 from hw.memory.load import LoadEngines
-from hw.memory.offchip import ARRAY_SOURCE, OffchipMemory
+from hw.memory.offchip import MODEL_SOURCES, OffchipMemory
 from hw.memory.store import StoreEngine
 from hw.top import TAPS, Chip
 from sim.hostile_bus import HOSTILITY, HostileBus
@@ -20,8 +20,8 @@ __all__ = ["SOURCES", "SimTop", "recorder"]
 
 MONITOR_SOURCE = Path(__file__).with_name("axi_monitor.v")
 
-SOURCES = (ARRAY_SOURCE, MONITOR_SOURCE, *(Path(__file__).with_name(name)
-                                           for name in ("tap_recorder.v", "event_recorder.v")))
+SOURCES = (*MODEL_SOURCES, MONITOR_SOURCE, *(Path(__file__).with_name(name)
+                                             for name in ("tap_recorder.v", "event_recorder.v")))
 """Verilog that the exported design instantiates."""
 
 BACKDOOR = ("load", "dump", "dump_first", "dump_count", "inject_error")

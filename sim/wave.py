@@ -18,6 +18,7 @@ from golden.errors import InputError
 from golden.folders import temporary
 from hw.compiler import CompileError
 from hw.isa import CONVS, FORMS, INSTRUCTION_BYTES, Cause, Engine, Opcode, StreamHeader
+from hw.machine import text_of
 from sim.compare import compare_tensors
 from sim.errors import SimulationError
 from sim.fst import read_fst
@@ -72,6 +73,10 @@ def show(run, at, *, window=WINDOW, console):
     folder, record = _record(run)
     options = _options(record["settings"], run)
     job     = prepare(options)
+    machine = folder / "machine.toml"
+    if machine.exists() and machine.read_text() != text_of(job.config):
+        raise InputError(f"The run in {str(run)!r} cannot be repeated: {options.config} is another "
+                         f"machine now; what it was is in {machine.name} there")
     CACHE.mkdir(exist_ok=True)      # `make clean` may have been before
     with temporary(CACHE, "wave-") as scratch:
 

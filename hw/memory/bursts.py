@@ -33,6 +33,9 @@ class BurstSplitter(wiring.Component):
         Most beats in a run.
     window : int
         Power of two.
+    within : Value
+        One less than a smaller window, at which to cut instead, where that is known at run time
+        only; None: ``window`` it is.
 
     Members
     -------
@@ -40,7 +43,7 @@ class BurstSplitter(wiring.Component):
     o : Out(stream.Signature(burst_layout(...)))
     """
 
-    def __init__(self, *, address_width, beats, window):
+    def __init__(self, *, address_width, beats, window, within=None):
         if beats < 1:
             raise ValueError(f"Number of beats must be positive, not {beats!r}")
         if window < 2 or window & (window - 1):
@@ -50,6 +53,7 @@ class BurstSplitter(wiring.Component):
         self.address_width = address_width
         self.beats         = beats
         self.window        = window
+        self.within        = within
 
         super().__init__({
             "i": In(stream.Signature(run_layout(address_width=address_width, beats=beats))),
@@ -64,8 +68,13 @@ class BurstSplitter(wiring.Component):
         left        = Signal(range(self.beats))      # beats - 1 still to hand out
         room        = Signal(offset_bits)            # beats - 1 from `address` to the window's end
 
+        onward      = Cat(C(0, offset_bits), address[offset_bits:] + 1)
+        m.d.comb += room.eq(~address[:offset_bits])
+        if self.within is not None:
+            m.d.comb += room.eq(~address[:offset_bits] & self.within)
+            onward = address + room + 1
+
         m.d.comb += [
-            room.eq(~address[:offset_bits]),
             self.i.ready.eq(~self.o.valid),
             self.o.p.address.eq(address),
             self.o.p.last.eq(left <= room),
@@ -80,7 +89,7 @@ class BurstSplitter(wiring.Component):
             ]
         with m.If(self.o.valid & self.o.ready):
             m.d.sync += [
-                address.eq(Cat(C(0, offset_bits), address[offset_bits:] + 1)),
+                address.eq(onward),
                 left.eq(left - room - 1),
                 self.o.valid.eq(~self.o.p.last),
             ]

@@ -1,12 +1,62 @@
-"""When the bursts of an off-chip memory may use its data bus: open rows, refresh, turnaround."""
+"""When the bursts of an off-chip memory may use its data bus: open rows, refresh, turnaround.
+
+All timing comes in at run time, as :func:`timing_layout` has it: one build serves every memory.
+"""
 
 from amaranth import *
 from amaranth.lib import data, stream, wiring
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
+from hw.config import Dram
+from hw.knobs import most_of
 from hw.memory.axi import Response
 from hw.memory.traffic import COUNTER_BITS
+
+WAIT_BITS = 13      # of a wait in cycles: the longest that a Dram may have, at the fastest clock
+RATE_ONE  = 1 << 20
+"""Beats per cycle, in parts of this."""
+
+BANK_BITS = exact_log2(most_of(Dram, "banks"))
+
+
+def timing_layout(vector):
+    """A :class:`hw.config.DramTiming` as the model takes it, where beats have ``vector`` bytes."""
+    return data.StructLayout({
+        "column_bits":      range(exact_log2(most_window(vector)) + 1),     # beats of a row
+        "bank_bits":        range(BANK_BITS + 1),
+        "rate":             range(RATE_ONE + 1),
+        "row_hit":          WAIT_BITS,
+        "activate":         WAIT_BITS,
+        "precharge":        WAIT_BITS,
+        "turnaround":       WAIT_BITS,
+        "refresh_busy":     16,
+        "refresh_interval": 23,
+    })
+
+
+def timing_const(timing, vector):
+    """``timing`` (:class:`hw.config.DramTiming`) as a constant with that layout."""
+    return timing_layout(vector).const({
+        "column_bits": exact_log2(timing.row_bytes // vector),
+        "bank_bits":   exact_log2(timing.banks),
+        "rate":        min(RATE_ONE, round(timing.bus_bytes_per_cycle * RATE_ONE / vector)),
+        **{name: getattr(timing, name)
+           for name in ("row_hit", "activate", "precharge", "turnaround", "refresh_busy",
+                        "refresh_interval")},
+    })
+
+
+def timing_plusarg(config):
+    """What tells a simulation of a machine's off-chip memory its timing, on the simulator's command
+    line; ``offchip_timing.v`` reads it."""
+    return f"+offchip_timing={timing_const(config.timing, config.vector).as_bits():x}"
+
+
+def most_window(vector):
+    """Beats in the largest row."""
+    return most_of(Dram, "row_bytes") // vector
 
 
 def access_layout(*, address_width, window, id_width):
@@ -39,9 +89,8 @@ class DramScheduler(wiring.Component):
 
     Parameters
     ----------
-    timing : hw.config.DramTiming
     vector : int
-        Bytes per beat, no more than the bytes of a row.
+        Bytes per beat.
     address_width : int
         Bits of a beat address.
     id_width : int
@@ -49,6 +98,8 @@ class DramScheduler(wiring.Component):
 
     Members
     -------
+    timing : In(timing_layout(vector))
+        Constant while it runs.
     reads, writes : In(stream.Signature(access_layout(...)))
         Accesses, each inside one row.
     o : Out(stream.Signature(...))
@@ -60,20 +111,18 @@ class DramScheduler(wiring.Component):
         in which an access was prepared or had the bus.
     """
 
-    def __init__(self, *, timing, vector, address_width, id_width=1, batch=4):
-        if timing.row_bytes < 2 * vector:
-            raise ValueError(f"DRAM rows of {timing.row_bytes} bytes must hold at least two "
-                             f"vectors of {vector}")
+    def __init__(self, *, vector, address_width, id_width=1, batch=4):
         if batch < 1:
             raise ValueError(f"Batch must be positive, not {batch!r}")
-        self.timing        = timing
-        self.window        = timing.row_bytes // vector
+        self.vector        = vector
+        self.window        = min(most_window(vector), 1 << address_width)
         self.address_width = address_width
         self.id_width      = id_width
         self.batch         = batch
 
         layout = access_layout(address_width=address_width, window=self.window, id_width=id_width)
         super().__init__({
+            "timing":         In(timing_layout(vector)),
             "reads":          In(stream.Signature(layout)),
             "writes":         In(stream.Signature(layout)),
             "o":              Out(stream.Signature(layout)),
@@ -87,50 +136,53 @@ class DramScheduler(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
-        timing    = self.timing
-        layout    = self.o.p.shape()
-        row_low   = exact_log2(self.window)
-        bank_bits = min(exact_log2(timing.banks), self.address_width - row_low)
-        row_bits  = max(self.address_width - row_low - bank_bits, 1)
+        timing = self.timing
+        layout = self.o.p.shape()
 
         # The access that is being prepared, and what it finds.
         prepared  = Signal()      # its row is open, or will be when `wait` has run out
         offered   = Signal()
         access    = Signal(layout)
         write     = Signal()
-        bank      = Signal(bank_bits)
-        row       = Signal(row_bits)
-        wait      = Signal(range(timing.row_hit + timing.activate + timing.precharge
-                                 + timing.turnaround + 1))
+        bank      = Signal(BANK_BITS)
+        row       = Signal(self.address_width)
+        wait      = Signal(WAIT_BITS + 2)
+        above     = Signal(self.address_width)      # the address without the column
         m.d.comb += [
-            bank.eq(access.address[row_low:]),
-            row.eq(access.address[row_low + bank_bits:]),
+            above.eq(access.address >> timing.column_bits),
+            bank.eq(above & ((1 << timing.bank_bits) - 1)),
+            row.eq(above >> timing.bank_bits),
         ]
 
         # The access that has the bus.
-        used_bank = Signal(bank_bits)
+        used_bank = Signal(BANK_BITS)
         free      = Signal()
         m.d.comb += free.eq(~self.o.valid | self.o.ready)
 
-        rows = Array(Signal(row_bits, name=f"row_{k}") for k in range(1 << bank_bits))
-        open_banks = Signal(1 << bank_bits)
+        m.submodules.rows = rows = Memory(shape=self.address_width, depth=1 << BANK_BITS, init=[])
+        found   = rows.read_port(domain="comb")
+        opened  = rows.write_port()
+        open_banks = Signal(1 << BANK_BITS)
         is_open = Signal()
         hit     = Signal()
         was_hit = Signal()
         m.d.comb += [
+            found.addr.eq(bank),
+            opened.addr.eq(bank),
+            opened.data.eq(row),
             is_open.eq(open_banks.bit_select(bank, 1)),
-            hit.eq(is_open & (rows[bank] == row)),
+            hit.eq(is_open & (found.data == row)),
         ]
 
         # Refresh.
-        until_refresh = Signal(range(timing.refresh_interval), init=timing.refresh_interval - 1)
+        since_refresh = Signal.like(timing.refresh_interval)
         refresh_due   = Signal()
-        refresh_left  = Signal(range(timing.refresh_busy + 1))
-        with m.If(until_refresh == 0):
-            m.d.sync += until_refresh.eq(timing.refresh_interval - 1)
+        refresh_left  = Signal.like(timing.refresh_busy)
+        with m.If(since_refresh == timing.refresh_interval - 1):
+            m.d.sync += since_refresh.eq(0)
             m.d.sync += refresh_due.eq(1)
         with m.Else():
-            m.d.sync += until_refresh.eq(until_refresh - 1)
+            m.d.sync += since_refresh.eq(since_refresh + 1)
 
         # Which direction goes next.
         streak = Signal(range(self.batch + 1))
@@ -163,9 +215,6 @@ class DramScheduler(wiring.Component):
             with m.Else():
                 m.d.sync += self.row_misses.eq(self.row_misses + 1)
 
-        def minus_2(cycles):
-            return max(cycles - 2, 0)
-
         with m.If(wait != 0):
             m.d.sync += wait.eq(wait - 1)
         with m.If(refresh_left != 0):
@@ -181,21 +230,15 @@ class DramScheduler(wiring.Component):
                 ]
         with m.Elif(offered & ~prepared
                     & ~(self.o.valid & (turns | ((used_bank == bank) & ~hit)))):
-            opening = Signal(range(timing.activate + timing.precharge + 1))
-            with m.If(~hit):
-                m.d.comb += opening.eq(Mux(is_open, timing.activate + timing.precharge,
-                                           timing.activate))
-            if timing.row_hit >= 2:
-                m.d.sync += wait.eq(minus_2(timing.row_hit) + opening
-                                    + Mux(turns, timing.turnaround, 0))
-            else:
-                cost = Signal.like(wait)
-                m.d.comb += cost.eq(timing.row_hit + opening + Mux(turns, timing.turnaround, 0))
-                m.d.sync += wait.eq(Mux(cost < 2, 0, cost - 2))
+            cost = Signal.like(wait)
+            m.d.comb += cost.eq(timing.row_hit + Mux(hit, 0, timing.activate)
+                                + Mux(is_open & ~hit, timing.precharge, 0)
+                                + Mux(turns, timing.turnaround, 0))
+            m.d.comb += opened.en.eq(1)
+            m.d.sync += wait.eq(Mux(cost < 2, 0, cost - 2))
             m.d.sync += [
                 prepared.eq(1),
                 was_hit.eq(hit),
-                rows[bank].eq(row),
                 open_banks.bit_select(bank, 1).eq(1),
             ]
 

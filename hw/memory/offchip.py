@@ -11,17 +11,16 @@ from amaranth.utils import ceil_log2, exact_log2
 
 from hw.memory.axi import MAX_BURST_BEATS, Axi4, BurstType, Response
 from hw.memory.bursts import BurstSplitter
-from hw.memory.dram import DramScheduler
+from hw.memory.dram import RATE_ONE, DramScheduler, timing_const
 from hw.memory.traffic import COUNTER_BITS
 
-ARRAY_SOURCE = Path(__file__).with_name("offchip_array.v")
-"""Verilog that a design with ``storage="array"`` must be simulated with."""
-
-RATE_ONE = 256
+MODEL_SOURCES = tuple(Path(__file__).with_name(name)
+                      for name in ("offchip_array.v", "offchip_timing.v"))
+"""Verilog that a design with ``storage="array"`` must be simulated with: memory, and timing."""
 
 
 class OffchipMemory(wiring.Component):
-    """AXI4 memory of ``depth`` beats with the timing of ``config.dram``. Simulation only.
+    """AXI4 memory of ``depth`` beats with the timing of a DRAM. Simulation only.
 
     Takes up to ``queue`` read and ``queue`` write bursts ahead, and answers each kind in order. A
     write burst starts when all its data has arrived, so a slow writer never holds the bus; it is
@@ -38,14 +37,17 @@ class OffchipMemory(wiring.Component):
     Parameters
     ----------
     config : hw.config.Config
-        Gives the width of a beat, the size and the timing.
+        Gives the width of a beat, and the size.
     depth : int
         Beats; default ``config.offchip_words``.
     storage : str
-        ``"array"``: the Verilog of :data:`ARRAY_SOURCE`, filled from and dumped to the files that
+        ``"array"``: the Verilog of :data:`MODEL_SOURCES`, filled from and dumped to the files that
         the plusargs ``+offchip_image=`` and ``+offchip_dump=`` name, plain bytes from address 0
-        up. ``"memory"``: an Amaranth memory, for Amaranth's simulator, whose rows are ``data``;
+        up; its timing is that of :func:`hw.memory.dram.timing_plusarg`, without which nothing runs.
+        ``"memory"``: an Amaranth memory, for Amaranth's simulator, whose rows are ``data``;
         ``load`` and ``dump`` do nothing there.
+    timing : hw.config.DramTiming
+        With ``storage="memory"``; default ``config.timing``.
     id_width, queue, batch : int
 
     Members
@@ -62,7 +64,8 @@ class OffchipMemory(wiring.Component):
 
     OVERHEAD = 4
 
-    def __init__(self, *, config, depth=None, storage="array", id_width=1, queue=4, batch=4):
+    def __init__(self, *, config, depth=None, storage="array", timing=None, id_width=1,
+                 queue=4, batch=4):
         if depth is None:
             depth = config.offchip_words
         if depth < 2:
@@ -74,12 +77,10 @@ class OffchipMemory(wiring.Component):
             raise ValueError(f"Storage must be 'array' or 'memory', not {storage!r}")
         if queue < 1:
             raise ValueError(f"Queue must be positive, not {queue!r}")
-        if config.dram.bus_bytes_per_cycle * RATE_ONE < config.vector:
-            raise ValueError(f"DRAM bus of {config.dram.bus_bytes_per_cycle} bytes per cycle is "
-                             f"too slow for beats of {config.vector} bytes")
         self.config   = config
         self.depth    = depth
         self.storage  = storage
+        self.timing   = timing or config.timing
         self.id_width = id_width
         self.queue    = queue
         self.batch    = batch
@@ -110,11 +111,15 @@ class OffchipMemory(wiring.Component):
         byte_bits  = exact_log2(vector)
         beat_bits  = self.config.offchip_address_width - byte_bits
         index_bits = ceil_log2(self.depth)
-        step       = min(RATE_ONE, round(self.config.dram.bus_bytes_per_cycle * RATE_ONE / vector))
 
         m.submodules.dram = dram = DramScheduler(
-            timing=self.config.dram, vector=vector, address_width=beat_bits,
-            id_width=self.id_width, batch=self.batch)
+            vector=vector, address_width=beat_bits, id_width=self.id_width, batch=self.batch)
+        timing = dram.timing
+        if self.storage == "memory":
+            m.d.comb += timing.eq(timing_const(self.timing, vector))
+        else:
+            m.submodules.timing = Instance("offchip_timing", p_BITS=timing.shape().size,
+                                           o_timing=timing)
         for name in ("row_hits", "row_misses", "refresh_cycles", "busy_cycles"):
             m.d.comb += getattr(self, name).eq(getattr(dram, name))
 
@@ -128,7 +133,8 @@ class OffchipMemory(wiring.Component):
 
             waiting = SyncFIFO(width=burst.size, depth=self.queue)
             cut     = BurstSplitter(address_width=beat_bits, beats=MAX_BURST_BEATS,
-                                    window=dram.window)
+                                    window=dram.window,
+                                    within=(1 << timing.column_bits) - 1)
             m.submodules[f"{channel}_queue"] = waiting
             m.submodules[f"{channel}_cut"]   = cut
 
@@ -203,17 +209,14 @@ class OffchipMemory(wiring.Component):
         move   = Signal()
         sane   = Signal()
         target = Signal(beat_bits)
-        if step == RATE_ONE:
-            m.d.comb += paced.eq(1)
-        else:
-            credit = Signal(range(RATE_ONE))
-            sum_   = Signal(range(2 * RATE_ONE))
-            m.d.comb += sum_.eq(credit + step)
-            m.d.comb += paced.eq(sum_ >= RATE_ONE)
-            with m.If(~dram.o.valid):
-                m.d.sync += credit.eq(0)
-            with m.Elif(~paced | move):
-                m.d.sync += credit.eq(sum_)
+        credit = Signal(range(RATE_ONE))
+        sum_   = Signal(range(2 * RATE_ONE))
+        m.d.comb += sum_.eq(credit + timing.rate)
+        m.d.comb += paced.eq(sum_ >= RATE_ONE)
+        with m.If(~dram.o.valid):
+            m.d.sync += credit.eq(0)
+        with m.Elif(~paced | move):
+            m.d.sync += credit.eq(sum_)
         m.d.comb += [
             last.eq(index == access.length),
             sane.eq(access.response == Response.OKAY),

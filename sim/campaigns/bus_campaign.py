@@ -38,6 +38,7 @@ from hw.config import preset
 from hw.control.regmap import REGISTERS, Access, Register
 from hw.isa import INSTRUCTION, INSTRUCTION_BYTES, Engine, Opcode, StreamHeader
 from hw.memory.axi import Response
+from hw.memory.dram import timing_plusarg
 from hw.top import TAPS
 from sim.compare import compare_tensors
 from sim.errors import SimulationError
@@ -327,8 +328,9 @@ class Machine:
                "memory": self.memory, "image": str(scratch / "image.bin"),
                "dump": str(scratch / "dump.bin")}
         (scratch / "job.json").write_text(json.dumps(job))
-        plusargs = [f"+offchip_image={job['image']}", f"+offchip_dump={job['dump']}",
-                    f"+monitor={scratch}", f"+taps={scratch / 'taps'}", f"+clock={CLOCK_PERIOD}"]
+        plusargs = [timing_plusarg(self.config), f"+offchip_image={job['image']}",
+                    f"+offchip_dump={job['dump']}", f"+monitor={scratch}",
+                    f"+taps={scratch / 'taps'}", f"+clock={CLOCK_PERIOD}"]
         failures = []
 
         def simulate(pipe):

@@ -33,6 +33,7 @@ from hw.compiler.build import SCHEDULES, finish, plan, spillable
 from hw.compiler.ops import lower
 from hw.config import TINY
 from hw.isa import Error
+from hw.memory.dram import timing_plusarg
 from sim.campaigns.mutations import KINDS, Base
 from sim.errors import SimulationError
 from sim.interpreter import Interpreter
@@ -146,7 +147,8 @@ def spoil(n, seed, *, simulator="verilator", protected=True, told=lambda case: N
             "protected": protected,
             "clock": simulator != "verilator", "image": str(folder / "image"),
             "dump": str(folder / "dump")}))
-        plusargs = [f"+offchip_image={folder / 'image'}", f"+offchip_dump={folder / 'dump'}"]
+        plusargs = [timing_plusarg(TINY), f"+offchip_image={folder / 'image'}",
+                    f"+offchip_dump={folder / 'dump'}"]
         if simulator == "verilator":
             plusargs.append("+clock=10000")
         cases = _Cases(told)

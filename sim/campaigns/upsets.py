@@ -31,6 +31,7 @@ from hw.compiler import CompileError
 from hw.config import MEMORIES
 from hw.control.regmap import Register, Status
 from hw.isa import Engine, Error
+from hw.memory.dram import timing_plusarg
 from sim.campaigns import state
 from sim.campaigns.upset_report import SILENT, print_table, summarise, write_picture
 from sim.errors import SimulationError
@@ -110,7 +111,7 @@ class Victim:
                     "cycle_limit": 2 * program.estimated_cycles + 10 * STALL,
                     "outputs_at": self._at, "outputs_bytes": size}
         self._process = subprocess.Popen(
-            [str(built.folder / "simulate"), *(f"+{name}={value}"
+            [str(built.folder / "simulate"), timing_plusarg(job.config), *(f"+{name}={value}"
                                                for name, value in settings.items())],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         cycles, status, _, _, outputs = self._answer()

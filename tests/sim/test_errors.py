@@ -12,6 +12,7 @@ from hw.compiler import compile_network
 from hw.compiler.emit import encode_layout
 from hw.config import TINY
 from hw.isa import FORMS, INSTRUCTION_BYTES, Engine, Opcode, StreamHeader, Wait
+from hw.memory.dram import timing_plusarg
 from sim import simulators
 from sim.top import SOURCES, SimTop
 from sim.verilog import export
@@ -123,7 +124,8 @@ def test_every_fault_stops_the_machine_and_leaves_no_trace(tmp_path, simulator):
          "dump": str(tmp_path / "dump")}))
     built = simulators.build(simulator, export(SimTop(TINY), name="top", reset=False), top="top",
                              sources=SOURCES)
-    plusargs = [f"+offchip_image={tmp_path / 'image'}", f"+offchip_dump={tmp_path / 'dump'}"]
+    plusargs = [timing_plusarg(TINY), f"+offchip_image={tmp_path / 'image'}",
+                f"+offchip_dump={tmp_path / 'dump'}"]
     if simulator == "verilator":
         plusargs.append("+clock=10000")
     simulators.run(built, "tests.sim.bench_errors", folder=tmp_path, plusargs=plusargs,

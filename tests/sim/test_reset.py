@@ -5,6 +5,7 @@ import pickle
 import pytest
 
 from hw.config import TINY
+from hw.memory.dram import timing_plusarg
 from sim.campaigns.hostile_code import bases
 from sim.top import SOURCES, SimTop
 
@@ -17,5 +18,5 @@ def test_a_reset_in_the_middle_of_a_run_leaves_no_trace(cosimulate, tmp_path):
     # The bus monitors stay out: a synchronous reset leaves VALID as it was in its own first cycle.
     cosimulate(SimTop(TINY, check=False), "tests.sim.bench_reset", sources=SOURCES,
                BASE=tmp_path / "base", DUMP=tmp_path / "dump",
-               plusargs=[f"+offchip_image={tmp_path / 'image'}",
+               plusargs=[timing_plusarg(TINY), f"+offchip_image={tmp_path / 'image'}",
                          f"+offchip_dump={tmp_path / 'dump'}"])

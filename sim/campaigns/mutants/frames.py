@@ -10,6 +10,7 @@ from golden import integer
 from golden.arbitrary import arbitrary_image
 from golden.models import load_graph
 from hw.compiler import compile_network
+from hw.memory.dram import timing_plusarg
 from sim.campaigns.mutants.machine import MutantTop
 from sim.errors import SimulationError
 from sim.simulators import CACHE, build, run
@@ -51,8 +52,8 @@ def survey(config, mutants, asked, *, spoiled=False, jobs=1):
         files  = [folder / f"results-{job}" for job in range(jobs)]
         seen   = [0] * jobs
         with ThreadPoolExecutor(jobs) as pool:
-            running = {pool.submit(_simulate, built, folder / f"job-{job}", files[job],
-                                   shares[job], frames) for job in range(jobs)}
+            running = {pool.submit(_simulate, built, timing_plusarg(config), folder / f"job-{job}",
+                                   files[job], shares[job], frames) for job in range(jobs)}
             while running:
                 ended, running = wait(running, timeout=1)
                 for future in ended:
@@ -116,7 +117,7 @@ def _run(name, program, image, outputs, config, folder, *, error="NONE"):
             "dump_count": len(outputs) // config.vector}
 
 
-def _simulate(built, folder, results, numbers, frames):
+def _simulate(built, timing, folder, results, numbers, frames):
     folder.mkdir()
     results.touch()
     (folder / "job.json").write_text(json.dumps(
@@ -124,8 +125,9 @@ def _simulate(built, folder, results, numbers, frames):
          "image": str(folder / "image"), "dump": str(folder / "dump")}))
     with (folder / "log").open("wb") as log:
         run(built, BENCH, folder=folder, output=log, env={"ATTUNE_JOB": folder / "job.json"},
-            plusargs=[f"+offchip_image={folder / 'image'}", f"+offchip_dump={folder / 'dump'}",
-                      f"+monitor={folder}", f"+clock={PERIOD_PS}"])
+            plusargs=[timing, f"+offchip_image={folder / 'image'}",
+                      f"+offchip_dump={folder / 'dump'}", f"+monitor={folder}",
+                      f"+clock={PERIOD_PS}"])
     first, *_, last = _lines(results)
     for sound in (first, last):
         if sound["how"] is not None:

@@ -4,14 +4,15 @@ import random
 
 import pytest
 
-from hw.config import SDR_ULX3S, TINY, preset
-from hw.memory.offchip import ARRAY_SOURCE, OffchipMemory
+from hw.config import TINY, preset
+from hw.memory.dram import timing_plusarg
+from hw.memory.offchip import MODEL_SOURCES, OffchipMemory
 from tests.hw.memory.dma import Dma
 
 
 @pytest.mark.cosim
 @pytest.mark.parametrize(("simulator", "dram"), [
-    ("icarus", SDR_ULX3S.name), ("icarus", TINY.dram.name), ("verilator", TINY.dram.name)])
+    ("icarus", "sdr-ulx3s"), ("icarus", TINY.dram.name), ("verilator", TINY.dram.name)])
 def test_offchip_memory(cosimulate, tmp_path, simulator, dram):
     """Also: paths with spaces and parentheses, and an image that ends inside the memory."""
     config = preset("tiny", dram=dram)
@@ -21,8 +22,9 @@ def test_offchip_memory(cosimulate, tmp_path, simulator, dram):
     image.write_bytes(random.Random(7).randbytes(3000 * config.vector))
     depth = 4096
     cosimulate(OffchipMemory(config=config, depth=depth, id_width=2),
-               "tests.hw.memory.bench_offchip", simulator=simulator, sources=[ARRAY_SOURCE],
-               plusargs=[f"+offchip_image={image}", f"+offchip_dump={dump}"],
+               "tests.hw.memory.bench_offchip", simulator=simulator, sources=MODEL_SOURCES,
+               plusargs=[timing_plusarg(config), f"+offchip_image={image}",
+                         f"+offchip_dump={dump}"],
                BYTES=depth * config.vector, VECTOR=config.vector, IMAGE=image, DUMP=dump)
 
 

@@ -3,18 +3,20 @@ from dataclasses import replace
 
 import pytest
 
-from hw.config import DDR4_2400
-from hw.memory.dram import DramScheduler
+from hw.config import REFERENCE
+from hw.memory.dram import DramScheduler, timing_const
 from tests.support import simulate
 
-TIMING = replace(DDR4_2400, refresh_interval=4000)
+VECTOR = REFERENCE.vector
+TIMING = replace(REFERENCE.timing, refresh_interval=4000)
 
 
 @pytest.mark.parametrize("batch", [1, 3])
 def test_directions_take_turns_in_batches(batch):
-    dut = DramScheduler(timing=TIMING, vector=16, address_width=20, batch=batch)
+    dut = DramScheduler(vector=VECTOR, address_width=20, batch=batch)
 
     async def drive(ctx):
+        ctx.set(dut.timing, timing_const(TIMING, VECTOR))
         for ready in (dut.reads.valid, dut.writes.valid, dut.o.ready):
             ctx.set(ready, 1)
         order = ""
@@ -28,9 +30,10 @@ def test_directions_take_turns_in_batches(batch):
 
 
 def test_one_direction_alone_has_the_bus():
-    dut = DramScheduler(timing=TIMING, vector=16, address_width=20, batch=1)
+    dut = DramScheduler(vector=VECTOR, address_width=20, batch=1)
 
     async def drive(ctx):
+        ctx.set(dut.timing, timing_const(TIMING, VECTOR))
         ctx.set(dut.writes.valid, 1)
         ctx.set(dut.o.ready, 1)
         taken = 0
@@ -47,9 +50,10 @@ def test_one_direction_alone_has_the_bus():
 
 def test_costs_below_two_count_as_two():
     timing = replace(TIMING, row_hit=1, activate=0, precharge=0, turnaround=0)
-    dut    = DramScheduler(timing=timing, vector=16, address_width=20)
+    dut    = DramScheduler(vector=VECTOR, address_width=20)
 
     async def drive(ctx):
+        ctx.set(dut.timing, timing_const(timing, VECTOR))
         ctx.set(dut.reads.valid, 1)
         await ctx.tick()      # taken in cycle 0, on offer in cycle 0 + 1 + 2
         ctx.set(dut.reads.valid, 0)
@@ -62,11 +66,6 @@ def test_costs_below_two_count_as_two():
     simulate(dut, drive)
 
 
-@pytest.mark.parametrize(("parameters", "message"), [
-    ({"vector": 8192},
-     r"^DRAM rows of 8192 bytes must hold at least two vectors of 8192$"),
-    ({"batch": 0}, r"^Batch must be positive, not 0$"),
-])
-def test_wrong_parameters(parameters, message):
-    with pytest.raises(ValueError, match=message):
-        DramScheduler(**{"timing": TIMING, "vector": 16, "address_width": 20, **parameters})
+def test_wrong_batch():
+    with pytest.raises(ValueError, match=r"^Batch must be positive, not 0$"):
+        DramScheduler(vector=VECTOR, address_width=20, batch=0)
