@@ -334,7 +334,7 @@ TARGETS = {
                     flags=("FAST", "LIST", "AGAIN"), checks={"OUT": _any}),
     "synth": Target("map the chip to an ECP5 with Yosys, block by block", "hw.synth",
                     _takes("CONFIG=edge SET")),
-    "machine": Target("every knob of a machine, what it means and may be, as a file to change",
+    "machine": Target("every knob of a machine, as a file to change and keep",
                       "hw.machine", _takes("CONFIG=reference SET DRAM PROTECTION SCHEMA=0 OUT"),
                       flags=("SCHEMA",), checks={"OUT": _any}),
     "onnx": Target("write a network as ONNX QDQ, judged by ONNX Runtime", "golden.referee",

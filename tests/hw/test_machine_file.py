@@ -102,13 +102,13 @@ MISTAKES = {
     "type": ("onchip_banks = 'four'", "onchip_banks must be a whole number, not 'four'"),
     "fraction": ("onchip_banks = 4.0", "onchip_banks must be a whole number, not 4.0"),
     "truth": ("onchip_banks = true", "onchip_banks must be a whole number, not true"),
-    "list": ("clock_mhz = [1]", ('clock_mhz must be a number, or one with its unit ("300 MHz"), not '
-             "[1]")),
+    "list": ("clock_mhz = [1]", ('clock_mhz must be a number, or one with its unit ("300 MHz"), '
+                                 "not [1]")),
     "no number": ("clock_mhz = nan", ('clock_mhz must be a number, or one with its unit ("300 '
                   'MHz"), not nan')),
     "text": ("name = 4", "name must be a text, not 4"),
-    "unit": ("onchip_bytes = '2 MB'", ("onchip_bytes has an unknown unit: '2 MB'; known are B, KiB, "
-             "MiB, GiB")),
+    "unit": ("onchip_bytes = '2 MB'", ("onchip_bytes has an unknown unit: '2 MB'; known are B, "
+                                       "KiB, MiB, GiB")),
     "part of a byte": ("feedback_bytes = '0.3 KiB'", ("feedback_bytes must be a whole number of "
                        "bytes, and 0.3 KiB is 307.2")),
     "no table": ("decoder = 4", "decoder must be a table, not 4"),

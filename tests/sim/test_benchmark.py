@@ -6,7 +6,7 @@ import pytest
 
 from golden.networks import MODELS
 from hw.compiler import CompileError
-from hw.config import DRAM_TIMINGS
+from hw.config import DRAMS
 from sim import benchmark
 from sim.baseline import ENGINES, Baseline, measure
 from sim.benchmark import Combination, combinations, figures_of, fingerprint, main
@@ -192,7 +192,7 @@ def test_default_selection_is_everything_on_small_frames():
     assert chosen() == [
         Combination(model, config, dram, size=size)
         for model in MODELS for config, size in (("reference", 64), ("edge", 64), ("tiny", 32))
-        for dram in DRAM_TIMINGS]
+        for dram in DRAMS.files]
     assert {one.size for one in chosen("--full", "1")} == {None}
     assert {one.size for one in chosen("--size", "48", "--full", "1")} == {48}
 
@@ -202,7 +202,7 @@ def test_selection_by_name():
                                        "--drams", "own,lpddr4-3200")] == [
         "elec4848-tiny-ddr3-1600", "elec4848-tiny-lpddr4-3200",
         "elec4848-edge-sdr-ulx3s", "elec4848-edge-lpddr4-3200"]
-    assert len(chosen("--configs", "edge")) == len(MODELS) * len(DRAM_TIMINGS)
+    assert len(chosen("--configs", "edge")) == len(MODELS) * len(DRAMS.files)
 
 
 def test_smaller_frames_are_said_to_be(tmp_path, machine, capsys):
@@ -215,8 +215,8 @@ def test_smaller_frames_are_said_to_be(tmp_path, machine, capsys):
 
 @pytest.mark.parametrize("arguments, line", [
     (["--models", "resnet"], f"Unknown model 'resnet'; known are {', '.join(MODELS)}, all"),
-    (["--configs", "huge"], "Unknown preset 'huge'; known are reference, edge, tiny, all"),
-    (["--drams", "hbm"], ("Unknown off-chip timing 'hbm'; known are own, ddr4-2400, ddr3-1600, "
+    (["--configs", "huge"], "Unknown machine 'huge'; known are reference, edge, tiny, all"),
+    (["--drams", "hbm"], ("Unknown off-chip memory 'hbm'; known are own, ddr4-2400, ddr3-1600, "
                           "lpddr4-3200, sdr-ulx3s, all")),
     (["--frames", "two"], "argument --frames: invalid int value: 'two'; see `make help`"),
 ])

@@ -57,10 +57,13 @@ REFUSED = [
     ("models MODEL=foo", "`make models` takes no MODEL; it takes MARKDOWN"),
     ("lint CONFIG=tiny", "`make lint` takes no CONFIG; it takes no variables"),
     ("help VERBOSE=1", "`make help` takes no VERBOSE; it takes no variables"),
-    ("sim CONFIG=big", "Unknown preset 'big'; known are reference, edge, tiny"),
-    ("synth CONFIG=big", "Unknown preset 'big'; known are reference, edge, tiny"),
+    ("sim CONFIG=big", ("Unknown machine 'big'; known are reference, edge, tiny, "
+                        "or the path of a .toml file")),
+    ("synth CONFIG=big", ("Unknown machine 'big'; known are reference, edge, tiny, "
+                          "or the path of a .toml file")),
     ("sim DRAM=hbm",
-     "Unknown off-chip timing 'hbm'; known are ddr4-2400, ddr3-1600, lpddr4-3200, sdr-ulx3s"),
+     ("Unknown off-chip memory 'hbm'; known are ddr4-2400, ddr3-1600, lpddr4-3200, sdr-ulx3s, "
+      "or the path of a .toml file")),
     ("sim SIM=vcs", "Unknown simulator 'vcs'; known are verilator, icarus"),
     ("sim MODEL=resnet", f"No model 'resnet'; known: {', '.join(MODELS)}"),
     ("sim MODEL=no.onnx", "No file 'no.onnx'; MODEL is the path of an ONNX file"),
@@ -95,6 +98,26 @@ def test_what_is_wrong_is_one_line(monkeypatch, capsys, words, line):
     assert capsys.readouterr() == ("", f"error: {line}\n")
 
 
+def test_a_machine_that_cannot_be_is_refused_before_anything_is_imported(tmp_path):
+    file = tmp_path / "my.toml"
+    file.write_text('base = "tiny"\nonchip_byte = 4\nclock_mhz = 0\n')
+    for given, lines in (
+            ([f"CONFIG={file}"], [f"error: {file} has 2 mistakes",
+                                  "  onchip_byte is unknown; did you mean onchip_bytes?",
+                                  "  clock_mhz must be from 1 MHz to 5000 MHz, not 0 MHz"]),
+            (["CONFIG=tiny", "SET=decoder.output=16"],
+             ["error: SET: decoder.output is unknown; did you mean decoder.outputs?"]),
+            (["SET=decoder.outputs=32"],
+             ["error: SET: decoder.drain (16) must be at least outputs (32)"])):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done   = make("sim", *given)
+        after  = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert done.returncode == 2 and done.stdout == ""
+        assert done.stderr.split("\n")[:len(lines)] == lines
+        spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        assert spent < 1, f"{spent:.2f} s of CPU"
+
+
 @pytest.mark.parametrize("words, line", [REFUSED[0], REFUSED[5], REFUSED[9], REFUSED[-1]])
 def test_what_is_wrong_is_refused_within_a_second(words, line):
     """Before, PyTorch was imported first."""
@@ -124,7 +147,7 @@ def test_the_environment_is_not_guarded_but_heard():
     env  = {**PLAIN, "CONFIG": "huge", "N": "x"}
     done = subprocess.run(["make", "sim"], cwd=ROOT, env=env, capture_output=True, text=True,
                           check=False)
-    assert done.stderr.startswith("error: Unknown preset 'huge'")
+    assert done.stderr.startswith("error: Unknown machine 'huge'")
 
 
 def test_a_comma_in_a_name_does_not_split_it(tmp_path, monkeypatch):
@@ -150,7 +173,7 @@ EXAMPLES = {"A": "x", "B": "y", "AT": "7", "ARGS": "", "CUT": "e1a", "START": "e
             "MODEL": "unet-busi", "CONFIG": "tiny", "CONFIGS": "tiny", "DRAM": "ddr4-2400",
             "DRAMS": "own", "SIM": "icarus", "IMAGE": "phantom:1", "DATA": "phantom:2",
             "MODELS": "unet-busi", "LOSS": "dice", "PART": "test", "SCHEDULE": "cosine",
-            "PROTECTION": "secded",
+            "PROTECTION": "secded", "SET": "alpha_words=64",
             "DEVICE": "cpu", "SIZE": "32", "KINDS": "image",
             "OF": "python",
             **dict.fromkeys(("CHECKPOINT", "PROGRAM", "SPLIT",
@@ -195,7 +218,8 @@ def test_help_has_names_and_defaults_and_fits():
     text  = re.sub(r"\s+", " ", " ".join(lines))
     assert max(map(len, lines)) <= commands.WIDTH
     for part in ("make sim run the machine", "reference, edge or tiny", "ddr4-2400, ddr3-1600",
-                 "elec4848-ds", "verilator or icarus [verilator]", "[sim, check-model: reference",
+                 "elec4848-ds", "verilator or icarus [verilator]",
+                 "[sim, check-model, machine: reference",
                  "load_encoder", "interpreter"):
         assert part in text, part
 

@@ -11,8 +11,8 @@ import jsonschema
 import pytest
 from rich.console import Console
 
-from hw import config as presets
 from hw.config import TINY
+from hw.machine import text_of
 from sim import run
 from sim.report import SCHEMA
 from tests.conftest import PINS
@@ -82,10 +82,31 @@ SHAPES = [
 @pytest.mark.parametrize("shape", [
     pytest.param(shape, id=shape.name, marks=pytest.mark.slow if shape.name in SLOW else ())
     for shape in SHAPES])
-def test_other_shapes(tmp_path, monkeypatch, shape):
-    monkeypatch.setitem(presets.PRESETS, shape.name, shape)
-    simulate({"config": shape.name, "sim": "icarus", "size": 16, "width": 4, "taps": True},
-             tmp_path)
+def test_other_shapes(tmp_path, shape):
+    file = tmp_path / f"{shape.name}.toml"
+    file.write_text(text_of(shape))
+    report = simulate({"config": str(file), "sim": "icarus", "size": 16, "width": 4, "taps": True},
+                      tmp_path)
+    assert report["config"] == shape.name
+
+
+@pytest.mark.cosim
+def test_one_build_serves_every_memory_and_clock(tmp_path):
+    """`make bench` built a machine once for each off-chip timing."""
+    file = tmp_path / "slow.toml"
+    file.write_text('base = "sdr-ulx3s"\nbytes_per_second = "50 MB/s"\n')
+    first  = simulate({"config": "tiny", "size": 16, "width": 2}, tmp_path / "1")
+    second = simulate({"config": "tiny", "size": 16, "width": 2, "dram": str(file),
+                       "set": "clock_mhz=50"}, tmp_path / "2")
+    assert second["simulation"]["build_s"] == 0.0
+    assert second["cycles"]["total"] > first["cycles"]["total"]
+    assert second["traffic"]["offchip"]["total"] == first["traffic"]["offchip"]["total"]
+    assert second["traffic"]["offchip"]["peak_bytes_per_cycle"] == 1
+    assert second["machine"] == {"base": "tiny", "changes": [
+        {"knob": "dram", "was": "ddr3-1600", "is": "slow"},
+        {"knob": "clock_mhz", "was": "100 MHz", "is": "50 MHz"}]}
+    page = (tmp_path / "2" / "run" / "report.html").read_text()
+    assert "dram ddr3-1600 → slow; clock_mhz 100 MHz → 50 MHz" in " ".join(page.split())
 
 
 def simulate(options, folder):

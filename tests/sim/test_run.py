@@ -35,9 +35,11 @@ def reports(tmp_path, monkeypatch):
     (["--image", ","],
      "No image named; name a file, a folder, or phantom:7 for a synthetic one"),
     (["--model", "resnet"], f"No model 'resnet'; known: {', '.join(MODELS)}"),
-    (["--config", "huge"], "Unknown preset 'huge'; known are reference, edge, tiny"),
+    (["--config", "huge"], ("Unknown machine 'huge'; known are reference, edge, tiny, "
+                            "or the path of a .toml file")),
     (["--dram", "hbm"],
-     "Unknown off-chip timing 'hbm'; known are ddr4-2400, ddr3-1600, lpddr4-3200, sdr-ulx3s"),
+     ("Unknown off-chip memory 'hbm'; known are ddr4-2400, ddr3-1600, lpddr4-3200, sdr-ulx3s, "
+      "or the path of a .toml file")),
     (["--sim", "vcs"], "Unknown simulator 'vcs'; known are verilator, icarus"),
     (["--frames", "0"], "Number of frames must be positive, not 0"),
     (["--frames", "two"], "argument --frames: invalid int value: 'two'; see `make help`"),
@@ -137,8 +139,9 @@ def test_nothing_of_an_earlier_run_remains(machine):
         (out / name).write_text("of the first run")
     assert run.main([*TINY, "--out", str(out), "--model", "unet-busi"]) == 0
     assert sorted(path.name for path in out.iterdir()) == [
-        "input.png", "mask-difference.png", "mask-golden.png", "mask-hardware.png", "overlay.png",
-        "program.bin", "report.html", "report.json", "sheet.png", "simulator.log", "truth.png"]
+        "input.png", "machine.toml", "mask-difference.png", "mask-golden.png", "mask-hardware.png",
+        "overlay.png", "program.bin", "report.html", "report.json", "sheet.png", "simulator.log",
+        "truth.png"]
     assert all(any(fnmatch(path.name, name) for name in run.FILES) for path in out.iterdir())
 
 
