@@ -326,7 +326,7 @@ TARGETS = {
         "broken and malicious files through every door that reads files", "sim.campaigns.hostile",
         _takes("N=1000 SEED=0 KINDS=all JOBS=2 OUT=reports/hostile RUN")),
     "mutants": Target(
-        "do the tests notice: small faults in RTL or Python, one at a time",
+        "do the tests notice: small faults in RTL or Python",
         "sim.campaigns.mutants",
         _takes("N=1000 SEED=0 OF=rtl CONFIG=tiny SCORE=90 JOBS=2 OUT=reports/mutants")),
     "prove": Target("prove what holds of the blocks in every cycle",

@@ -1,5 +1,18 @@
 """What the compiler says when it cannot compile."""
 
+from hw.config import Config, UnitConfig
+from hw.knobs import most_of
+
+__all__ = ["CompileError", "NoRoom", "or_set"]
+
+
+def or_set(knob, size):
+    """A second way out for a message: the knob, by its path, that would have room with ``size``;
+    nothing where no machine can have that much."""
+    unit, _, name = knob.rpartition(".")
+    most = most_of(UnitConfig if unit else Config, name)
+    return f", or SET={knob}={size}" if size <= most else ""
+
 
 class CompileError(ValueError):
     """A network does not fit the machine; the message names the cause and a way out."""

@@ -7,7 +7,7 @@ pass that makes it. Attention maps so come into being as the decoder's gate asks
 
 from golden import integer
 from hw.compiler.emit import Span
-from hw.compiler.errors import CompileError
+from hw.compiler.errors import CompileError, or_set
 from hw.compiler.groups import group, sources
 from hw.compiler.machine import FrameRows, Order
 from hw.compiler.maps import Ring
@@ -463,10 +463,11 @@ class AlphaRows:
         self.ensure(y)
         if not self.ring.holds(y):
             if self.producer is None:
+                enough = self.tensor.height * self.words
                 raise CompileError(
-                    f"Attention map {self.tensor.name!r} needs {self.tensor.height * self.words} "
-                    f"words of the alpha store at once, which has {self.machine.alpha.words}; use "
-                    "a larger preset or a smaller frame")
+                    f"Attention map {self.tensor.name!r} needs {enough} words of the alpha store "
+                    f"at once, which has {self.machine.alpha.words}; use a smaller frame"
+                    f"{or_set('alpha_words', enough)}")
             self.producer(y)
         return Source.ONCHIP, *self.ring.place(y)
 

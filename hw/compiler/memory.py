@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from hw.compiler.errors import CompileError, NoRoom
+from hw.compiler.errors import CompileError, NoRoom, or_set
 
 
 @dataclass
@@ -122,9 +122,10 @@ class OffchipImage:
         address = -(-self.end // self.ALIGN) * self.ALIGN
         self.end = address + size
         if self.end > self.capacity:
-            raise CompileError(f"{what} needs off-chip memory up to byte {self.end}; this preset "
-                               f"has {self.capacity}; use fewer frames, a smaller network or a "
-                               "larger preset")
+            enough = 1 << (self.end - 1).bit_length()
+            raise CompileError(f"{what} needs off-chip memory up to byte {self.end}; this machine "
+                               f"has {self.capacity}; use fewer frames or a smaller network"
+                               f"{or_set('offchip_bytes', enough)}")
         return address
 
     def place(self, blob, what):

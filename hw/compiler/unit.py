@@ -6,7 +6,7 @@ from itertools import takewhile
 from amaranth.lib import data
 
 from hw.compiler.emit import Span
-from hw.compiler.errors import CompileError
+from hw.compiler.errors import CompileError, or_set
 from hw.compiler.estimate import group_cycles
 from hw.compiler.maps import Ring
 from hw.compiler.memory import Heap
@@ -150,11 +150,17 @@ class Unit:
             packed.group_params + self.alignment(packed))
         limit  = min(words, params, MOST_GROUPS)
         if limit < 1:
+            enough = max(self.config.weight_words, self.weights.used() + 2 * packed.group_words)
+            groups = max(self.config.params, self.params.used() + 2 * (
+                packed.group_params + self.alignment(packed)))
+            both   = or_set(f"{self.name}.weight_words", enough) and or_set(
+                f"{self.name}.params", groups)
             raise CompileError(
                 f"Layer {item.name!r} needs {packed.group_words} weight words and "
                 f"{packed.group_params} parameter groups at a time; two of those exceed the "
-                f"{self.name}'s {self.config.weight_words} and {self.config.params}; use a larger "
-                "preset or a narrower network")
+                f"{self.name}'s {self.config.weight_words} and {self.config.params}; use a "
+                "narrower network" + (both and f", or SET='{self.name}.weight_words={enough} "
+                                               f"{self.name}.params={groups}'"))
         count = -(-packed.groups // limit)
         size  = -(-packed.groups // count)
         return [(first, min(size, packed.groups - first))
@@ -178,7 +184,7 @@ class Unit:
         total = sum(count * ring.words for count, ring in zip(slots, wanted, strict=True))
         if total > limit:
             raise CompileError(f"{what} needs {total} words of {self.rows}, which has {limit}; use "
-                               "a larger preset or a smaller network")
+                               f"a smaller network{or_set(f'{self.name}.row_words', total)}")
         for index, ring in enumerate(wanted):
             rest = (ring.height - slots[index]) * ring.words
             if ring.whole and total + rest <= limit:

@@ -2,6 +2,7 @@
 allow, is what the golden model says, tensor by tensor."""
 
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -324,9 +325,10 @@ def test_frames_must_be_positive(graph):
 
 def test_network_too_large_for_offchip_memory(graph):
     config = replace(TINY, offchip_bytes=128 * KIB)
-    with pytest.raises(CompileError, match="has 131072; use fewer frames, a smaller network or a "
-                                           "larger preset$"):
+    with pytest.raises(CompileError, match="has 131072; use fewer frames or a smaller network, or "
+                                           "SET=offchip_bytes=262144$"):
         compile_network(graph, config)
+    compile_network(graph, replace(config, offchip_bytes=262144))
 
 
 def test_map_that_cannot_fit(graph):
@@ -339,8 +341,16 @@ def test_weights_that_cannot_fit(graph):
     config = replace(TINY, encoder=replace(TINY.encoder, weight_words=64))
     with pytest.raises(CompileError, match="^Layer .* needs .* weight words and 1 parameter "
                                            "groups at a time; two of those exceed the encoder's 64 "
-                                           "and 64; use a larger preset or a narrower network$"):
+                                           "and 64; use a narrower network, or "
+                                           "SET='encoder.weight_words=") as refused:
         compile_network(graph, config)
+    sizes = re.findall(r"encoder\.(\w+)=(\d+)", str(refused.value))
+    assert [name for name, _ in sizes] == ["weight_words", "params"]
+    enough = {name: int(size) for name, size in sizes}
+    try:
+        compile_network(graph, replace(TINY, encoder=replace(TINY.encoder, **enough)))
+    except CompileError as error:           # a later layer is larger still
+        assert "encoder's 64 and 64" not in str(error)
 
 
 def test_a_skip_that_no_gate_weighs(graph):

@@ -54,8 +54,8 @@ def test_image_places_blobs_behind_each_other():
     assert image.place(b"abc", "weights") == 64
     assert bytes(image.data[64:67]) == b"abc"
     with pytest.raises(CompileError, match="^masks needs off-chip memory up to byte 328; this "
-                                           "preset has 256; use fewer frames, a smaller network "
-                                           "or a larger preset$"):
+                                           "machine has 256; use fewer frames or a smaller "
+                                           "network, or SET=offchip_bytes=512$"):
         image.reserve(200, "masks")
 
 
