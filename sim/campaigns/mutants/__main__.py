@@ -104,7 +104,9 @@ def _answers(stage, drawn, mutants, config, chip, top, jobs):
     if not mutants:
         return
     if stage in ("frames", "spoiled"):
-        yield from survey(config, drawn, mutants, spoiled=stage == "spoiled", jobs=jobs)
+        # The machine of a run that was stopped is there already; one for a few is built sooner.
+        within = drawn if 2 * len(mutants) >= len(drawn) else mutants
+        yield from survey(config, within, mutants, spoiled=stage == "spoiled", jobs=jobs)
     elif stage in SAME:
         prover = Prover(chip, [signal for _, _, value in top.signature.flatten(top)
                                for signal in Value.cast(value)._rhs_signals()])
