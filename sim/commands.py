@@ -255,6 +255,7 @@ VARIABLES = {
     "PYTEST":     Variable("arguments of pytest"),
     "PROTECTION": Variable(f"of memories: {_or(PROTECTIONS)}, or MEMORY=KIND with commas",
                            lambda name, value: preset(next(iter(PRESETS)), protection=value)),
+    "PURE":       Variable("1: every layer by its own unit, even of a single frame", SWITCH),
     "RATE":       Variable("of learning, at the start", _number),
     "REFEREE":    Variable("1: ask ONNX Runtime too; 0: do not", SWITCH),
     "RESUME":     Variable("1: go on with the run in OUT", SWITCH),
@@ -288,7 +289,7 @@ TARGETS = {
     "sim": Target(
         "run the machine: every byte compared, every cycle explained", "sim.run",
         _takes("MODEL=elec4848 CONFIG=reference SIM=verilator IMAGE=phantom:7 TRUTH FRAMES=1 "
-               "TAPS=0 TRACE=0 SIZE WIDTH DRAM PROTECTION SET OUT"),
+               "TAPS=0 TRACE=0 PURE=0 SIZE WIDTH DRAM PROTECTION SET OUT"),
         checks={"MODEL": _network_or_file}),
     "check-model": Target(
         "whether a network runs, where, and at what cost", "hw.check",

@@ -4,7 +4,7 @@ from hw.config import MEMORIES
 from hw.control.counters import FRAME_STAMPS, Counter, LayerField, counter_index
 from hw.isa import Cause, Engine, Traffic
 
-__all__ = ["ONCHIP_PORTS", "ledger_engine", "selectors"]
+__all__ = ["ONCHIP_PORTS", "ledger_engine", "ledger_engines", "selectors"]
 
 ONCHIP_PORTS = 16
 CONV_OF      = {"encoder": Engine.ENCODER_CONV, "attention": Engine.ATTENTION_CONV,
@@ -18,6 +18,12 @@ def ledger_engine(layer):
     return Engine.GATE if layer.unit == "attention" else None
 
 
+def ledger_engines(layer):
+    """That engine, and those that made shares of the layer."""
+    own = ledger_engine(layer)
+    return [] if own is None else [own, *(CONV_OF[unit] for unit in layer.lenders)]
+
+
 def selectors(layers, frames, *, protected=False):
     """``(counter, *indices) -> COUNTER_SELECT`` of everything that a report needs; of a machine
     with ``protected`` memories also what became of their errors."""
@@ -26,8 +32,8 @@ def selectors(layers, frames, *, protected=False):
         (Counter.CYCLES,),
         *((Counter.CAUSE, engine, cause) for engine in Engine for cause in Cause),
         *((Counter.RETIRED, engine) for engine in Engine),
-        *((Counter.LAYER, ledger_engine(layer), layer.id, field)
-          for layer in layers if ledger_engine(layer) is not None for field in LayerField),
+        *((Counter.LAYER, engine, layer.id, field)
+          for layer in layers for engine in ledger_engines(layer) for field in LayerField),
         *((Counter.FRAME_STARTED, frame) for frame in stamps),
         *((Counter.FRAME_ENDED, frame) for frame in stamps),
         *((Counter.READ_BYTES, traffic) for traffic in Traffic),

@@ -3,7 +3,7 @@
 import numpy as np
 
 from hw.control.counters import Counter, LayerField
-from sim.counters import ledger_engine
+from sim.counters import ledger_engines
 
 __all__ = ["live_bytes", "over_time", "stretch"]
 
@@ -73,10 +73,10 @@ def stretch(program, counters):
     the run itself end when they did."""
     points = {0: 0, program.estimated_cycles: counters[Counter.CYCLES,]}
     for layer in program.layers:
-        engine = ledger_engine(layer)
-        if engine is not None and layer.id in program.layer_spans:
-            last = counters[Counter.LAYER, engine, layer.id, LayerField.LAST]
-            points[program.layer_spans[layer.id][1]] = last
+        engines = ledger_engines(layer)
+        if engines and layer.id in program.layer_spans:
+            points[program.layer_spans[layer.id][1]] = max(
+                counters[Counter.LAYER, engine, layer.id, LayerField.LAST] for engine in engines)
     estimated = sorted(points)
     measured  = np.maximum.accumulate([points[cycle] for cycle in estimated])
     return lambda cycles: np.interp(cycles, estimated, measured).round().astype(int)

@@ -10,7 +10,7 @@ from pathlib import Path
 from hw.config import MEMORIES
 from hw.control.counters import FRAME_STAMPS, Counter, LayerField
 from hw.isa import Cause, Engine, Traffic
-from sim.counters import ONCHIP_PORTS, ledger_engine
+from sim.counters import CONV_OF, ONCHIP_PORTS, ledger_engine, ledger_engines
 from sim.errors import SimulationError
 from sim.occupancy import over_time, stretch
 
@@ -18,8 +18,7 @@ __all__ = ["SCHEMA", "make_report", "write_report"]
 
 SCHEMA     = Path(__file__).with_name("report.schema.json")
 HANDED_ON  = re.compile(r"c\d+|encoding|alpha\d+|d\d+|mask")
-ARRAYS     = {"encoder": Engine.ENCODER_CONV, "attention": Engine.ATTENTION_CONV,
-              "decoder": Engine.DECODER_CONV}
+ARRAYS     = CONV_OF
 IDLE_LANES = 0.75       # an array that uses fewer of its lanes is bound by the layer's shape
 
 
@@ -164,21 +163,26 @@ def _stages(program, counters):
     """Cycle in which each result that one unit hands to another was complete; of a single frame."""
     if program.frames > 1:
         return {}
-    return {layer.tensor: counters[Counter.LAYER, ledger_engine(layer), layer.id, LayerField.LAST]
+    return {layer.tensor: max(counters[Counter.LAYER, engine, layer.id, LayerField.LAST]
+                              for engine in ledger_engines(layer))
             for layer in program.layers
-            if HANDED_ON.fullmatch(layer.tensor) and ledger_engine(layer) is not None}
+            if HANDED_ON.fullmatch(layer.tensor) and ledger_engines(layer)}
 
 
 def _layer(layer, program, config, counters, to_run):
     engine = ledger_engine(layer)
-    fields = ({} if engine is None else
-              {field.name.lower(): counters[Counter.LAYER, engine, layer.id, field]
-               for field in LayerField})
+    each   = {_unit_name(engine): {field: counters[Counter.LAYER, engine, layer.id, field]
+                                   for field in LayerField}
+              for engine in ledger_engines(layer)}
+    fields = {field.name.lower(): _over_units(field, [of[field] for of in each.values()])
+              for field in LayerField if each}
     cycles = fields.get("busy", 0)
     issued = fields.get("issued", 0)
     moved  = program.layer_traffic.get(layer.id, {})
     macs   = layer.macs * program.frames
-    lanes  = _lanes(config, layer.unit)
+    # Of the units that made it, by the cycles of each.
+    lanes  = (sum(of[LayerField.BUSY] * _lanes(config, name) for name, of in each.items()) / cycles
+              if macs and cycles else _lanes(config, layer.unit))
     return {"name": layer.name, "unit": layer.unit,
             "engine": None if engine is None else _unit_name(engine),
             "shape": [layer.channels, layer.height, layer.width],
@@ -190,7 +194,14 @@ def _layer(layer, program, config, counters, to_run):
                                sum(moved.values()) / _peak_bandwidth(config)),
             "first_row": (int(to_run(program.layer_spans[layer.id][0]))
                           if layer.id in program.layer_spans else None),
+            **({"shares": {name: {"cycles": of[LayerField.BUSY], "issued": of[LayerField.ISSUED]}
+                           for name, of in each.items()}} if len(each) > 1 else {}),
             **fields}
+
+
+def _over_units(field, values):
+    """A field of a layer that several units made: cycles and instructions add up."""
+    return {LayerField.FIRST: min, LayerField.LAST: max}.get(field, sum)(values)
 
 
 def _lanes(config, unit):

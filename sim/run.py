@@ -81,6 +81,7 @@ class Options:
     dram:       str       = None
     protection: str       = None
     set:        str       = None
+    pure:       bool      = False
     max_cycles: int       = None
 
 
@@ -222,7 +223,8 @@ def prepare(options):
     pictures = [picture for _, picture in clip]
     frames   = [imported.frame(picture) for picture in pictures] if imported else pictures
     return Job(config, shape, width, [name for name, _ in clip], frames, graph,
-               compile_network(graph, config, frames=options.frames), pictures, imported)
+               compile_network(graph, config, frames=options.frames, pure=options.pure), pictures,
+               imported)
 
 
 def golden_tensors(graph, frames):
@@ -251,10 +253,10 @@ def _parse(arguments):
     for name in ("frames", "size", "width", "max-cycles"):
         parser.add_argument(f"--{name}", type=int,
                             default=getattr(Options, name.replace("-", "_")))
-    for name in ("taps", "trace"):
+    for name in ("taps", "trace", "pure"):
         parser.add_argument(f"--{name}", type=int, choices=(0, 1), default=0)
     values = vars(parser.parse_args(arguments))
-    return Options(**{**values, "taps": bool(values["taps"]), "trace": bool(values["trace"])})
+    return Options(**{**values, **{name: bool(values[name]) for name in ("taps", "trace", "pure")}})
 
 
 def _mask(job, tensors):

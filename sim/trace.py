@@ -12,7 +12,7 @@ import numpy as np
 
 from hw.control.counters import Counter, LayerField
 from hw.isa import LOADS, STORES, Cause, Engine, Opcode, Traffic
-from sim.counters import ledger_engine
+from sim.counters import ledger_engines
 from sim.errors import SimulationError
 
 __all__ = ["SAMPLES", "UNITS", "Instructions", "Trace", "check_trace", "chrome_trace", "interval",
@@ -137,14 +137,12 @@ def check_trace(trace, layers, counters):
             equal(f"{cause.name} cycles of {name}", int(trace.spent[engine][-1, cause.value]),
                   (Counter.CAUSE, engine, cause))
     for layer in layers:
-        engine = ledger_engine(layer)
-        if engine is None:
-            continue
-        done = trace.engines[engine]
-        mine = (done.layer == layer.id)
-        busy = int((done.retire[mine] - done.start[mine] + 1).sum())
-        equal(f"cycles of layer {layer.name}", busy,
-              (Counter.LAYER, engine, layer.id, LayerField.BUSY))
+        for engine in ledger_engines(layer):
+            done = trace.engines[engine]
+            mine = (done.layer == layer.id)
+            busy = int((done.retire[mine] - done.start[mine] + 1).sum())
+            equal(f"cycles of layer {layer.name}", busy,
+                  (Counter.LAYER, engine, layer.id, LayerField.BUSY))
     for kind in Traffic:
         name = kind.name.lower()
         for direction, counter in (("read", Counter.READ_BYTES),

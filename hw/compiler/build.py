@@ -1,5 +1,7 @@
 """From graph to program: find the plan that fits and costs least."""
 
+from dataclasses import replace
+
 from golden import integer
 from hw.compiler.errors import CompileError, NoRoom
 from hw.compiler.estimate import estimate, masks_done, timetable
@@ -9,7 +11,7 @@ from hw.compiler.machine import Machine, Order, Schedule
 from hw.compiler.maps import Map
 from hw.compiler.ops import Pass, lower
 from hw.compiler.program import Program, TapLayer
-from hw.isa import CONVS, Engine, Opcode
+from hw.isa import CONVS, INSTRUCTION_BYTES, Engine, Opcode
 
 PATIENCE = 2            # plans no better than the best before the search ends
 SEARCHED_FRAMES = 2     # a longer stream repeats what the second frame does
@@ -18,9 +20,10 @@ SCHEDULES = (           # the next ones where none of these fits
     (Schedule(Order.LATE, spill_copies=2),),
     (Schedule(Order.APART, spill_copies=1),),
     (Schedule(Order.APART, Map.LEAST_READ_SLOTS, spill_copies=1),))
+KEPT_SHARES = (4, 8, 16, None)  # of on-chip memory, for rows of spilled maps, where units lend
 
 
-def compile_network(graph, config, *, frames=1):
+def compile_network(graph, config, *, frames=1, pure=False):
     """Compile ``graph`` for ``config`` and a stream of ``frames`` frames.
 
     Spills what a memory has no room for, the largest and longest-lived maps first, until a plan
@@ -28,6 +31,9 @@ def compile_network(graph, config, *, frames=1):
     full, weights are fetched once per block of rows, and spilling a map may save more than it
     costs. Of the orders in which frames overlap the cheaper is taken; where none fits, frames
     overlap less, and fewer rows of what is spilled are held at a time.
+
+    In a single frame units compute shares of each other's layers (:mod:`hw.compiler.lend`) where
+    that takes fewer cycles and moves no more bytes; not if it should be ``pure``.
 
     Raises
     ------
@@ -46,8 +52,32 @@ def compile_network(graph, config, *, frames=1):
             except CompileError as reason:
                 error = reason
         if plans:
-            return finish(min(plans, key=lambda found: found[0])[1])
+            best = min(plans, key=lambda found: found[0])
+            lent = None if pure or frames > 1 else lent_plan(graph, best[1])
+            if lent and lent[0] < best[0] and moved(lent[1]) <= moved(best[1]):
+                best = lent
+            return finish(best[1])
     raise error
+
+
+def lent_plan(graph, machine):
+    """The plan of a single frame, as another machine runs it, in which units lend; None if there is
+    no room for it. Of what both spill it keeps as many rows as there is room for."""
+    network = lower(graph, lend=True)
+    for share in KEPT_SHARES if machine.spill else KEPT_SHARES[-1:]:
+        kept     = machine.onchip.words // share if share else 0
+        schedule = replace(machine.schedule, lend=True, kept_words=kept)
+        try:
+            return plan(network, machine.config, 1, machine.spill, schedule)
+        except CompileError:
+            continue
+    return None
+
+
+def moved(machine):
+    """Vectors between the machine and off-chip memory, those of the program too."""
+    program = sum(len(stream) for stream in machine.emitter.streams.values())
+    return sum(machine.beats.values()) + -(-program * INSTRUCTION_BYTES // machine.config.vector)
 
 
 def plan(network, config, frames, spill, schedule):
@@ -110,7 +140,7 @@ def finish(machine):
     return Program(
         image=bytes(image.data), program_base=base, program_bytes=len(program),
         frames=machine.frames,
-        layers=tuple(describe(network, item) for item in network.layers),
+        layers=tuple(describe(network, item, lenders(machine, item)) for item in network.layers),
         layer_bytes={layer: beats * config.vector for layer, beats in machine.beats.items()},
         layer_traffic=layer_traffic(machine),
         compulsory_bytes=len(program) + machine.frames * (
@@ -154,12 +184,20 @@ def layer_spans(machine, ends):
     return spans
 
 
-def describe(network, item):
+def lenders(machine, item):
+    """The units other than its own that compute shares of what a layer makes."""
+    own = item.unit if isinstance(item, Pass) else item.layer.unit
+    return tuple(name for name, unit in machine.units.items() if name != own and any(
+        opcode == Opcode.CONV and layer == item.id
+        for opcode, _, layer, _, _ in machine.emitter.streams[unit.conv]))
+
+
+def describe(network, item, lent=()):
     tensor = item.tensor
     unit   = item.unit if isinstance(item, Pass) else item.layer.unit
     macs   = item.macs if isinstance(item, Pass) else 0
     return TapLayer(item.id, item.name, unit, macs, tensor.name, tensor.channels, tensor.height,
-                    tensor.width, network.layouts[tensor.name])
+                    tensor.width, network.layouts[tensor.name], lent)
 
 
 def parameter_bytes(network):

@@ -51,9 +51,12 @@ class Emitter:
     ----------
     memories : dict[str, int]
         Words of every memory that spans may name.
+    timetable : hw.compiler.estimate.Timetable
+        Told of every instruction, if given.
     """
 
-    def __init__(self, memories):
+    def __init__(self, memories, timetable=None):
+        self.timetable = timetable
         self.streams   = {engine: [] for engine in Engine}
         self._size     = dict(memories)
         self._accesses = {name: _Accesses(words) for name, words in memories.items()}
@@ -67,16 +70,22 @@ class Emitter:
         """Tell ``heap``, whose name is that of a memory, which instructions use its blocks."""
         self._heaps[heap.name] = heap
 
-    def emit(self, engine, opcode, fields, *, layer=0, row=0, reads=(), writes=()):
-        """Append one instruction; ``fields`` as in :data:`hw.isa.FORMS`."""
-        waits = self._waits(engine, self._needed(engine, reads, writes))
+    def retired(self, engines):
+        """Per engine, how many instructions it has been given so far: see ``beside``."""
+        return {engine: len(self.streams[engine]) for engine in engines}
+
+    def emit(self, engine, opcode, fields, *, layer=0, row=0, reads=(), writes=(), beside=None):
+        """Append one instruction; ``fields`` as in :data:`hw.isa.FORMS`. ``beside`` are engines
+        that write other bytes of the same words, and how many instructions each had been given
+        before it began to: of what it writes, only those are waited for."""
+        waits = self._waits(engine, self._needed(engine, reads, writes, beside or {}))
         while len(waits) > WAITS:
             self._append(engine, Opcode.SYNC, {}, layer, row, waits[:WAITS])
             waits = waits[WAITS:]
         self._append(engine, opcode, fields, layer, row, waits)
         self._record(engine, reads, writes)
 
-    def _needed(self, engine, reads, writes):
+    def _needed(self, engine, reads, writes, beside):
         needed = np.zeros(ENGINES, np.int32)
         for spans, kinds in ((reads, ("writes",)), (writes, ("reads", "writes"))):
             for span in spans:
@@ -87,6 +96,8 @@ class Emitter:
                 for kind in kinds:
                     for other in accesses.readers if kind == "reads" else accesses.writers:
                         latest = getattr(accesses, kind)[other, blocks].max()
+                        if spans is writes and kind == "writes" and other in beside:
+                            latest = min(latest, beside[other])
                         if latest > needed[other]:
                             needed[other] = latest
         needed[engine] = 0
@@ -107,6 +118,8 @@ class Emitter:
 
     def _append(self, engine, opcode, fields, layer, row, waits):
         self.streams[engine].append((opcode, fields, layer, row, waits))
+        if self.timetable is not None:
+            self.timetable.add(engine, opcode, fields, waits)
         self._known[engine, engine] = len(self.streams[engine])
         self._clocks[engine].append(self._known[engine].copy())
 

@@ -23,12 +23,34 @@ def masks_done(emitter, ends):
             for index, (_, fields, *_) in enumerate(stream) if fields.get("frame_end")]
 
 
+class Timetable:
+    """Grows by one instruction at a time. ``ends`` has, per engine, the cycle in which it has
+    retired 0, 1, 2 .. instructions."""
+
+    def __init__(self, config):
+        self.config = config
+        self.ends   = {engine: [0] for engine in Engine}
+        self._slots = {}
+
+    def add(self, engine, opcode, fields, waits):
+        """The next instruction of ``engine``; those that it waits for are there already."""
+        ends  = self.ends
+        start = max([ends[engine][-1], *(ends[other][count] for other, count in waits)])
+        if opcode == Opcode.LAYER:
+            self._slots[engine, fields["slot"]] = fields
+        ends[engine].append(start + _cycles(engine, opcode, fields, self._slots, self.config))
+
+    def end(self, engine):
+        """Cycle in which ``engine`` has retired all that it was given so far."""
+        return self.ends[engine][-1]
+
+
 def timetable(emitter, config):
     """Per engine, the cycle in which it has retired 0, 1, 2 .. instructions."""
-    slots  = {}
-    ends   = {engine: [0] for engine in Engine}
+    table   = Timetable(config)
+    ends    = table.ends
     streams = emitter.streams
-    moved  = True
+    moved   = True
     while moved:
         moved = False
         for engine, stream in streams.items():
@@ -36,10 +58,7 @@ def timetable(emitter, config):
                 opcode, fields, _, _, waits = stream[len(ends[engine]) - 1]
                 if any(count >= len(ends[other]) for other, count in waits):
                     break
-                start = max([ends[engine][-1], *(ends[other][count] for other, count in waits)])
-                if opcode == Opcode.LAYER:
-                    slots[engine, fields["slot"]] = fields
-                ends[engine].append(start + _cycles(engine, opcode, fields, slots, config))
+                table.add(engine, opcode, fields, waits)
                 moved = True
     if any(len(ends[engine]) <= len(stream) for engine, stream in streams.items()):
         raise AssertionError("The program waits for itself")

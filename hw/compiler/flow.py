@@ -5,10 +5,13 @@ the fills, the gate or the pass before, these ask the maps, and a map that is no
 pass that makes it. Attention maps so come into being as the decoder's gate asks for their rows.
 """
 
+from itertools import zip_longest
+
 from golden import integer
 from hw.compiler.emit import Span
 from hw.compiler.errors import CompileError, or_set
 from hw.compiler.groups import group, sources
+from hw.compiler.lend import AHEAD, PASSING, Dealer, deal_channels, tied
 from hw.compiler.machine import FrameRows, Order
 from hw.compiler.maps import Ring
 from hw.compiler.pack import pack_requant, padded_channels
@@ -117,7 +120,7 @@ class FrameRun:
 
 
 class GroupRun:
-    """A group set up on its unit for one frame."""
+    """A group set up on its unit, and on those that lend, for one frame."""
 
     def __init__(self, frame, found):
         self.frame, self.group = frame, found
@@ -130,42 +133,89 @@ class GroupRun:
                                            for name in self.makes)
         self.gates   = {}       # gate -> (parameter base, span), while this group runs
         self.held    = []
-        self.passes  = {}
+        self.units   = [self.unit, *(machine.units[name] for name in found.lenders
+                                     if machine.units[name].open is None)]
+        self.passes  = {}       # tensor -> its pass on the group's own unit
+        self.shares  = {}       # tensor -> its pass on every unit that makes a share of it
         for item in found.passes:
             if item.tensor.name not in found.inside:
                 frame.maps[item.tensor.name] = self._sink(item)
         for item in found.passes:
-            self.passes[item.tensor.name] = PassRun(self, item)
-        wanted = [ring for run in self.passes.values() for ring in run.wanted()]
-        rings  = iter(self.unit.rings(wanted, f"Input of {found.name}"))
-        for run in self.passes.values():
-            run.rings = [next(rings) for _ in run.item.operands]
+            name  = item.tensor.name
+            units = self.units[:1] if tied(self.network, item) else self.units
+            self.shares[name] = [PassRun(self, item, unit) for unit in units]
+            self.passes[name] = self.shares[name][0]
+        for unit in self.units:
+            self._rings(unit)
         for run in self.passes.values():
             for operand, ring in zip(run.item.operands, run.rings, strict=True):
                 if operand in found.inside:
                     self.passes[operand].ring = ring
         if found.stays:
-            self._load()
+            for unit in self.units:
+                self._load(unit)
             for name in self.makes:
-                frame.maps[name].producer = self.passes[name].make_row
+                frame.maps[name].producer = self._producer(name)
             self._early()
+
+    def runs_on(self, unit):
+        """What of this group a unit computes."""
+        return [run for shares in self.shares.values() for run in shares if run.unit is unit]
+
+    def _rings(self, unit):
+        """Row memory of a unit for the operands of what it computes."""
+        runs   = self.runs_on(unit)
+        wanted = [ring for run in runs for ring in run.wanted()]
+        rings  = iter(unit.rings(wanted, f"Input of {self.group.name}"))
+        for run in runs:
+            run.rings = [next(rings) for _ in run.item.operands]
+
+    def _producer(self, name):
+        if not self.group.lenders:
+            return self.passes[name].make_row
+        return Dealer(self.machine, self.shares[name], self.sources(name)).make_row
+
+    def sources(self, name):
+        """The maps from which a tensor of this group is made."""
+        return [self.frame.maps[source]
+                for source in sources(self.network, self.passes[name].item)]
+
+    def _passes_on(self, item):
+        """Whether what a pass makes is read by others of this group alone, as it passes."""
+        name = item.tensor.name
+        return (self.group.lenders and self.group.stays and name not in self.machine.spill
+                and name not in self.network.outputs
+                and self.frame.left.get(name, 0) == sum(
+                    sources(self.network, other).count(name) for other in self.group.passes) > 0)
 
     def _sink(self, item):
         machine, frame = self.machine, self.frame
         if item.alpha:
             return AlphaRows(machine, item)
-        block = 1 if self.group.stays else machine.block_rows(item)
-        return machine.map(item, frame=frame.index, block=block,
-                           ends_frame=item.tensor.name == frame.last)
+        lent = self.group.lenders and self.group.stays
+        if self._passes_on(item):
+            made = machine.passing_map(item, PASSING)
+        else:
+            block = (PASSING if lent else 1) if self.group.stays else machine.block_rows(item)
+            made  = machine.map(item, frame=frame.index, block=block,
+                                ends_frame=item.tensor.name == frame.last,
+                                waits=item.unit != self.group.unit)
+        if lent and any(item.tensor.name in sources(self.network, other)
+                        for other in self.group.passes):
+            made.ahead = AHEAD
+        return made
 
-    def _load(self):
-        """All weights and parameters of the group, side by side."""
-        unit = self.unit
-        words, params = unit.words(self.group.passes)
-        self.held = [(unit.weights, unit.weights.take(words, self.group.name)),
-                     (unit.params, unit.params.take(params, self.group.name))]
-        weight, param = (base for _, base in self.held)
-        for run in self.passes.values():
+    def _load(self, unit):
+        """All weights and parameters of what a unit computes of the group, side by side."""
+        runs = self.runs_on(unit)
+        if not runs:
+            return
+        words, params = unit.words([run.item for run in runs])
+        held = [(unit.weights, unit.weights.take(words, self.group.name)),
+                (unit.params, unit.params.take(params, self.group.name))]
+        self.held += held
+        weight, param = (base for _, base in held)
+        for run in runs:
             for part in run.parts:
                 packed = part.packed
                 param  = -(-param // packed.group_params) * packed.group_params
@@ -192,12 +242,19 @@ class GroupRun:
     def finish(self):
         """Make every row now, and give the unit's memories back."""
         if self.group.stays:
-            for name in reversed(self.makes):       # the last one pulls the others
-                made = self.frame.maps[name]
-                made.ensure(made.tensor.height - 1)
-                made.producer = None
+            # The last one pulls the others. What joined only to read rows in passing keeps pace.
+            ends  = [item for item in self.group.passes if item.tensor.name in self.makes]
+            pace  = [item for item in ends if item.unit != self.group.unit]
+            steps = self.group.last.tensor.height if pace else 1
+            for step in range(1, steps + 1):
+                for item in (*(item for item in reversed(ends) if item not in pace), *pace):
+                    height = item.tensor.height
+                    self.frame.maps[item.tensor.name].ensure(
+                        min(step * height // steps - 1 + AHEAD * (item in pace), height - 1))
+            for item in ends:
+                self.frame.maps[item.tensor.name].producer = None
         else:
-            self.passes[self.makes[0]].stream()
+            stream(self, self.shares[self.makes[0]])
         self._complete()
         for heap, base in self.held:
             heap.give(base)
@@ -243,11 +300,11 @@ class GroupRun:
 class PassRun:
     """A pass set up on its unit: its parts, and a ring of rows for each operand."""
 
-    def __init__(self, run, item):
+    def __init__(self, run, item, unit):
         self.run, self.item = run, item
         self.frame   = run.frame
         self.machine = machine = run.machine
-        self.unit    = run.unit
+        self.unit    = unit
         name = item.tensor.name
         self.ring   = None      # the reader's, if it holds nothing else
         if name in run.group.inside:
@@ -262,7 +319,7 @@ class PassRun:
             self.sink = sink = run.frame.maps[name]
             target  = Target.ALPHA if item.alpha else TARGETS[sink.source]
             vectors, packed = sink.vectors, sink.packed
-        self.parts   = [PartRun(run.unit, item, part, target, out_vectors=vectors, packed=packed)
+        self.parts   = [PartRun(unit, item, part, target, out_vectors=vectors, packed=packed)
                         for part in item.parts]
         self.rings   = []
         self.heights = [run.network.tensors[operand].height for operand in item.operands]
@@ -357,6 +414,8 @@ class PassRun:
         address, spans, alpha = self.sink.claim(y)
         self._emit(y, sources, address, spans, alpha)
         self.sink.stored(y)
+        if self.machine.schedule.lend and not self.item.alpha:
+            self.sink.times.append(self.machine.emitter.timetable.end(self.unit.conv))
 
     def make(self, y, address, spans):
         """Row ``y`` to a place in the row memory of this unit."""
@@ -379,31 +438,32 @@ class PassRun:
         for run, places in sources:
             run.row(y, places, address, spans, alpha_base=alpha, tapped=tapped)
 
-    def stream(self):
-        """Every row, block by block, the weights of each part passing through in tiles."""
-        sink, height = self.sink, self.item.tensor.height
-        block = min(self.machine.block_rows(self.item), height)
-        plans = [(run, self.unit.tiles(self.item, run.part)) for run in self.parts]
-        whole = len(plans) == 1 and len(plans[0][1]) == 1
-        held  = None
-        for start in range(0, height, block):
-            ys     = range(start, min(start + block, height))
-            placed = {y: sink.claim(y) for y in ys}
-            for run, tiles in plans:
-                for first, groups in tiles:
-                    if held is None:
-                        held = self._load_tile(run, first, groups)
-                    for y in ys:
-                        if run.part.makes(y):
-                            address, spans, alpha = placed[y]
-                            run.row(y, self.places(run.part, y), address, spans, alpha_base=alpha)
-                    if not whole:
-                        held = self._give(held)
-            for y in ys:
-                sink.stored(y)
-            sink.made = ys.stop
-        if held is not None:
-            self._give(held)
+    def plan(self, channels):
+        """Plan the tiles of all channels, or of a range of them."""
+        self._plans = [(run, self.unit.tiles(self.item, run.part, channels)) for run in self.parts]
+        self._held  = None
+
+    def tiles(self, placed, beside):
+        """Emit rows to their places, a tile of weights in each iteration; ``beside`` are those who
+        make the other channels."""
+        whole = len(self._plans) == 1 and len(self._plans[0][1]) == 1
+        for run, tiles in self._plans:
+            for first, groups in tiles:
+                if self._held is None:
+                    self._held = self._load_tile(run, first, groups)
+                for y, (address, spans, alpha) in placed.items():
+                    if run.part.makes(y):
+                        run.row(y, self.places(run.part, y), address, spans, alpha_base=alpha,
+                                beside=beside)
+                if not whole:
+                    self.end()
+                yield
+
+    def end(self):
+        """Give back the memory of the latest tile."""
+        for heap, base in self._held or ():
+            heap.give(base)
+        self._held = None
 
     def _load_tile(self, run, first, groups):
         unit, packed = self.unit, run.packed
@@ -414,10 +474,34 @@ class PassRun:
         run.load(first, groups, weight, -(-param // packed.group_params) * packed.group_params)
         return (unit.weights, weight), (unit.params, param)
 
-    @staticmethod
-    def _give(held):
-        for heap, base in held:
-            heap.give(base)
+
+def stream(run, shares):
+    """Every row of the one pass of a group, block by block, the weights of each part passing
+    through in tiles; ``shares`` are the pass on every unit that may make some of its channels."""
+    machine, sink = run.machine, shares[0].sink
+    item  = shares[0].item
+    dealt = [(share, channels) for share, channels in zip(
+        shares, deal_channels(machine, shares, run.sources(item.tensor.name)), strict=True)
+             if channels is None or channels]
+    shares = [share for share, _ in dealt]
+    for share, channels in dealt:
+        share.plan(channels)
+    height = item.tensor.height
+    block  = min(machine.block_rows(item), height)
+    beside = machine.emitter.retired(share.unit.conv for share in shares)
+    for start in range(0, height, block):
+        ys     = range(start, min(start + block, height))
+        placed = {y: sink.claim(y) for y in ys}
+        for _ in zip_longest(*(share.tiles(placed, beside) for share in shares)):
+            pass
+        for y in ys:
+            sink.stored(y)
+        sink.made = ys.stop
+    for share in shares:
+        share.end()
+    if machine.schedule.lend:
+        done = max(machine.emitter.timetable.end(share.unit.conv) for share in shares)
+        sink.times = [done] * height
 
 
 class AlphaRows:
@@ -470,6 +554,10 @@ class AlphaRows:
                     f"{or_set('alpha_words', enough)}")
             self.producer(y)
         return Source.ONCHIP, *self.ring.place(y)
+
+    def ready(self, share):
+        """As in :class:`hw.compiler.maps.Map`; only the gate asks, and it is not shared."""
+        return 0
 
     def evict(self):
         pass

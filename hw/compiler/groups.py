@@ -3,6 +3,7 @@ the next."""
 
 from dataclasses import dataclass
 
+from hw.compiler.lend import by_rows, tied
 from hw.compiler.unit import MOST_GROUPS
 from hw.isa import LAYER_SLOTS
 
@@ -13,15 +14,23 @@ MAX_PASSES = 8
 class Group:
     """Passes of one unit. ``stays``: their weights fit together, so that rows can be pulled
     through them; else there is one pass, whose weights stream through the unit. ``inside`` are the
-    tensors that nobody else reads, which never leave row memory."""
-    unit:   str
-    passes: tuple
-    stays:  bool
-    inside: tuple
+    tensors that nobody else reads, which never leave row memory. ``lenders`` are other units that
+    compute a share of it: of its rows if it stays, else of its output channels. Then nothing is
+    inside; what is handed on passes through shared memory."""
+    unit:    str
+    passes:  tuple
+    stays:   bool
+    inside:  tuple
+    lenders: tuple = ()
 
     @property
     def name(self):
         return " and ".join(item.name for item in self.passes)
+
+    @property
+    def last(self):
+        """The last of its own unit's passes."""
+        return [item for item in self.passes if item.unit == self.unit][-1]
 
 
 def group(machine):
@@ -48,8 +57,10 @@ def group(machine):
         run.append(item)
     for name in pending:
         close(name)
+    if machine.schedule.lend:
+        done = _read_in_passing(machine, done)
     order = {item: index for index, item in enumerate(network.passes)}
-    return sorted(done, key=lambda found: order[found.passes[-1]])
+    return sorted(done, key=lambda found: order[found.last])
 
 
 def sources(network, item):
@@ -73,7 +84,12 @@ def _made(run):
 
 def _group(machine, network, readers, name, run):
     inside = tuple(item.tensor.name for item in run if _handed_on(network, readers, item, run))
-    return Group(name, tuple(run), _fits(machine, run), inside)
+    stays  = _fits(machine, run)
+    if machine.schedule.lend:
+        stays, lenders = _lenders(machine, run, stays)
+        if lenders:
+            return Group(name, tuple(run), stays, (), lenders)
+    return Group(name, tuple(run), stays, inside)
 
 
 def _handed_on(network, readers, item, run):
@@ -86,15 +102,15 @@ def _handed_on(network, readers, item, run):
                  for leaf in network.leaves(operand)].count(name) == 1)
 
 
-def _fits(machine, run):
-    """Whether the passes can be resident together."""
-    unit = machine.units[run[0].unit]
+def _fits(machine, run, name=None):
+    """Whether the passes can be resident together, in their unit or in that called ``name``."""
+    unit = machine.units[name or run[0].unit]
     words, params = unit.words(run)
     return (words <= unit.config.weight_words and params <= unit.config.params
             and sum(len(item.parts) for item in run) <= LAYER_SLOTS
             and all(unit.packed(item, part).groups <= MOST_GROUPS
                     for item in run for part in item.parts)
-            and machine.least_rows(run) <= unit.config.row_words)
+            and machine.least_rows(run, unit) <= unit.config.row_words)
 
 
 def _joins(machine, network, readers, run, item):
@@ -104,6 +120,11 @@ def _joins(machine, network, readers, run, item):
     if len(run) >= MAX_PASSES or not _fits(machine, [*run, item]):
         return False
     linked = [made for made in run if made.tensor.name in sources(network, item)]
+    if machine.schedule.lend and not (
+            linked and all(by_rows(machine, made) for made in (*run, item))
+            and not any(leaf in machine.spill for operand in run[0].operands
+                        for leaf in network.leaves(operand))):
+        return False
     if linked:
         return all(_handed_on(network, readers, made, [*run, item])
                    or made.tensor.name in machine.spill for made in linked)
@@ -111,3 +132,34 @@ def _joins(machine, network, readers, run, item):
     return any(_handed_on(network, readers, item, [reader])
                and any(_handed_on(network, readers, made, [reader]) for made in run)
                for reader in after if reader.unit == item.unit)
+
+
+def _lenders(machine, run, stays):
+    """Whether passes that might ``stay`` in their own unit stay in all that share them, and the
+    names of those beside it."""
+    free = [item for item in run if not tied(machine.network, item)]
+    if not free:
+        return stays, ()
+    stays = stays and len(run) > 1
+    return stays, tuple(name for name, unit in machine.units.items() if name != run[0].unit and (
+        _fits(machine, free, name) if stays
+        else machine.least_rows(free, unit) <= unit.config.row_words))
+
+
+def _read_in_passing(machine, groups):
+    """The groups, where a pass of its own that reads a spilled map, and nothing that is made later,
+    has joined the group that makes it: it then reads the rows while they are on chip."""
+    network, found = machine.network, list(groups)
+    for reader in groups:
+        item = reader.passes[0]
+        for maker in found:
+            made   = {made.tensor.name for made in maker.passes}
+            joined = (*maker.passes, item)
+            if (maker is not reader and len(reader.passes) == 1 and reader.lenders
+                    and by_rows(machine, item) and maker.lenders and maker.stays
+                    and set(sources(network, item)) <= made & machine.spill
+                    and all(_fits(machine, joined, name) for name in machine.units)):
+                found.remove(reader)
+                found[found.index(maker)] = Group(maker.unit, joined, True, (), maker.lenders)
+                break
+    return found

@@ -7,6 +7,7 @@ from amaranth.lib import data
 
 from hw.compiler.emit import Emitter
 from hw.compiler.errors import CompileError
+from hw.compiler.estimate import Timetable
 from hw.compiler.maps import Map, Ring
 from hw.compiler.memory import Heap, OffchipImage
 from hw.compiler.pack import padded_channels
@@ -15,7 +16,9 @@ from hw.isa import FORMS, LoadTarget, Opcode, Traffic
 
 FRAME_BYTES_PER_PIXEL = 4
 FRAME_SLOTS           = 8
+LENT_FRAME_SLOTS      = 24      # where several units work on rows at the same time
 MIN_BLOCK             = 4
+LONG                  = 6       # passes between those that make and read a map that waits
 KEPT_SHARE            = 32      # of on-chip memory, at most, for a ring that stays
 
 
@@ -46,10 +49,14 @@ class Order(Enum):
 @dataclass(frozen=True)
 class Schedule:
     """What a plan gives a stream of frames: their order, rows of a spilled map that are on chip at
-    most while it is read, and frames whose spilled maps lie off chip at once."""
+    most while it is read, and frames whose spilled maps lie off chip at once. With ``lend`` units
+    compute rows and channels of each other's layers: see :mod:`hw.compiler.lend`. Of each spilled
+    map, as many rows as fit ``kept_words`` of on-chip memory are not spilled."""
     order:        Order
     read_slots:   int = Map.READ_SLOTS
     spill_copies: int = 3
+    lend:         bool = False
+    kept_words:   int = 0
 
 
 class Machine:
@@ -85,7 +92,7 @@ class Machine:
                     "offchip": config.offchip_words}
         for unit in self.units.values():
             memories |= unit.memories()
-        self.emitter  = Emitter(memories)
+        self.emitter  = Emitter(memories, Timetable(config) if schedule.lend else None)
         for heap in (self.onchip, self.feedback):
             self.emitter.watch(heap)
         self.packed   = []      # (unit, item, part), in the order of packing
@@ -147,9 +154,8 @@ class Machine:
                    - min(offset for index, offset in part.rows if index == operand) + 1
                    for part in item.parts)
 
-    def least_rows(self, items):
-        """Words of row memory, per bank, that passes of one unit need together at least."""
-        unit = self.units[items[0].unit]
+    def least_rows(self, items, unit):
+        """Words of row memory, per bank, that passes need together at least in a unit."""
         return sum(min(self.network.tensors[operand].height, self.least(item, index))
                    * unit.row_words(self.network.tensors[operand].width, self.vectors(operand))
                    for item in items for index, operand in enumerate(item.operands))
@@ -166,7 +172,8 @@ class Machine:
                     item.tensor.height * self.map_words(item.tensor) * self.config.vector,
                     f"{name} (spilled)")
         self.writable = self.outputs[0].base, self.image.end
-        for unit, item, part in self.packed:
+        # Where units lend, each loads parts of it, which are placed when they are known.
+        for unit, item, part in () if self.schedule.lend else self.packed:
             unit.place(item, part)
 
     def place_once(self, blob, what):
@@ -198,10 +205,10 @@ class Machine:
     def _is_output(self, name):
         return name in self.network.outputs
 
-    def map(self, item, *, frame, block, ends_frame):
+    def map(self, item, *, frame, block, ends_frame, waits=False):
         """A new map for what a pass makes: in feedback memory if its readers can reach it there
         and there is room, else on chip; or off chip, ``block`` rows at a time, if the plan says so
-        or the host reads it."""
+        or the host reads it. ``waits`` says that it is made long before anyone reads it."""
         tensor = item.tensor
         name   = tensor.name
         slots  = min(tensor.height, max(block, Map.WRITE_SLOTS))
@@ -213,14 +220,33 @@ class Machine:
         if name in self.spill:
             return Map(self, item, heap=self.onchip, slots=slots,
                        offchip=self._areas[name, frame % self.schedule.spill_copies],
-                       base=self._kept_ring(name, slots * self.map_words(tensor)))
+                       base=self._kept_ring(name, slots * self.map_words(tensor)),
+                       kept=min(self.schedule.kept_words // self.map_words(tensor),
+                                tensor.height))
         words = tensor.height * self.map_words(tensor)
-        if (item.unit == "decoder" and not self.readers.get(name, set()) & {"gate", "encoder"}
+        if (item.unit == "decoder" and not self.schedule.lend
+                and not self.readers.get(name, set()) & {"gate", "encoder"}
                 and words <= self.feedback.largest()):
             # A pass's input and output live side by side: successive ones at opposite ends.
             self._top = not self._top
             return Map(self, item, heap=self.feedback, slots=tensor.height, top=self._top)
-        return Map(self, item, heap=self.onchip, slots=tensor.height)
+        # Where everything is on chip, what lives long must not lie between what does not.
+        top = waits or self._waits(name) if self.schedule.lend else None
+        return Map(self, item, heap=self.onchip, slots=tensor.height, top=top)
+
+    def _waits(self, name):
+        """Whether a map is still read when many others have been made."""
+        passes = list(self.network.passes)
+        last   = max((index for index, item in enumerate(passes)
+                      if any(name in self.network.stored(leaf) for operand in item.operands
+                             for leaf in self.network.leaves(operand))), default=0)
+        return last - passes.index(self.network.made[name]) > LONG
+
+    def passing_map(self, item, slots):
+        """A map of which only the latest ``slots`` rows are there, for those who read them while
+        they pass."""
+        return Map(self, item, heap=self.onchip, slots=min(slots, item.tensor.height),
+                   top=False)
 
     def _kept_ring(self, name, words):
         """A place for the ring through which a spilled map is written, the same in every frame:
@@ -247,7 +273,7 @@ class Machine:
         """The ring through which frames enter; row y of frame n is row n * height + y of it."""
         tensor = self.graph.tensors[self.graph.input]
         words  = beats * self.config.vector // FRAME_BYTES_PER_PIXEL
-        slots  = min(tensor.height, FRAME_SLOTS)
+        slots  = min(tensor.height, LENT_FRAME_SLOTS if self.schedule.lend else FRAME_SLOTS)
         layer  = self.network.passes[0].id
         load   = self.units["encoder"].load
         begun  = set()
@@ -287,6 +313,10 @@ class FrameRows:
 
     def get(self, y, _load):
         return 0, *self.machine.frame_ring.get(self.first + y)
+
+    def ready(self, share):
+        """As in :class:`hw.compiler.maps.Map`."""
+        return 0
 
     def evict(self):
         pass

@@ -48,8 +48,10 @@ class Map:
     ``offchip`` on, and loaded again, by the load engine of whichever unit asks, into a ring of that
     unit's own. A ``packed`` map has one channel, a byte a pixel, and is only for the host.
 
-    ``producer(y)`` emits what makes row ``y``; rows are made in order, each once, on demand. The
-    ring lies at ``base``, or where there is room.
+    ``producer(y)`` emits what makes row ``y``; rows are made in order, each once, on demand, and
+    ``ahead`` more than that. Of a map that goes off chip, the last ``kept`` rows stay all the
+    same. The ring lies at ``base``, or where there is room. ``times`` are the estimated cycles in
+    which the rows made so far are there, where units lend.
     """
 
     WRITE_SLOTS = 8
@@ -58,7 +60,7 @@ class Map:
     LEAST_READ_SLOTS = 5        # a gate's two skip rows, and the three that its next row reads
 
     def __init__(self, machine, item, *, heap, slots, top=None, offchip=None,
-                 traffic=Traffic.SPILL, packed=False, ends_frame=False, base=None):
+                 traffic=Traffic.SPILL, packed=False, ends_frame=False, base=None, kept=0):
         self.machine, self.tensor, self.heap = machine, item.tensor, heap
         self.layer   = item.id          # what bytes off chip are charged to
         self.engine  = STORE_OF[item.unit]
@@ -69,12 +71,18 @@ class Map:
         self.vectors    = 1 if packed else machine.vectors(item.tensor.name)
         self.row_words  = machine.map_words(item.tensor, packed=packed)
         self.made     = 0
+        self.ahead    = 0
+        self.times    = []
         self.producer = None
         self.source   = Source.FEEDBACK if heap is machine.feedback else Source.ONCHIP
         self._lent = base is None
         if self._lent:
             base = heap.take(slots * self.row_words, item.tensor.name, top=top)
         self.ring = Ring(heap.name, base, self.row_words, slots)
+        self._kept = kept and Ring(heap.name, heap.take(kept * self.row_words,
+                                                        f"{item.tensor.name} (kept rows)",
+                                                        top=True),
+                                   self.row_words, kept)
         self._readers = {}
 
     @property
@@ -96,6 +104,8 @@ class Map:
     def free(self):
         """Nobody reads this map any more."""
         self._give_ring()
+        if self._kept:
+            self.heap.give(self._kept.base)
         for ring in self._readers.values():
             self.heap.give(ring.base)
 
@@ -104,14 +114,24 @@ class Map:
             self.heap.give(self.ring.base)
         self.ring = None
 
+    def ready(self, share):
+        """The estimated cycle in which the first ``share`` of the rows is there, as far as they
+        are made."""
+        index = min(int(share * self.tensor.height), len(self.times) - 1)
+        return self.times[index] if self.times else 0
+
     def claim(self, y):
         """Where the producer writes row ``y``: address, spans, and no place in the alpha store."""
-        address, span = self.ring.claim(y)
+        address, span = (self._kept if self._keeps(y) else self.ring).claim(y)
         return address, [span], 0
+
+    def _keeps(self, y):
+        """Whether row ``y`` never leaves on-chip memory."""
+        return self._kept and y >= self.tensor.height - self._kept.slots
 
     def stored(self, y):
         """To be called once what writes row ``y`` to its place has been emitted."""
-        if self.spilled:
+        if self.spilled and not self._keeps(y):
             _, span = self.ring.place(y)
             self.machine.emitter.emit(
                 self.engine, Opcode.STORE,
@@ -128,9 +148,11 @@ class Map:
 
     def get(self, y, load):
         """Source, address and span of row ``y``, for a reader whose load engine is ``load``."""
-        self.ensure(y)
-        ring = self.ring
+        self.ensure(min(y + self.ahead, self.tensor.height - 1) if self.producer else y)
+        ring = self._kept if self._keeps(y) else self.ring
         if ring is None or not ring.holds(y):
+            if not self.spilled:
+                raise AssertionError(f"Row {y} of {self.tensor.name} is gone")
             ring = self._reader(load)
         return self.source, *ring.get(y)
 

@@ -94,7 +94,8 @@ class Move:
 class Network:
     """``passes`` in topological order; ``made`` maps a tensor to the pass that makes it, and
     ``moves`` to what moves it; ``layouts`` gives the channel counts of the runs of channels that
-    begin at whole vectors; ``outputs`` are what the host reads."""
+    begin at whole vectors; ``outputs`` are what the host reads; ``copies`` are stored copies that
+    take a tensor's place in rows where it would lie beside others."""
     graph:   integer.IntegerGraph
     tensors: dict
     passes:  tuple
@@ -102,6 +103,7 @@ class Network:
     made:    dict
     layouts: dict
     outputs: tuple
+    copies:  dict = field(default_factory=dict)
 
     @property
     def layers(self):
@@ -110,7 +112,7 @@ class Network:
 
     def leaves(self, name):
         """The tensors that lie side by side in a row of ``name``."""
-        return leaves(self.graph, self.made, name)
+        return leaves(self.graph, self.made, name, self.copies)
 
     def upsampled(self, leaf):
         """Whether a leaf's rows are doubled by the fill that brings them."""
@@ -127,33 +129,37 @@ class Network:
         return [layer.input]
 
 
-def leaves(graph, made, name):
+def leaves(graph, made, name, copies):
     """The tensors that lie side by side in a row of ``name``."""
     layer = graph.layer(name) if name not in made else None
     if isinstance(layer, integer.Concat):
-        return [leaf for part in layer.inputs for leaf in leaves(graph, made, part)]
+        return [leaf for part in layer.inputs
+                for leaf in leaves(graph, made, copies.get(part, part), copies)]
     return [name]
 
 
-def lower(graph):
-    """What the units run for ``graph``.
+def lower(graph, *, lend=False):
+    """What the units run for ``graph``. With ``lend`` gated skips are stored, so that not only the
+    decoder can read them.
 
     Raises
     ------
     CompileError
         If a layer cannot run; names it, the reason, and what would.
     """
-    return _Lowering(graph).network()
+    return _Lowering(graph, lend).network()
 
 
 @dataclass
 class _Lowering:
     graph:   integer.IntegerGraph
+    lend:    bool = False
     passes:  list = field(default_factory=list)
     moves:   dict = field(default_factory=dict)
     made:    dict = field(default_factory=dict)
     layouts: dict = field(default_factory=dict)
     added:   dict = field(default_factory=dict)
+    copies:  dict = field(default_factory=dict)
 
     def __post_init__(self):
         self.readers = {}
@@ -169,7 +175,7 @@ class _Lowering:
             getattr(self, f"_{type(layer).__name__.lower()}")(layer)
         outputs = tuple(self._stored(name, "decoder") for name in graph.outputs)
         return Network(graph, self.tensors, tuple(self.passes), self.moves, self.made, self.layouts,
-                       outputs)
+                       outputs, self.copies)
 
     def _id(self):
         if self.next_id >= LEDGER_LAYERS:
@@ -251,6 +257,9 @@ class _Lowering:
         resolved = replace(layer, skip=skip, alpha=alpha)
         self.layouts[layer.name] = self.layouts[skip]
         self.moves[layer.name]   = Move(self._id(), resolved, self.tensor(layer.name))
+        if self.lend:
+            self._copy(layer.name, "decoder")
+            self.copies[layer.name] = self.added[layer.name]
 
     # Passes of the MAC arrays.
 
@@ -381,7 +390,7 @@ class _Lowering:
         if name in self.added:
             return self.added[name]
         gated = any(leaf in self.moves and isinstance(self.moves[leaf].layer, integer.Gate)
-                    for leaf in leaves(self.graph, self.made, name))
+                    for leaf in leaves(self.graph, self.made, name, self.copies))
         if gated and unit != "decoder":
             return self._stored(name, "decoder")
         return name

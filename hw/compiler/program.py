@@ -22,6 +22,7 @@ class TapLayer:
     height:   int
     width:    int
     layout:   tuple[int, ...] = ()      # runs of channels that begin at whole vectors
+    lenders:  tuple[str, ...] = ()      # other units that made shares of it
 
 
 @dataclass(frozen=True)

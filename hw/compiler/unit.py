@@ -7,7 +7,7 @@ from amaranth.lib import data
 
 from hw.compiler.emit import Span
 from hw.compiler.errors import CompileError, or_set
-from hw.compiler.estimate import group_cycles
+from hw.compiler.estimate import OVERHEAD, group_cycles
 from hw.compiler.maps import Ring
 from hw.compiler.memory import Heap
 from hw.compiler.pack import pack_dense, pack_depthwise
@@ -63,6 +63,7 @@ class Unit:
         self.open    = None         # the group that uses the memories
         self.table   = None         # what the lookup table holds
         self._slot   = 0
+        self._costs  = {}           # part -> cycles of a row
         self._packed = {}           # part -> Packed
         self.placed  = {}           # part -> addresses of its weights and parameters off chip
 
@@ -100,6 +101,22 @@ class Unit:
         machine, packed = self.machine, self._packed[part]
         self.placed[part] = (machine.place_once(packed.weights, f"weights of {item.name}"),
                              machine.image.place(packed.params, f"parameters of {item.name}"))
+
+    def addresses(self, item, part, first, groups):
+        """Where the weights and the parameters of ``groups`` groups of a part from ``first`` on lie
+        off chip. Where units lend, each finds there what it loads, and nothing else."""
+        packed = self.packed(item, part)
+        slices = []
+        for blob, words in ((packed.weights, packed.group_words),
+                            (packed.params, packed.group_params)):
+            size = words * self.config.outputs * self.machine.config.vector
+            slices.append((blob, first * size, (first + groups) * size))
+        if part in self.placed:
+            return [address + start
+                    for address, (_, start, _) in zip(self.placed[part], slices, strict=True)]
+        return [self.machine.place_once(blob[start:stop], f"{what} of {item.name}")
+                for what, (blob, start, stop) in zip(("weights", "parameters"), slices,
+                                                     strict=True)]
 
     def transforms(self, item, part):
         """Whether rows of a dense part are made two pixels at a time: if they can be, and that
@@ -142,9 +159,23 @@ class Unit:
         """Parameter groups lost before a part whose parameters begin at a whole vector."""
         return packed.group_params - 1
 
-    def tiles(self, item, part):
-        """Runs of groups, as (first, count), such that two fit the memories."""
+    def cost(self, item, y):
+        """Cycles that row ``y`` of what a dense pass makes takes on this unit, by the estimate."""
+        return sum(self._cost(item, part) for part in item.parts if part.makes(y))
+
+    def _cost(self, item, part):
+        if part not in self._costs:
+            packed = self.packed(item, part)
+            self._costs[part] = OVERHEAD + packed.groups * group_cycles(
+                self.shape(item, part, packed.transformed), self.config, self.machine.config.vector)
+        return self._costs[part]
+
+    def tiles(self, item, part, channels=None):
+        """Runs of groups, as (first, count), such that two fit the memories: of all output
+        channels, or of a range of them whose ends are multiples of ``outputs`` or the last one."""
         packed = self.packed(item, part)
+        begin, end = (0, packed.groups) if channels is None else (
+            channels.start // self.config.outputs, -(-channels.stop // self.config.outputs))
         words  = (self.config.weight_words - self.weights.used()) // 2 // packed.group_words
         params = (self.config.params - self.params.used()) // 2 // (
             packed.group_params + self.alignment(packed))
@@ -161,10 +192,9 @@ class Unit:
                 f"{self.name}'s {self.config.weight_words} and {self.config.params}; use a "
                 "narrower network" + (both and f", or SET='{self.name}.weight_words={enough} "
                                                f"{self.name}.params={groups}'"))
-        count = -(-packed.groups // limit)
-        size  = -(-packed.groups // count)
-        return [(first, min(size, packed.groups - first))
-                for first in range(0, packed.groups, size)]
+        count = -(-(end - begin) // limit)
+        size  = -(-(end - begin) // count)
+        return [(first, min(size, end - first)) for first in range(begin, end, size)]
 
     def slot(self):
         self._slot = (self._slot + 1) % LAYER_SLOTS
@@ -214,7 +244,6 @@ class PartRun:
     def __init__(self, unit, item, part, target, *, out_vectors, packed=False):
         self.unit, self.item, self.part = unit, item, part
         self.packed = unit.packed(item, part)
-        self.weights_at, self.params_at = unit.placed[part]
         self.slot = unit.slot()
         source = unit.machine.network.tensors[item.operands[0]]
         unit.machine.emitter.emit(
@@ -230,15 +259,16 @@ class PartRun:
     def load(self, first, groups, weights, params):
         """Bring in ``groups`` groups from ``first`` to the given addresses."""
         unit, packed, outputs = self.unit, self.packed, self.unit.config.outputs
-        machine, vector = unit.machine, unit.machine.config.vector
+        machine = unit.machine
+        weights_at, params_at = unit.addresses(self.item, self.part, first, groups)
         self.first, self.groups = first, groups
         self.weight_base, self.param_base = weights, params
         self.reads = []
         for target, heap, base, size, address in (
                 (LoadTarget.WEIGHTS, unit.weights, weights, groups * packed.group_words,
-                 self.weights_at + first * packed.group_words * outputs * vector),
+                 weights_at),
                 (LoadTarget.PARAMS, unit.params, params, groups * packed.group_params,
-                 self.params_at + first * packed.group_params * outputs * vector)):
+                 params_at)):
             self.reads.append(Span(heap.name, base, base + size))
             machine.emitter.emit(
                 unit.load, Opcode.LOAD,
@@ -264,9 +294,10 @@ class PartRun:
                 layer=self.item.id, writes=[span])
             machine.charge(self.item.id, 256 // machine.config.vector)
 
-    def row(self, y, sources, address, spans, *, alpha_base=0, tapped=False):
+    def row(self, y, sources, address, spans, *, alpha_base=0, tapped=False, beside=None):
         """Output row ``y`` from the row-memory places ``sources`` to ``address``; ``spans`` are
-        the words that it writes. A row that was ``tapped`` is not observed again."""
+        the words that it writes, ``beside`` other units (see :class:`hw.compiler.emit.Emitter`). A
+        row that was ``tapped`` is not observed again."""
         unit, emitter = self.unit, self.unit.machine.emitter
         first = self.first if self.item.depthwise else 0
         rows  = [{"valid": 0, "base": 0} if place is None else
@@ -280,4 +311,4 @@ class PartRun:
             {"slot": self.slot, "rows": rows[:KERNEL_ROWS], "weight_base": self.weight_base,
              "param_base": self.param_base, "groups": self.groups, "out_base": address,
              "first": self.first, "alpha_base": alpha_base},
-            layer=layer, row=y, reads=reads, writes=spans)
+            layer=layer, row=y, reads=reads, writes=spans, beside=beside)

@@ -27,6 +27,7 @@ from hw.compiler.unit import Unit
 from hw.config import EDGE, KIB, REFERENCE, TINY
 from hw.isa import CONVS, Opcode, Traffic
 from sim.interpreter import Deadlock, Interpreter
+from sim.taps import golden_name
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,7 @@ def execute(program, config, frames, *, seed=0):
 def assert_tensors(program, machine, golden):
     """Every tap of a single frame against the golden tensor; none missing, none twice."""
     for layer in program.layers:
-        expected_CHW = golden[layer.tensor].numpy()
+        expected_CHW = golden[golden_name(layer.tensor, golden)].numpy()
         got_CHW = np.zeros_like(expected_CHW)
         written = np.zeros_like(expected_CHW, dtype=int)
         for y in range(layer.height):

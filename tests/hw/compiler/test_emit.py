@@ -107,3 +107,24 @@ def test_a_watched_memory_learns_which_instructions_use_its_blocks():
     copy(emitter, Engine.STORE, source=Span("m", base, base + 4))
     copy(emitter, Engine.ENCODER_FILL, target=Span("m", base + 4, base + 8))
     assert heap.history[0].uses == {Engine.STORE: (1, 1), Engine.ENCODER_FILL: (0, 0)}
+
+
+def test_who_writes_other_bytes_of_the_same_words_is_not_waited_for():
+    """Two units make the channels of a row: each waits for what was there before both."""
+    e = emitter()
+    row = Span("onchip", 0, 8)
+    copy(e, Engine.DECODER_CONV, target=row)
+    copy(e, Engine.ENCODER_FILL, row)
+    beside = e.retired((Engine.ENCODER_CONV, Engine.DECODER_CONV))
+    assert beside == {Engine.ENCODER_CONV: 0, Engine.DECODER_CONV: 1}
+    for engine in beside:
+        e.emit(engine, Opcode.SYNC, {}, writes=[row], beside=beside)
+        e.emit(engine, Opcode.SYNC, {}, writes=[row], beside=beside)
+    # The fill had waited for the decoder's first.
+    assert [waits(e, Engine.ENCODER_CONV, index) for index in (0, 1)] == [
+        [(Engine.ENCODER_FILL, 1)], []]
+    assert [waits(e, Engine.DECODER_CONV, index) for index in (1, 2)] == [
+        [(Engine.ENCODER_FILL, 1)], []]
+    # Who reads the row waits for both.
+    copy(e, Engine.GATE, row)
+    assert sorted(waits(e, Engine.GATE)) == [(Engine.ENCODER_CONV, 2), (Engine.DECODER_CONV, 3)]

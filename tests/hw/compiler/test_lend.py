@@ -1,0 +1,152 @@
+"""Units that compute shares of each other's layers: what they make, and when they are asked to."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from golden import integer
+from golden.models import load_graph
+from hw.compiler import build, compile_network
+from hw.compiler.build import cheapest, finish, lent_plan, moved, plan
+from hw.compiler.lend import CHUNK, Dealer, deal_channels
+from hw.compiler.machine import Order, Schedule
+from hw.compiler.ops import lower
+from hw.config import KIB, TINY
+from hw.isa import CONVS, Opcode, Source, Traffic
+from tests.hw.compiler.test_compile import assert_tensors, execute
+
+SMALL = replace(TINY, name="small", onchip_bytes=32 * KIB)
+ALONE = Schedule(Order.APART, spill_copies=1)
+
+
+@pytest.fixture(scope="module")
+def graph():
+    return load_graph("elec4848", size=32, width=4)
+
+
+def lent(graph, config, *, spill=None):
+    """The machine in which units lend."""
+    network = lower(graph)
+    spill   = cheapest(network, config, 1, ALONE) if spill is None else spill
+    return lent_plan(graph, plan(network, config, 1, spill, ALONE)[1])[1]
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("config, spill", [(TINY, None), (TINY, ("c1",)), (SMALL, ())],
+                         ids=["room", "one-spilled", "little-room"])
+def test_every_tensor_in_any_order(graph, config, spill, seed):
+    program = finish(lent(graph, config, spill=spill))
+    frame   = torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8,
+                            generator=torch.Generator().manual_seed(seed))
+    golden  = integer.run(graph, frame)
+    machine, _ = execute(program, config, [frame], seed=seed)
+    assert_tensors(program, machine, golden)
+
+
+def test_every_unit_makes_a_share_of_the_large_layers(graph):
+    program = finish(lent(graph, TINY))
+    shared  = {layer.name: {layer.unit, *layer.lenders}
+               for layer in program.layers if layer.lenders}
+    assert {"e1a", "c1", "c2", "d1a", "d4a", "g4_down"} <= shared.keys()
+    assert shared["c1"] == {"encoder", "attention", "decoder"}
+    # What only one unit can do: attention maps, and what the gate hands to the decoder.
+    assert not {"g1_logit", "g4_logit", "gated1", "gated4_stored"} & shared.keys()
+
+
+def test_nothing_is_loaded_twice_of_a_layer_whose_channels_are_shared(graph):
+    pure  = plan(lower(graph), TINY, 1, (), ALONE)[1]
+    mixed = lent(graph, TINY, spill=())
+    beats = {machine: {name: machine.beats.get(id_, 0) for id_, name in
+                       ((item.id, item.name) for item in machine.network.layers)}
+             for machine in (pure, mixed)}
+    assert beats[mixed]["encoding"] == beats[pure]["encoding"]
+    assert beats[mixed]["d1"] == beats[pure]["d1"]
+    # Of rows that are shared, every unit loads all weights.
+    assert beats[mixed]["c1"] > beats[pure]["c1"]
+
+
+def test_rows_of_a_spilled_map_are_kept_where_there_is_room(graph):
+    machine = lent(graph, TINY, spill=("c1",))
+    stored  = [row for engine in machine.emitter.streams.values()
+               for opcode, fields, _, row, _ in engine
+               if opcode == Opcode.STORE and fields["traffic"] == Traffic.SPILL]
+    assert machine.schedule.kept_words > 0
+    kept = machine.schedule.kept_words // machine.map_words(machine.network.made["c1"].tensor)
+    assert stored == list(range(32 - kept))
+
+
+def test_nobody_lends_where_it_moves_more_bytes_or_in_a_stream_or_if_told_so(graph):
+    """A frame of ``tiny`` would take fewer cycles, and 19 % more bytes."""
+    pure, mixed = plan(lower(graph), TINY, 1, (), ALONE)[1], lent(graph, TINY, spill=())
+    assert mixed.emitter.timetable.ends and moved(mixed) > moved(pure)
+    assert not any(layer.lenders for layer in compile_network(graph, TINY).layers)
+    assert not any(layer.lenders for layer in compile_network(graph, TINY, frames=2).layers)
+
+
+def test_a_frame_that_gains_is_lent_unless_it_should_be_pure(graph, monkeypatch):
+    """Of two plans the faster is taken, if it moves no more bytes."""
+    monkeypatch.setattr(build, "moved", lambda machine: 0)
+    mixed = compile_network(graph, TINY)
+    pure  = compile_network(graph, TINY, pure=True)
+    assert any(layer.lenders for layer in mixed.layers)
+    assert not any(layer.lenders for layer in pure.layers)
+    assert mixed.estimated_cycles < pure.estimated_cycles
+
+
+def test_pure_is_the_mapping_of_figure_10(graph):
+    """The gated skip goes straight to the decoder, and its output back to it."""
+    program = compile_network(graph, TINY, pure=True)
+    machine = plan(lower(graph), TINY, 1, (), ALONE)[1]
+    assert program.image == finish(machine).image
+    fills = [fields for opcode, fields, *_ in machine.emitter.streams[CONVS[2] - 1]
+             if opcode == Opcode.FILL]
+    assert {fields["source"] for fields in fills} == {Source.FEEDBACK, Source.ONCHIP}
+    assert not any(name.startswith("gated") for name in machine.network.made)
+
+
+class Run:
+    """A pass on a unit that needs ``cost`` cycles for a row."""
+
+    def __init__(self, cost, outputs, engine, graph):
+        network = lower(graph)
+        self.item  = network.made["c1"]
+        self.unit  = type("Unit", (), {
+            "conv": engine, "cost": lambda _, item, y: cost,
+            "config": replace(TINY.encoder, outputs=outputs, drain=max(outputs, 2))})()
+        self.made  = []
+        self.make_row = self.made.append
+
+
+class Clock:
+    """A machine of which only the time is known."""
+
+    def __init__(self, **ends):
+        self.emitter = self.timetable = self
+        self._ends = ends
+
+    def end(self, engine):
+        return self._ends[engine]
+
+
+def test_rows_go_to_who_is_done_first(graph):
+    slow, fast = Run(30, 2, "slow", graph), Run(10, 4, "fast", graph)
+    clock  = Clock(slow=0, fast=0)
+    dealer = Dealer(clock, [slow, fast], [])
+    for y in range(8 * CHUNK):
+        dealer.make_row(y)
+        clock._ends["slow"] = 30 * len(slow.made)
+        clock._ends["fast"] = 10 * len(fast.made)
+    assert len(fast.made) == 3 * len(slow.made) == 6 * CHUNK
+    assert sorted(slow.made + fast.made) == list(range(8 * CHUNK))
+    assert all(y % CHUNK == 0 or y - 1 in slow.made for y in slow.made)
+
+
+def test_channels_are_dealt_by_speed_and_by_what_waits(graph):
+    slow, fast = Run(30, 2, "slow", graph), Run(10, 4, "fast", graph)
+    channels = slow.item.parts[0].weight.shape[0]
+    assert deal_channels(Clock(slow=0, fast=0), [slow], []) == [None]
+    found = deal_channels(Clock(slow=10**9, fast=0), [slow, fast], [])
+    assert found == [range(0, 0), range(0, channels)]
+    found = deal_channels(Clock(slow=0, fast=10**9), [slow, fast], [])
+    assert found == [range(0, channels), range(channels, channels)]
