@@ -10,7 +10,8 @@ def test_command_has_every_option_with_its_value():
     assert words[:2] == ["make", "sim"]
     values  = dict(word.split("=", 1) for word in words[2:])
     expected = {"MODEL": "elec4848", "CONFIG": "tiny", "SIM": "verilator", "IMAGE": "my scan.png",
-                "FRAMES": "2", "TAPS": "1", "SIZE": "32", "WIDTH": "4", "DRAM": "ddr3-1600"}
+                "FRAMES": "2", "TAPS": "1", "PURE": "0", "SIZE": "32", "WIDTH": "4",
+                "DRAM": "ddr3-1600"}
     assert expected.items() <= values.items()
     assert not {"OUT", "TRUTH", "MAX_CYCLES"} & values.keys()
 

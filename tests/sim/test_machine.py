@@ -11,6 +11,7 @@ import jsonschema
 import pytest
 from rich.console import Console
 
+from hw.compiler import build
 from hw.config import TINY
 from hw.machine import text_of
 from sim import run
@@ -43,6 +44,24 @@ def test_stream_of_three_frames_in_steady_state(tmp_path, record_property):
     report = check("reference-3", {"config": "reference", "frames": 3}, tmp_path, record_property)
     assert report["mac_utilization"]["steady"] >= 0.92
     assert report["traffic"]["offchip"]["ratio"] <= 1.5
+
+
+@pytest.mark.cosim
+def test_a_frame_of_which_every_unit_makes_shares(tmp_path, monkeypatch, record_property):
+    """On ``tiny`` this takes fewer cycles, but more bytes, so that it is not done unasked."""
+    monkeypatch.setattr(build, "moved", lambda machine: 0)
+    report = check("tiny-lent", {"config": "tiny", "taps": True}, tmp_path, record_property)
+    shares = {layer["name"]: layer["shares"] for layer in report["layers"] if "shares" in layer}
+    assert shares["c1"].keys() == {"encoder", "attention", "decoder"}
+    assert all(share["cycles"] for share in shares["c1"].values())
+
+
+@pytest.mark.cosim
+@pytest.mark.slow
+def test_a_frame_of_which_every_unit_makes_its_own(tmp_path, record_property):
+    report = check("reference-pure", {"config": "reference", "pure": True}, tmp_path,
+                   record_property)
+    assert not any("shares" in layer for layer in report["layers"])
 
 
 @pytest.mark.cosim

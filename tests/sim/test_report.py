@@ -1,5 +1,6 @@
 import json
 import random
+import sys
 from types import SimpleNamespace
 
 import jsonschema
@@ -194,6 +195,28 @@ def test_layers():
     assert first["shape"] == [4, 8, 8] and first["cpi"] == 2 and pool["cpi"] is None
     assert first["traffic"] == {"weights": 45, "frame": 32}
     assert first["bound_by"] == "issue" and pool["bound_by"] is None
+
+
+def test_a_layer_that_two_units_made_adds_them_up(monkeypatch):
+    lent = SimpleNamespace(**{**vars(LAYERS[0]), "lenders": ("decoder",)})
+    given = SimpleNamespace(**{**vars(program()), "layers": (lent, *LAYERS[1:])})
+    monkeypatch.setattr(sys.modules[__name__], "program", lambda frames: given)
+    counters = counted(1)
+    assert counters[Counter.LAYER, Engine.ENCODER_CONV, 1, LayerField.BUSY] == 640
+    for field, value in ((LayerField.BUSY, 60), (LayerField.ISSUED, 30), (LayerField.FIRST, 7),
+                         (LayerField.LAST, 6500)):
+        counters[Counter.LAYER, Engine.DECODER_CONV, 1, field] = value
+    first = report(counters=counters)["layers"][0]
+    jsonschema.validate(report(counters=counters), json.loads(SCHEMA.read_text()))
+    assert (first["engine"], first["cycles"], first["issued"]) == ("encoder", 700, 350)
+    assert (first["first"], first["last"]) == (0, 6500)
+    assert first["shares"] == {"encoder": {"cycles": 640, "issued": 320},
+                               "decoder": {"cycles": 60, "issued": 30}}
+    # Lanes of tiny: 2 x 8 x 2 and 2 x 8 x 4, by the cycles of each.
+    assert first["mac_utilization"] == pytest.approx(LAYERS[0].macs / (640 * 32 + 60 * 64))
+    assert "shares" not in report(counters=counters)["layers"][2]
+    assert set(selectors((lent,), 1)) - set(selectors(LAYERS[:1], 1)) == {
+        (Counter.LAYER, Engine.DECODER_CONV, 1, field) for field in LayerField}
 
 
 def test_mismatch_is_not_exact():

@@ -32,7 +32,7 @@ from sim.trace import (
 from tests.sim.trace_format import assert_chrome_trace
 
 CONV  = Engine.ENCODER_CONV
-LAYER = SimpleNamespace(id=1, name="e1a", unit="encoder", macs=900, tensor="e1a")
+LAYER = SimpleNamespace(id=1, name="e1a", unit="encoder", macs=900, tensor="e1a", lenders=())
 
 
 def event(cycle, spent=(), **fields):
