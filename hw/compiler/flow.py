@@ -129,8 +129,8 @@ class GroupRun:
         self.unit    = machine.units[found.unit]
         self.makes   = [item.tensor.name for item in found.passes
                         if item.tensor.name not in found.inside]
-        self.lazy    = found.stays and all(machine.readers.get(name) == {"gate"}
-                                           for name in self.makes)
+        self.lazy    = found.stays and not found.lenders and all(
+            machine.readers.get(name) == {"gate"} for name in self.makes)
         self.gates   = {}       # gate -> (parameter base, span), while this group runs
         self.held    = []
         self.units   = [self.unit, *(machine.units[name] for name in found.lenders

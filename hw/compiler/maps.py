@@ -1,6 +1,7 @@
 """Feature maps while a program is emitted: which row is where, and what brings it there."""
 
 from hw.compiler.emit import Span
+from hw.compiler.errors import CompileError
 from hw.isa import Engine, Opcode, Source, Traffic
 
 STORE_OF = {"encoder": Engine.STORE, "attention": Engine.STORE,
@@ -152,7 +153,8 @@ class Map:
         ring = self._kept if self._keeps(y) else self.ring
         if ring is None or not ring.holds(y):
             if not self.spilled:
-                raise AssertionError(f"Row {y} of {self.tensor.name} is gone")
+                raise CompileError(f"Row {y} of {self.tensor.name!r}, which passes through "
+                                   f"{ring.slots} rows of {self.heap.name}, is there no more")
             ring = self._reader(load)
         return self.source, *ring.get(y)
 
