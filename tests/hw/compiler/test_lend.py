@@ -77,7 +77,7 @@ def test_rows_of_a_spilled_map_are_kept_where_there_is_room(graph):
 
 
 def test_nobody_lends_where_it_moves_more_bytes_or_in_a_stream_or_if_told_so(graph):
-    """A frame of ``tiny`` would take fewer cycles, and 19 % more bytes."""
+    """A frame of ``tiny`` would take fewer cycles, and 18 % more bytes."""
     pure, mixed = plan(lower(graph), TINY, 1, (), ALONE)[1], lent(graph, TINY, spill=())
     assert mixed.emitter.timetable.ends and moved(mixed) > moved(pure)
     assert not any(layer.lenders for layer in compile_network(graph, TINY).layers)
