@@ -23,17 +23,25 @@ RUNS = {
     "tiny-icarus":     {"config": "tiny", "taps": True, "sim": "icarus"},
     "tiny-3":          {"config": "tiny", "taps": True, "frames": 3},
     "tiny-ddr4":       {"config": "tiny", "taps": True, "dram": "ddr4-2400"},
+    "edge-16":         {"config": "edge", "taps": True, "size": 64, "width": 16},
     "edge-64":         {"config": "edge", "taps": True, "size": 64},
     "reference-64":    {"config": "reference", "taps": True, "size": 64, "width": 8, "frames": 2},
     "reference-frame": {"config": "reference", "taps": True},
     **{f"tiny-{model}": {"config": "tiny", "taps": True, "model": model, "size": 32, "width": 8}
        for model in ("elec4848-ds", "unet-busi", "attunet-nuclei", "attunet-ct")},
 }
+SLOW = ("edge-64", "narrow", "banked")      # minutes each
 BARS = {"reference-frame": {"traffic": 1.5}}
 
 
+def slow_if_long(name, *values):
+    """The parameters of a case, which `make stream` runs if it is in ``SLOW``, not `make test`."""
+    return pytest.param(*(values or (name,)), id=name,
+                        marks=pytest.mark.slow if name in SLOW else ())
+
+
 @pytest.mark.cosim
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", [slow_if_long(name) for name in RUNS])
 def test_frames_through_the_whole_machine(tmp_path, record_property, name):
     check(name, RUNS[name], tmp_path, record_property)
 
@@ -76,7 +84,6 @@ def test_a_run_past_its_limit_is_one_line_and_no_report(tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
-SLOW   = ("narrow", "banked")       # these take Icarus two minutes each
 SHAPES = [
     replace(TINY, name="wide", vector=16, gate_lanes=4,
             encoder=replace(TINY.encoder, pixels=4, outputs=4, drain=8),
@@ -98,9 +105,7 @@ SHAPES = [
 
 
 @pytest.mark.cosim
-@pytest.mark.parametrize("shape", [
-    pytest.param(shape, id=shape.name, marks=pytest.mark.slow if shape.name in SLOW else ())
-    for shape in SHAPES])
+@pytest.mark.parametrize("shape", [slow_if_long(shape.name, shape) for shape in SHAPES])
 def test_other_shapes(tmp_path, shape):
     file = tmp_path / f"{shape.name}.toml"
     file.write_text(text_of(shape))
