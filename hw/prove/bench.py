@@ -179,11 +179,12 @@ class Mutant:
              vars(owner), changed)
         for part in filter(None, owner_name.split(".")):
             owner = getattr(owner, part)
+        kept = vars(owner)[name]        # a staticmethod, not the function in it
         setattr(owner, name, changed[name])
         try:
             yield
         finally:
-            setattr(owner, name, self.function)
+            setattr(owner, name, kept)
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ def test_bad_input_is_one_line(reports, capsys, arguments, line):
 
 
 def test_network_too_large_for_the_machine(reports, capsys, monkeypatch):
-    def refuse(graph, config, *, frames):
+    def refuse(graph, config, **_):
         raise run.CompileError(f"{graph.network} does not fit {config.name}")
 
     monkeypatch.setattr(run, "compile_network", refuse)

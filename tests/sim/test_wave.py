@@ -284,10 +284,10 @@ def test_window_of_a_run_under_icarus(tmp_path):
 
 @pytest.mark.cosim
 def test_a_mismatch_tells_how_to_see_it_and_is_shown(tmp_path, monkeypatch, capsys, verilator):
-    def tampered(graph, config, *, frames):
+    def tampered(graph, config, **how):
         layers = [replace(layer, bias=layer.bias + 4000) if layer.name == "c2" else layer
                   for layer in graph.layers]
-        return compile_network(replace(graph, layers=tuple(layers)), config, frames=frames)
+        return compile_network(replace(graph, layers=tuple(layers)), config, **how)
 
     monkeypatch.setattr(run, "compile_network", tampered)
     folder = tmp_path / "run"

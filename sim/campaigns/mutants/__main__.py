@@ -1,10 +1,10 @@
 """``make mutants``: do the tests notice small faults in the RTL, or in Python?
 
 Draws N of the faults that :mod:`.sites` finds in the chip, and asks of each, alone: do small frames
-on the whole chip show it (:mod:`.frames`)? If not, is it one at all, or is the chip the same with
-it (:mod:`.equivalent`)? If it is one, does a test of its block fail (:mod:`.blocks`), or a proof
-(:mod:`.proofs`), or another test of its folder? What nobody notices is listed: a test is missing
-there.
+on the whole chip show it, or runs that end badly (:mod:`.frames`)? If not, is it one at all, or is
+the chip the same with it (:mod:`.equivalent`)? If it is one, does a test of its block fail
+(:mod:`.blocks`), or a proof (:mod:`.proofs`), or another test of its folder? What nobody notices is
+listed: a test is missing there.
 
 With ``--of=python`` the faults are those that :mod:`.syntax` finds in compiler and integer
 arithmetic, and only tests are asked.
@@ -105,7 +105,7 @@ def _answers(stage, drawn, mutants, config, chip, top, jobs):
         return
     if stage in ("frames", "spoiled"):
         # The machine of a run that was stopped is there already; one for a few is built sooner.
-        within = drawn if 2 * len(mutants) >= len(drawn) else mutants
+        within = drawn if 4 * len(mutants) >= len(drawn) else mutants
         yield from survey(config, within, mutants, spoiled=stage == "spoiled", jobs=jobs)
     elif stage in SAME:
         prover = Prover(chip, [signal for _, _, value in top.signature.flatten(top)

@@ -26,6 +26,10 @@ class Counter(wiring.Component):
                 m.d.sync += self.count.eq(0)
         return m
 
+    @staticmethod
+    def limit():
+        return 9
+
 
 MUTANT = (Counter.elaborate, "self.count == 9", "self.count == 10")
 
@@ -95,6 +99,13 @@ def test_mutants_must_match_the_source_once(catalogue):
 def test_mutants_leave_the_block_as_it_was(catalogue):
     examine.examine(state(10))
     assert Counter.elaborate is MUTANT[0]
+
+
+def test_a_mutant_of_a_static_method_leaves_it_static():
+    before = vars(Counter)["limit"]
+    with bench.Mutant(Counter.limit, "9", "8").applied():
+        assert Counter.limit() == 8
+    assert vars(Counter)["limit"] is before and Counter().limit() == 9
 
 
 def test_what_was_shown_is_kept(catalogue, monkeypatch):
