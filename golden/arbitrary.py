@@ -12,6 +12,7 @@ import torch
 
 from golden import arithmetic
 from golden.integer import (
+    TRANSPOSED_KERNELS,
     Concat,
     Conv,
     Gate,
@@ -110,11 +111,23 @@ class _Arbitrary:
                     x = self._dense(x, self._width(), (1, 1))
             else:
                 x = self._dense(x, self._width(), self._kernel())
+            if self.choice.random() < 0.15:
+                x = self._activated(x)
             if self._shape(x) == self._shape(before) and self.choice.random() < 0.7:
                 x = self._sum(x, before)
         if self.choice.random() < 0.15:
             x = self._sum(self._dense(x, self._shape(x)[0], (1, 1)), x)
         return x
+
+    def _activated(self, x):
+        """A table that is no sigmoid: x * sigmoid(x) or a leaky ReLU, on another grid."""
+        t = self.tensors[x]
+        real   = 8 / 256 * (torch.arange(256, dtype=torch.float64) - t.zero_point)
+        made   = real * real.sigmoid() if self.choice.random() < 0.5 else real.maximum(real / 8)
+        zero   = self.choice.randint(0, 64)
+        table  = (made / made.max() * (255 - zero) + zero).round().clamp(0, 255).to(torch.uint8)
+        return self._put(Lookup(self._name("activated"), x, table, self.unit), self._shape(x),
+                         self._scale(), zero)
 
     def _down(self, x):
         kind = self.choice.random()
@@ -177,8 +190,9 @@ class _Arbitrary:
             x = self._layer(Upsample, x, self._of(x),
                             mode="nearest" if kind < 0.35 else "linear")
             return x
-        k       = self.choice.choice((2, 3))
-        padding = (0, 0, 0, 0) if k == 2 else self.choice.choice(((1, 1, 0, 0), (0, 0, 1, 1)))
+        k       = self.choice.choice(TRANSPOSED_KERNELS)
+        before  = [self.choice.randint(0, k - 2) for _ in range(2)]
+        padding = (*before, *(k - 2 - side for side in before))
         inputs, outputs = self._shape(x)[0], self._width()
         weight  = self._weights(inputs, outputs, k, k)
         return self._requantised(lambda name, rest: TransposedConv(
@@ -251,8 +265,11 @@ class _Arbitrary:
         return self._put(layer, output_shape(layer, self._shape(x)), *quantisation)
 
     def _dense(self, x, outputs, kernel, *, stride=1, padding=None):
-        return self._conv(x, self._weights(outputs, self._shape(x)[0], *kernel), stride=stride,
-                          padding=padding)
+        weight = self._weights(outputs, self._shape(x)[0], *kernel)
+        if self.choice.random() < 0.1:                  # a dilation of 2
+            weight[:, :, 1::2] = 0
+            weight[:, :, :, 1::2] = 0
+        return self._conv(x, weight, stride=stride, padding=padding)
 
     def _depthwise(self, x, kernel, *, stride, padding=None):
         channels = self._shape(x)[0]

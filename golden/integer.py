@@ -14,11 +14,12 @@ from golden import arithmetic
 from golden.errors import InputError
 
 __all__ = ["Add", "Concat", "Conv", "Gate", "Input", "IntegerGraph", "Lookup", "MaxPool", "Sum",
-           "SUM_WEIGHT_LIMIT", "Tensor", "TransposedConv", "UNITS", "Upsample", "execute",
-           "float_mask", "macs", "output_shape", "resize", "run"]
+           "SUM_WEIGHT_LIMIT", "TRANSPOSED_KERNELS", "Tensor", "TransposedConv", "UNITS",
+           "Upsample", "execute", "float_mask", "macs", "output_shape", "resize", "run"]
 
 UNITS = ("encoder", "attention", "decoder")     # of figure 10
 UPSAMPLE_MODES = ("nearest", "linear")
+TRANSPOSED_KERNELS = (2, 3, 4)
 SUM_WEIGHT_LIMIT = 381          # two such weights times 255 stay within 18 bits and a sign
 
 
@@ -87,7 +88,7 @@ class TransposedConv:
     """
     name: str
     input: str
-    weight: torch.Tensor        # int8  [I, O, K, L], -127..127, K and L 2 or 3
+    weight: torch.Tensor        # int8  [I, O, K, L], -127..127, K and L 2 to 4
     bias: torch.Tensor          # int32 [O]
     multiplier: torch.Tensor    # int16 [O]
     shift: torch.Tensor         # uint8 [O]
@@ -98,8 +99,8 @@ class TransposedConv:
 
     def __post_init__(self):
         kernel = list(self.weight.shape[2:])
-        _demand(self, all(k in (2, 3) for k in kernel), "kernels are 2 or 3 rows and columns, "
-                f"not {kernel[0]}x{kernel[1]}")
+        _demand(self, all(k in TRANSPOSED_KERNELS for k in kernel), "kernels are 2 to 4 rows and "
+                f"columns, not {kernel[0]}x{kernel[1]}")
         _demand(self, all(0 <= side < k for side, k in zip(self.padding, 2 * kernel, strict=True)),
                 f"padding is less than the {kernel[0]}x{kernel[1]} kernel, not {self.padding}")
 

@@ -271,11 +271,10 @@ class _Lowering:
         names = above.inputs if isinstance(above, integer.Add) else (layer.input,)
         names = tuple(self._fillable(name, layer.unit) for name in names)
         top, left, _, _ = layer.padding
-        weight = layer.weight.numpy()
-        self._check_kernel(layer, weight.shape[2] * len(names), weight.shape[3])
+        kys, weight = _needed_rows(layer.weight.numpy())
+        self._check_kernel(layer, len(kys) * len(names), weight.shape[3])
         zero   = self.tensor(names[0]).zero_point
-        rows   = tuple((operand, ky - top) for operand in range(len(names))
-                       for ky in range(weight.shape[2]))
+        rows   = tuple((operand, ky - top) for operand in range(len(names)) for ky in kys)
         self._dense(layer, names, [dict(
             weight=np.concatenate([weight] * len(names), axis=2), rows=rows, pad_left=left,
             width=self.tensor(layer.name).width, stride=layer.stride)], zero)
@@ -322,14 +321,14 @@ class _Lowering:
 
     def _depthwise_conv(self, layer):
         top, left, _, _ = layer.padding
-        weight = layer.weight.numpy()
+        kys, weight = _needed_rows(layer.weight.numpy())
         self._check_kernel(layer, *weight.shape[2:])
         name   = self._fillable(layer.input, layer.unit)
         zero   = self.tensor(name).zero_point
         bias   = (layer.bias.numpy().astype(np.int64)
                   - zero * weight.astype(np.int64).sum(axis=(1, 2, 3)))
         part   = Part(weight, bias, layer.multiplier.numpy(), layer.shift.numpy(),
-                      tuple((0, ky - top) for ky in range(weight.shape[2])), left,
+                      tuple((0, ky - top) for ky in kys), left,
                       self.tensor(layer.name).width, layer.stride)
         self.layouts[layer.name] = self.layouts[name]
         self._add_pass(layer, self.tensor(layer.name), (name,), (part,), depthwise=True,
@@ -463,6 +462,14 @@ class _Lowering:
 
     def _named(self, name, tensor):
         self.tensors[name] = replace(tensor, name=name)
+
+
+def _needed_rows(weight):
+    """Numbers of the kernel rows that are not all zeros, those of a dilated kernel say, or of the
+    first if all are; and the weights in them."""
+    kys = np.flatnonzero(weight.any(axis=(0, 1, 3)))
+    kys = kys if len(kys) else np.zeros(1, int)
+    return kys.tolist(), weight[:, :, kys]
 
 
 def _split(weight):

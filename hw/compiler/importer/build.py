@@ -34,6 +34,7 @@ CONTRACT = 0.98             # steps by which a fold may change a result before i
 SIGMOID = (1 / 256, 0)      # the grid of the contract's own tables
 SIGMOID_ERROR = 1.5         # steps between a table and the sigmoid that it is taken for
 MOVES    = ("pool", "nearest", "concat")
+FUNCTIONS = ("scaled", "sigmoid", "function")       # of the bytes of one tensor
 SIXTEENTHS = 16             # of a step: what linear upsampling makes
 
 
@@ -89,6 +90,8 @@ class Builder:
         match value.kind:
             case "sigmoid":
                 low, high = 0.0, 1.0
+            case "function":
+                low, high = float(value.facts["made"].min()), float(value.facts["made"].max())
             case "gate" | "sum" if low < 0 or high > 1:
                 low, high = -math.inf, math.inf
             case "sum":
@@ -107,6 +110,46 @@ class Builder:
         that they had; None of any other."""
         grid = _kept_grid(value)
         return grid and Real(self.settle(value, grid, self.fresh(value.name)), *grid)
+
+    def function(self, value):
+        """A float as a function of one tensor: that :class:`Real`, and what is made of each of its
+        256 bytes, float32; None of any other float."""
+        if isinstance(value, Real):
+            return None if any(value.pads) else (value, _reals(value))
+        if (value.kind not in FUNCTIONS or value.bias is not None
+                or max(np.size(value.gain), np.size(value.offset)) > 1):
+            return None
+        real = _reals(value.sources[0])
+        if value.kind == "sigmoid":
+            real = np.float32(1) / (np.float32(1) + np.exp(-real))
+        elif value.kind == "function":
+            real = value.facts["made"]
+        made = np.float32(value.gain) * real + np.float32(value.offset)
+        return value.sources[0], np.clip(made, np.float32(value.low), np.float32(value.high))
+
+    def functions(self, *values):
+        """Floats as functions of the same tensor, as far back as tables lead: that tensor, and what
+        is made of its bytes for each; None if there is no such tensor."""
+        found = [self.function(value) for value in values]
+        if None in found:
+            return None
+        ways = [dict(self._way(*each)) for each in found]
+        for source in ways[0]:
+            if all(source in way for way in ways):
+                t = self.tensors[source]
+                return (Real(source, np.float32(t.scale), t.zero_point),
+                        *(way[source] for way in ways))
+        return None
+
+    def _way(self, source, made):
+        """Names of the tensors of which a float is a function, from the last to the first, and what
+        is made of each one's bytes."""
+        yield source.name, made
+        layer = self.layers[source.name]
+        while isinstance(layer, Lookup):
+            made = made[layer.table.numpy()]
+            yield layer.input, made
+            layer = self.layers[layer.input]
 
     def exact_sum(self, value):
         """A sum that goes to a dense convolution as it is, without a grid of its own; None of any
@@ -162,12 +205,13 @@ class Builder:
                               UNPLACED, channels), grid)
 
     def _average(self, value, grid, name):
-        source = value.sources[0]
+        source, facts = value.sources[0], value.facts
         channels = self.tensors[source.name].channels
-        averaged = replace(value, facts={"scale": np.full(channels, 1 / 4)})
-        weight, *rest = self._convolution(averaged, grid, np.ones((channels, 1, 2, 2)))
-        return self._put(Conv(name, source.name, weight, *rest[:3], 2, (0, 0, 0, 0), *rest[3:],
-                              UNPLACED, channels), grid)
+        kernel   = facts["kernel"]
+        averaged = replace(value, facts={"scale": np.full(channels, 1 / math.prod(kernel))})
+        weight, *rest = self._convolution(averaged, grid, np.ones((channels, 1, *kernel)))
+        return self._put(Conv(name, source.name, weight, *rest[:3], facts["stride"],
+                              facts["padding"], *rest[3:], UNPLACED, channels), grid)
 
     def _pool(self, value, grid, name):
         return self._moved(value, grid, name, lambda source: MaxPool(name, source, UNPLACED))
@@ -247,15 +291,19 @@ class Builder:
 
     def _sigmoid(self, value, grid, name):
         source = value.sources[0]
-        if value.affine:
-            raise Refusal(f"its operand {value.name!r} is a sigmoid that is scaled or moved before "
-                          "it is quantised", "quantise the sigmoid itself")
-        if (float(grid[0]), grid[1]) == SIGMOID and not value.bounded:
+        if (float(grid[0]), grid[1]) == SIGMOID and not (value.affine or value.bounded):
             table = sigmoid_table(float(source.scale), source.zero_point)
-        else:
-            real  = _reals(source)
-            table = _table(np.float32(1) / (np.float32(1) + np.exp(-real)), value, grid)
-        return self._put(Lookup(name, source.name, table, UNPLACED), grid)
+            return self._put(Lookup(name, source.name, table, UNPLACED), grid)
+        return self._function(value, grid, name)
+
+    def _function(self, value, grid, name):
+        found = self.function(value)
+        if found is None:
+            raise Refusal(f"its operand {value.name!r} has another factor or offset for each "
+                          "channel, and a table is the same for all",
+                          f"quantise the result of {value.node.op_type}")
+        source, made = found
+        return self._put(Lookup(name, source.name, _table(made, value, grid), UNPLACED), grid)
 
     # What they share.
 

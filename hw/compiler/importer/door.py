@@ -188,6 +188,7 @@ def _notes(graph, reader):
     elif (np.float32(t.scale), t.zero_point) != (np.float32(PIXEL), 0):
         yield (f"input {t.name!r} has scale {t.scale:.4g} and zero point {t.zero_point}: the host "
                "looks up every byte of a picture")
+    yield from reader.notes
     for name, operators in reader.hosted:
         yield f"output {name!r}: the host does {' and '.join(operators)}"
 

@@ -4,11 +4,12 @@ import math
 from dataclasses import replace
 
 import numpy as np
+import onnx
 import torch
 from onnx import TensorProto, helper
 
-from golden.integer import Input, Lookup
-from hw.compiler.importer.build import UNPLACED, Builder
+from golden.integer import TRANSPOSED_KERNELS, Input, Lookup
+from hw.compiler.importer.build import FUNCTIONS, UNIT_WEIGHT, UNPLACED, Builder
 from hw.compiler.importer.check import name_of, printable, spoken
 from hw.compiler.importer.ending import AFTER_END, FLOAT_TYPES, TO_INTEGERS, Ending, continued
 from hw.compiler.importer.errors import Refusal, Refused
@@ -38,6 +39,13 @@ LARGEST_KERNEL = 7
 AUTO_PADS  = ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")
 SAME_SCALE = 1e-6       # relative: a bias in steps of its convolution's accumulator
 FLOATS   = (Real, Result)
+POINTWISE = frozenset(
+    "Abs Acos Acosh Asin Asinh Atan Atanh Ceil Celu Cos Cosh Elu Erf Exp Floor Gelu HardSigmoid "
+    "HardSwish LeakyRelu Log Max Min Mish Neg PRelu Pow Reciprocal Round Selu Shrink Sign Sin Sinh "
+    "Softplus Softsign Sqrt Swish Tan Tanh ThresholdedRelu".split())
+"""Operators that make each number of one number, and perhaps constants."""
+TOGETHER = frozenset("Add Div Max Min Mul Pow Sub".split())
+"""Operators that make each number of two, which may both come of one."""
 
 
 class Reader:
@@ -55,6 +63,7 @@ class Reader:
         self.floats  = {}           # tensor of the graph -> what the file quantises to make it
         self.reasons = []
         self.hosted  = []           # what the host does to outputs
+        self.notes   = []           # what runs in another form than the file has it
         self.ending  = None         # what the first output holds
 
     def read(self):
@@ -148,6 +157,8 @@ class Reader:
             return [Constant(x) for x in found]
         if values and isinstance(values[0], Host) and node.op_type in AFTER_END:
             return [self._continued(values[0], node, *values[1:])]
+        if handler is None and node.op_type in POINTWISE:
+            handler = self._pointwise
         if handler is None:
             raise Refusal("the engine has no such operator", REWRITES.get(node.op_type, KNOWN))
         unmade = next((value for value in values if isinstance(value, Unmade)), None)
@@ -157,6 +168,8 @@ class Reader:
         if hosted is not None and not (node.op_type in TO_INTEGERS and hosted is values[0]):
             raise Refusal(f"it reads the result of {hosted.operators[-1]}, which the host "
                           "makes after the network", "end the network there")
+        if node.op_type in TOGETHER and (found := self._together(node, *values)):
+            return [found]
         return handler(node, attributes(node), *values)
 
     def _real(self, value, node, *, pads=False):
@@ -305,17 +318,26 @@ class Reader:
         source = self._real(value, node, pads=True)
         channels = self._channels(source)
         outputs, inputs, *kernel = whole.shape
-        if groups not in (1, channels) or (groups > 1 and outputs != channels):
-            raise Refusal(f"{groups} groups of {inputs} channels for {outputs} outputs",
-                          "use a dense Conv, or a depthwise one (as many groups as input and "
-                          "output channels) and a 1x1 Conv")
-        if any(x != 1 for x in facts.get("dilations", (1, 1))):
-            raise Refusal(f"a dilation of {_by(facts['dilations'])}",
-                          "use dilation 1 and a larger kernel or two Convs")
+        if groups < 1 or groups * inputs != channels or outputs % groups:
+            raise Refusal(f"{groups} groups of {inputs} channels for {outputs} outputs of "
+                          f"{channels} channels", "export with the shape that ONNX infers")
+        if groups > 1 and (inputs > 1 or outputs != channels):
+            whole, groups = _ungrouped(whole, groups), 1
+            self.notes.append(f"{spoken(name_of(node))!r} has {facts['group']} groups: it runs as "
+                              "a dense convolution with zeros, and counts as one")
         strides = facts.get("strides", [1] * len(kernel))
         if len(kernel) != 2 or strides[0] != strides[-1] or strides[0] not in (1, 2):
             raise Refusal(f"a kernel of {_by(kernel)} with strides of {_by(strides)}",
                           "use two dimensions and a stride of 1 or 2 in both")
+        dilations = facts.get("dilations", [1] * len(kernel))
+        if any(x != 1 for x in dilations):
+            reached = [(k - 1) * x + 1 for k, x in zip(kernel, dilations, strict=True)]
+            if min(dilations) < 1 or max(reached) > LARGEST_KERNEL:
+                raise Refusal(f"a kernel of {_by(kernel)} with a dilation of {_by(dilations)}",
+                              "reach over up to 7x7 pixels, or use several Convs")
+            whole, kernel = _dilated(whole, dilations), reached
+            self.notes.append(f"{spoken(name_of(node))!r} has a dilation of {_by(dilations)}: it "
+                              f"runs, and counts, as a kernel of {_by(reached)} with zeros")
         if max(kernel) > LARGEST_KERNEL:
             raise Refusal(f"a kernel of {_by(kernel)}", "use several of up to 7x7")
         own  = self._pads(facts, source, kernel, strides[0])
@@ -330,10 +352,10 @@ class Reader:
         source = self._real(value, node)
         whole, scale = _weights(weight, axis=1)
         kernel = whole.shape[2:]
-        rewrite = "use 2x2 or 3x3 with stride 2, or Resize and a Conv"
+        rewrite = "use 2x2 to 4x4 with stride 2, or Resize and a Conv"
         if facts.get("group", 1) != 1:
             raise Refusal(f"{facts['group']} groups", "use one group")
-        if (len(kernel) != 2 or any(k not in (2, 3) for k in kernel)
+        if (len(kernel) != 2 or any(k not in TRANSPOSED_KERNELS for k in kernel)
                 or list(facts.get("strides", [])) != [2, 2]
                 or any(x != 1 for x in facts.get("dilations", (1, 1)))):
             raise Refusal(f"a kernel of {_by(kernel)} with strides of "
@@ -444,6 +466,8 @@ class Reader:
         value = self._float(value, node)
         if isinstance(value, Real):
             value = Result("scaled", _clean(node.output[0]), node, (value,))
+        if value.bounded and (found := self.builder.function(value)):
+            value = Result("function", value.name, value.node, found[:1], {"made": found[1]})
         if value.bounded:
             raise Refusal("it scales or moves what Relu or Clip bounded, with no QuantizeLinear "
                           "between", "put QuantizeLinear and DequantizeLinear after Relu or Clip, "
@@ -537,8 +561,42 @@ class Reader:
         return [Result("pool", _clean(node.output[0]), node, (self._float(value, node),))]
 
     def _on_averagepool(self, node, facts, value):
-        self._check_pool(node, facts, value)
-        return [Result("average", _clean(node.output[0]), node, (self._real(value, node),))]
+        source  = self._real(value, node)
+        kernel  = list(facts["kernel_shape"])
+        strides = list(facts.get("strides", [1] * len(kernel)))
+        if (len(kernel) != 2 or max(kernel) > LARGEST_KERNEL or strides[0] != strides[-1]
+                or strides[0] not in (1, 2) or any(x != 1 for x in facts.get("dilations", ()))):
+            raise Refusal(f"a window of {_by(kernel)} with strides of {_by(strides)}",
+                          "use up to 7x7 with a stride of 1 or 2 in both")
+        pads = tuple(int(x) for x in self._pads(facts, source, kernel, strides[0]))
+        if any(side >= k for side, k in zip(pads, 2 * kernel, strict=True)):
+            raise Refusal(f"pads of {_by(pads)}", "pad less than the window")
+        if any(pads) and not facts.get("count_include_pad"):
+            raise Refusal("at the border it averages fewer pixels",
+                          "use count_include_pad=1, or no pads")
+        t = self.builder.tensors[source.name]
+        rest = [(side + pads[more] + pads[more + 2] - k) % strides[0] for more, (side, k) in
+                enumerate(zip((t.height, t.width), kernel, strict=True))]
+        if facts.get("ceil_mode") and any(rest):
+            raise Refusal("a last window that is cut", "use ceil_mode=0")
+        return [Result("average", _clean(node.output[0]), node, (source,), {
+            "kernel": tuple(kernel), "stride": strides[0], "padding": pads})]
+
+    def _on_depthtospace(self, node, facts, value):
+        """Pixels out of channels: a transposed convolution that only moves."""
+        source, block = self._real(value, node), facts["blocksize"]
+        channels = self._channels(source)
+        if block != 2 or channels % 4:
+            raise Refusal(f"blocks of {block}x{block} out of {channels} channels",
+                          "use 2x2 out of four times the channels")
+        made  = channels // 4
+        place = np.arange(channels)             # of output, row and column
+        if facts.get("mode", "DCR") == "DCR":
+            place = place.reshape(2, 2, made).transpose(2, 0, 1)
+        whole = np.zeros((channels, made, 2, 2), np.int64)
+        whole[place.reshape(made, 2, 2), *np.indices((made, 2, 2))] = UNIT_WEIGHT
+        return [Result("transposed", _clean(node.output[0]), node, (source,), {
+            "weight": whole, "scale": np.full(made, 1 / UNIT_WEIGHT), "padding": (0,) * 4})]
 
     def _check_pool(self, node, facts, value):
         kernel, strides = facts["kernel_shape"], facts.get("strides", [1, 1])
@@ -619,9 +677,58 @@ class Reader:
 
     # Tables.
 
+    def _pointwise(self, node, facts, *values):
+        """An operator that makes each number of one: a table, from byte to byte."""
+        index  = next(i for i, value in enumerate(values) if not isinstance(value, Constant | None))
+        value  = self._float(values[index], node)
+        found  = self.builder.function(value)
+        others = [value for i, value in enumerate(values) if i != index]
+        if not all(isinstance(other, Constant | None) for other in others):
+            raise Refusal("its operands are different maps", KNOWN)
+        if found is None:
+            found = self.builder.function(self._real(value, node))
+        source, made = found
+        return [self._tabulated(node, source, *(made if i == index else value
+                                                for i, value in enumerate(values)))]
+
+    def _together(self, node, *values):
+        """An operator on several functions of one tensor, none of which is that tensor itself, as
+        one function of it; None of others."""
+        if not all(isinstance(value, FLOATS) for value in values) or (
+                all(isinstance(value, Real) for value in values)
+                and len({value.name for value in values}) < len(values)):
+            return None
+        found = self.builder.functions(*values)
+        return found and self._tabulated(node, *found)
+
+    def _tabulated(self, node, source, *operands):
+        """An operator on float32 for each byte of ``source``, and constants."""
+        inputs = []
+        for operand in operands:
+            if isinstance(operand, Constant):
+                numbers = np.unique(_numbers(operand.real))
+                if numbers.size != 1:
+                    raise Refusal(f"a constant of {operand.real.size} numbers, and a table is the "
+                                  "same for all channels", "use one number")
+                operand = numbers.astype(np.float32)
+            elif operand is not None:
+                operand = operand.reshape(1, 1, 1, -1)
+            inputs.append(operand)
+        named = onnx.NodeProto()            # operands may have one name, but not one value
+        named.CopyFrom(node)
+        named.input[:] = [name and f"{index}" for index, name in enumerate(node.input)]
+        with np.errstate(all="ignore"):
+            made, *_ = self.folder.fold(named, inputs)
+        made = made.reshape(-1).astype(np.float32)
+        if made.shape != (256,) or np.isnan(made).any():
+            raise Refusal("for some bytes its result is no number", "bound its operand by Clip")
+        return Result("function", _clean(node.output[0]), node, (source,), {"made": made})
+
     def _on_sigmoid(self, node, facts, value):
         if isinstance(value, Real) and not any(value.pads) and self._ends(node, AFTER_END):
             return [self._continued(Host(value.name, ()), node)]
+        if isinstance(value, Result) and value.kind in FUNCTIONS:
+            return self._pointwise(node, facts, value)
         return [Result("sigmoid", _clean(node.output[0]), node, (self._real(value, node),))]
 
     def _on_cast(self, node, facts, value):
@@ -698,7 +805,7 @@ class Reader:
                 return 1, channels, 2 * height, 2 * width
             case "concat":
                 return 1, sum(shape[1] for shape in shapes), height, width
-            case "sum" | "gate" | "scaled" | "sigmoid":
+            case "sum" | "gate" | "scaled" | "sigmoid" | "function":
                 return shapes[-1]
         return None
 
@@ -765,6 +872,23 @@ def _weights(weight, *, axis):
         raise Refusal(f"its weights have scales along axis {weight.axis}",
                       f"quantise weights per output channel, axis {axis}")
     return weight.whole, weight.scale
+
+
+def _ungrouped(whole, groups):
+    """Weights of a grouped convolution as a dense one has them, with zeros."""
+    outputs, inputs, *kernel = whole.shape
+    dense = np.zeros((groups, outputs // groups, groups, inputs, *kernel), whole.dtype)
+    for group in range(groups):
+        dense[group, :, group] = whole.reshape(groups, -1, inputs, *kernel)[group]
+    return dense.reshape(outputs, groups * inputs, *kernel)
+
+
+def _dilated(whole, dilations):
+    """Weights with zeros between them."""
+    rows, columns = ((k - 1) * x + 1 for k, x in zip(whole.shape[2:], dilations, strict=True))
+    wide = np.zeros((*whole.shape[:2], rows, columns), whole.dtype)
+    wide[:, :, ::dilations[0], ::dilations[1]] = whole
+    return wide
 
 
 def _per_channel(values):

@@ -1,12 +1,6 @@
 """What to do about an operator that the engine does not have."""
 
 REWRITES = {
-    "PRelu":      "train with Relu instead",
-    "LeakyRelu":  "train with Relu instead",
-    "Elu":        "train with Relu instead",
-    "HardSwish":  "train with Relu instead",
-    "Tanh":       "train with Sigmoid instead",
-    "HardSigmoid": "train with Sigmoid instead",
     "Gemm":       "use a 1x1 Conv",
     "MatMul":     "use a 1x1 Conv",
     "GlobalAveragePool": "use AveragePool 2x2 with stride 2",
@@ -17,11 +11,11 @@ REWRITES = {
     "GroupNormalization": "train with BatchNormalization instead",
     "LayerNormalization": "train with BatchNormalization instead",
     "Transpose":  "export with channels first",
-    "DepthToSpace": "use ConvTranspose 2x2 with stride 2",
     "MaxUnpool":  "use Resize x2 or ConvTranspose 2x2 with stride 2",
     "Upsample":   "export with opset 13 or newer, which has Resize",
     "Split":      "use one Conv for each part",
     "Slice":      "use a Conv that picks the channels",
 }
 KNOWN = ("Conv, ConvTranspose, BatchNormalization, Relu, Clip, Sigmoid, Add, Mul, Concat, MaxPool, "
-         "AveragePool, Resize, Pad, Identity and Dropout run, and Softmax and ArgMax at the end")
+         "AveragePool, Resize, DepthToSpace, Pad, Identity, Dropout and activations run, and "
+         "Softmax and ArgMax at the end")

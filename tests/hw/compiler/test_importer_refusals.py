@@ -41,16 +41,52 @@ def softmax_inside():
     return small.output(small.quantised(small.conv(x, (2, 4, 1, 1)))).model()
 
 
+def unquantised_activation():
+    small = Model()
+    x = small.node("Tanh", small.conv(small.image(), (4, 3, 1, 1)), name="odd")
+    return small.output(small.quantised(x)).model()
+
+
+def activation_and_gains():
+    small = Model()
+    x = small.quantised(small.conv(small.image(), (4, 3, 1, 1)))
+    x = small.node("Tanh", x, name="odd")
+    x = small.node("Mul", x, np.float32([1, 2, 3, 4]).reshape(1, 4, 1, 1))
+    return small.output(small.quantised(x)).model()
+
+
 KNOWN = ("Conv, ConvTranspose, BatchNormalization, Relu, Clip, Sigmoid, Add, Mul, Concat, MaxPool, "
-         "AveragePool, Resize, Pad, Identity and Dropout run, and Softmax and ArgMax at the end")
+         "AveragePool, Resize, DepthToSpace, Pad, Identity, Dropout and activations run, and "
+         "Softmax and ArgMax at the end")
 
 
 @pytest.mark.parametrize(("model", "reason"), [
-    (lambda: one("LeakyRelu", alpha=0.1),
-     "node 'odd' (LeakyRelu): the engine has no such operator; train with Relu instead"),
-    (lambda: one("PRelu", np.float32([0.1])),
-     "node 'odd' (PRelu): the engine has no such operator; train with Relu instead"),
-    (lambda: one("Abs"), f"node 'odd' (Abs): the engine has no such operator; {KNOWN}"),
+    (lambda: one("GlobalAveragePool"),
+     ("node 'odd' (GlobalAveragePool): the engine has no such operator; use AveragePool 2x2 with "
+      "stride 2")),
+    (lambda: one("PRelu", np.float32([0.1, 0.2, 0.3, 0.4]).reshape(4, 1, 1)),
+     ("node 'odd' (PRelu): a constant of 4 numbers, and a table is the same for all channels; use "
+      "one number")),
+    (lambda: one("LRN", size=3), f"node 'odd' (LRN): the engine has no such operator; {KNOWN}"),
+    (lambda: one("Log"),
+     "node 'odd' (Log): for some bytes its result is no number; bound its operand by Clip"),
+    (unquantised_activation,
+     ("node 'odd' (Tanh): its operand 'conv3_out' has no QuantizeLinear; quantise the result of "
+      "Conv")),
+    (activation_and_gains,
+     ("node 'odd' (Tanh): its operand 'mul7_out' has another factor or offset for each channel, "
+      "and a table is the same for all; quantise the result of Tanh")),
+    (lambda: one("AveragePool", kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
+     ("node 'odd' (AveragePool): at the border it averages fewer pixels; use count_include_pad=1, "
+      "or no pads")),
+    (lambda: one("AveragePool", kernel_shape=[3, 3], strides=[3, 3]),
+     ("node 'odd' (AveragePool): a window of 3x3 with strides of 3x3; use up to 7x7 with a stride "
+      "of 1 or 2 in both")),
+    (lambda: one("AveragePool", kernel_shape=[5, 3], strides=[2, 2], ceil_mode=1),
+     "node 'odd' (AveragePool): a last window that is cut; use ceil_mode=0"),
+    (lambda: one("DepthToSpace", blocksize=4),
+     ("node 'odd' (DepthToSpace): blocks of 4x4 out of 4 channels; use 2x2 out of four times the "
+      "channels")),
     (softmax_inside,
      ("node 'odd' (Softmax): it is not at the end of the network, where the host does it; end the "
       "network there")),
@@ -73,11 +109,9 @@ KNOWN = ("Conv, ConvTranspose, BatchNormalization, Relu, Clip, Sigmoid, Add, Mul
       "Conv")),
     (lambda: one("Mul", np.ones((1, 1, 8, 12), np.float32)),
      "node 'odd' (Mul): a constant of shape 1x1x8x12; use one number, or one for each channel"),
-    (lambda: convolution((4, 4, 3, 3), dilations=[2, 2]),
-     "node 'odd' (Conv): a dilation of 2x2; use dilation 1 and a larger kernel or two Convs"),
-    (lambda: convolution((4, 2, 3, 3), group=2),
-     ("node 'odd' (Conv): 2 groups of 2 channels for 4 outputs; use a dense Conv, or a depthwise "
-      "one (as many groups as input and output channels) and a 1x1 Conv")),
+    (lambda: convolution((4, 4, 3, 3), dilations=[1, 4]),
+     ("node 'odd' (Conv): a kernel of 3x3 with a dilation of 1x4; reach over up to 7x7 pixels, or "
+      "use several Convs")),
     (lambda: convolution((4, 4, 3, 3), strides=[3, 3]),
      ("node 'odd' (Conv): a kernel of 3x3 with strides of 3x3; use two dimensions and a stride of "
       "1 or 2 in both")),
@@ -86,9 +120,9 @@ KNOWN = ("Conv, ConvTranspose, BatchNormalization, Relu, Clip, Sigmoid, Add, Mul
     (lambda: convolution((4, 4, 1, 1), pads=[1, 1, 1, 1]),
      ("node 'odd' (Conv): padding of 1x1x1x1 (top, left, bottom, right) is not less than the 1x1 "
       "kernel; pad less, or use a larger kernel")),
-    (lambda: convolution((4, 4, 4, 4), operator="ConvTranspose", strides=[2, 2],
+    (lambda: convolution((4, 4, 5, 5), operator="ConvTranspose", strides=[2, 2],
                          pads=[1, 1, 1, 1]),
-     ("node 'odd' (ConvTranspose): a kernel of 4x4 with strides of 2x2; use 2x2 or 3x3 with stride "
+     ("node 'odd' (ConvTranspose): a kernel of 5x5 with strides of 2x2; use 2x2 to 4x4 with stride "
       "2, or Resize and a Conv")),
     (lambda: convolution((4, 4, 1, 1), weights=lambda small: small.constant(
         np.ones((4, 4, 1, 1), np.float32))),
@@ -196,17 +230,18 @@ def test_a_sum_whose_convolution_has_no_room_for_both_operands():
 def test_all_reasons_are_listed_and_none_follows_from_another():
     small = Model()
     x = small.quantised(small.conv(small.image(), (4, 3, 1, 1)))
-    a = small.quantised(small.node("Tanh", x, name="one"))
+    a = small.quantised(small.node("GlobalAveragePool", x, name="one"))
     a = small.quantised(small.node("Relu", a))
-    b = small.quantised(small.node("Elu", x, name="two"))
+    b = small.quantised(small.node("GlobalMaxPool", x, name="two"))
     with pytest.raises(Refused) as caught:
         import_onnx("small.onnx", model=small.output(a, b).model())
     assert caught.value.reasons == (
-        "node 'one' (Tanh): the engine has no such operator; train with Sigmoid instead",
-        "node 'two' (Elu): the engine has no such operator; train with Relu instead")
+        ("node 'one' (GlobalAveragePool): the engine has no such operator; use AveragePool 2x2 "
+         "with stride 2"),
+        f"node 'two' (GlobalMaxPool): the engine has no such operator; {KNOWN}")
     assert str(caught.value) == (
-        "small.onnx: node 'one' (Tanh): the engine has no such operator; train with Sigmoid "
-        "instead (1 more; `make check-model` lists them)")
+        "small.onnx: node 'one' (GlobalAveragePool): the engine has no such operator; use "
+        "AveragePool 2x2 with stride 2 (1 more; `make check-model` lists them)")
 
 
 def plain(**settings):

@@ -1,0 +1,165 @@
+"""Operators that run as something else: activations as tables, and convolutions of other kinds as
+convolutions with zeros. Each against ONNX Runtime, and on the machine."""
+
+import numpy as np
+import pytest
+
+from golden.integer import Conv, Lookup, TransposedConv
+from hw.compiler import compile_network
+from hw.config import TINY
+from hw.disasm import disassemble
+from hw.isa import Engine
+from tests.hw.compiler.onnx_models import Model
+from tests.hw.compiler.running import runs
+
+HALF = {"kernel_shape": [2, 2], "strides": [2, 2]}
+
+
+def layer(small, x=None, channels=4, into=3, **how):
+    return small.quantised(small.conv(x or small.image(), (channels, into, 1, 1), **how))
+
+
+def run(make, **how):
+    """What is imported of the model whose last float ``make`` makes."""
+    small = Model(**how)
+    return runs(small.output(small.quantised(make(small))).model())
+
+
+def kinds(imported):
+    return [type(each).__name__ for each in imported.graph.layers]
+
+
+TABLE = ["Input", "Conv", "Lookup"]
+
+
+@pytest.mark.parametrize("operator", [
+    "Abs", "Celu", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish", "Mish", "Neg",
+    "Reciprocal", "Selu", "Sign", "Softplus", "Softsign", "Tanh", "ThresholdedRelu"])
+def test_activations_are_tables(operator):
+    assert kinds(run(lambda small: small.node(operator, layer(small)), opset=20)) == TABLE
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int8])
+@pytest.mark.parametrize("slope", [np.float32(0.2), np.full((4, 1, 1), 0.2, np.float32)])
+def test_leaky_activations(kind, slope):
+    assert kinds(run(lambda small: small.node("PRelu", layer(small), slope), kind=kind)) == TABLE
+    assert kinds(run(lambda small: small.node("LeakyRelu", layer(small), alpha=0.2),
+                     kind=kind)) == TABLE
+
+
+def silu(small, x):
+    return small.node("Mul", x, small.node("Sigmoid", x))
+
+
+def silu_in_steps(small, x):
+    return small.node("Mul", small.quantised(small.node("Sigmoid", x), 1 / 256, 0), x)
+
+
+def gelu(small, x):
+    whole = small.node("Erf", small.node("Div", x, np.float32(2**0.5)))
+    whole = small.node("Mul", x, small.node("Add", whole, np.float32(1)))
+    return small.node("Mul", whole, np.float32(0.5))
+
+
+def hard_swish(small, x):
+    bounded = small.node("Clip", small.node("Add", x, np.float32(3)), np.float32(0), np.float32(6))
+    return small.node("Mul", x, small.node("Div", bounded, np.float32(6)))
+
+
+def tanh_gelu(small, x):
+    cube  = small.node("Mul", small.node("Pow", x, np.float32(3)), np.float32(0.044715))
+    inner = small.node("Mul", small.node("Add", x, cube), np.float32(0.79788))
+    inner = small.node("Add", small.node("Tanh", inner), np.float32(1))
+    return small.node("Mul", small.node("Mul", x, np.float32(0.5)), inner)
+
+
+def bounded(small, x):
+    return small.node("Min", small.node("Max", x, np.float32(-0.3)), np.float32(0.4))
+
+
+@pytest.mark.parametrize("made", [silu, silu_in_steps, gelu, hard_swish, tanh_gelu, bounded])
+def test_activations_in_parts_are_one_table(made):
+    assert kinds(run(lambda small: made(small, layer(small)))) == TABLE
+
+
+@pytest.mark.parametrize("after", ["Relu", "Clip", "MaxPool", "Mul"])
+def test_what_follows_an_activation(after):
+    more = {"Relu": [], "Clip": [np.float32(0), np.float32(0.2)], "MaxPool": [],
+            "Mul": [np.float32(-1.5)]}[after]
+    how  = HALF if after == "MaxPool" else {}
+    imported = run(lambda small: small.node(after, small.node("LeakyRelu", layer(small)), *more,
+                                            **how))
+    assert kinds(imported)[:3] == TABLE
+
+
+def test_a_table_behind_a_table_of_what_others_read():
+    small = Model()
+    x = layer(small)
+    y = small.quantised(small.node("Tanh", x))
+    z = small.quantised(small.node("Add", small.node("Elu", y), x))        # of x alone
+    imported = runs(small.output(layer(small, z, 2, 4), layer(small, y, 2, 4), x).model())
+    assert isinstance(imported.graph.layers[3], Lookup)
+    assert [each.input for each in imported.graph.layers if isinstance(each, Lookup)] == [
+        "quantizelinear4_out"] * 2
+
+
+@pytest.mark.parametrize(("groups", "outputs", "inputs"), [(2, 4, 2), (2, 8, 2), (4, 8, 1)])
+def test_grouped_convolutions_are_dense_with_zeros(groups, outputs, inputs):
+    imported = run(lambda small: small.conv(layer(small), (outputs, inputs, 3, 3), group=groups,
+                                            pads=[1] * 4))
+    assert imported.notes[-1] == (f"'conv7' has {groups} groups: it runs as a dense convolution "
+                                  "with zeros, and counts as one")
+    weight = imported.graph.layers[-1].weight
+    assert tuple(weight.shape) == (outputs, 4, 3, 3)
+    assert int((weight != 0).any(-1).any(-1).sum()) == outputs * inputs
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+@pytest.mark.parametrize(("dilations", "stride"), [([2, 2], 1), ([3, 3], 1), ([3, 1], 1),
+                                                   ([1, 2], 2)])
+def test_dilated_convolutions_are_wide_with_zeros(groups, dilations, stride):
+    pads = [*dilations, *dilations]
+    imported = run(lambda small: small.conv(
+        layer(small), (4, 4 // groups, 3, 3), group=groups, dilations=dilations, pads=pads,
+        strides=[stride] * 2), frame=(3, 16, 12))
+    conv = imported.graph.layers[-1]
+    assert isinstance(conv, Conv)
+    assert conv.weight.shape[2:] == (2 * dilations[0] + 1, 2 * dilations[1] + 1)
+    wide = f"{2 * dilations[0] + 1}x{2 * dilations[1] + 1}"
+    assert f"it runs, and counts, as a kernel of {wide} with zeros" in imported.notes[0]
+
+
+def test_kernel_rows_of_zeros_take_no_steps():
+    """A dilation costs columns alone: three of five rows are read."""
+    small = Model(frame=(3, 16, 12))
+    x = small.conv(layer(small), (4, 4, 3, 3), pads=[2] * 4, dilations=[2, 2])
+    program = compile_network(runs(small.output(small.quantised(x)).model()).graph, TINY)
+    lines   = disassemble(program.image, at=program.program_base, engines=[Engine.ENCODER_CONV])
+    layers  = [line for line in lines if line[7:].startswith("layer ")]
+    assert ["kernel_h=3" in line and "kernel_w=5" in line for line in layers] == [False, True]
+
+
+@pytest.mark.parametrize("how", [
+    {"kernel_shape": [3, 3], "strides": [2, 2]},
+    {"kernel_shape": [3, 3], "pads": [1] * 4, "count_include_pad": 1},
+    {"kernel_shape": [5, 2], "strides": [2, 2]},
+    {"kernel_shape": [2, 2], "strides": [2, 2], "auto_pad": "SAME_UPPER"},
+    {"kernel_shape": [4, 4], "strides": [2, 2], "ceil_mode": 1}])
+def test_average_pools_are_depthwise(how):
+    imported = run(lambda small: small.node("AveragePool", layer(small), **how))
+    assert imported.graph.layers[-1].groups == 4
+
+
+@pytest.mark.parametrize(("kernel", "pads"), [(4, [1] * 4), (4, [0] * 4), (4, [2, 0, 0, 3])])
+def test_transposed_kernels_of_four(kernel, pads):
+    imported = run(lambda small: small.node(
+        "ConvTranspose", layer(small), small.weights((4, 5, kernel, kernel), axis=1),
+        strides=[2, 2], pads=pads))
+    assert isinstance(imported.graph.layers[-1], TransposedConv)
+
+
+@pytest.mark.parametrize("mode", ["DCR", "CRD"])
+def test_depth_to_space(mode):
+    imported = run(lambda small: small.node("DepthToSpace", layer(small, channels=8), blocksize=2,
+                                            mode=mode))
+    assert imported.graph.tensors[imported.graph.output].channels == 2
