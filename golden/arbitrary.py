@@ -318,7 +318,9 @@ class _Arbitrary:
 
     def _sum(self, a, b):
         weights = self.choice.randint(1, 381), self.choice.randint(1, 381)
-        weights = tuple(weight // math.gcd(*weights) for weight in weights)
+        sign    = 1 if self.choice.random() < 0.8 else -1
+        weights = [factor * weight // math.gcd(*weights) for factor, weight
+                   in zip((1, sign), weights, strict=True)]
         zeros   = [self.tensors[name].zero_point for name in (a, b)]
         zero    = self._zero()
         acc = sum(w * (self.values[name].to(torch.int64) - z)

@@ -176,7 +176,8 @@ class Add:
 class Sum:
     """Weighted sum of two tensors of any scales and zero points, requantised.
 
-    The weights stand for the two scales up to a common factor, which the multiplier holds.
+    The weights stand for the two scales up to a common factor, which the multiplier holds. With
+    ``weight_b`` below zero it is a difference.
     """
     name: str
     a: str
@@ -190,9 +191,9 @@ class Sum:
     unit: str
 
     def __post_init__(self):
-        for weight in (self.weight_a, self.weight_b):
+        for weight in (self.weight_a, abs(self.weight_b)):
             _demand(self, 1 <= weight <= SUM_WEIGHT_LIMIT,
-                    f"weights are 1..{SUM_WEIGHT_LIMIT}, not {weight}")
+                    f"weights are 1..{SUM_WEIGHT_LIMIT}, the second with either sign, not {weight}")
 
     @property
     def inputs(self):

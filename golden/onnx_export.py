@@ -161,13 +161,14 @@ class _Writer:
         return self._node(layer, "Add", [value, rise], part="raised")
 
     def _sum(self, layer):
-        """Both operands, read with scales in the exact ratio of the weights."""
+        """Both operands, read with scales in the exact ratio of the weights, added or, where the
+        second's is below zero, subtracted."""
         step, terms = real_factor(layer)[0] * self.scales[layer.name], []
         for part, name, weight in (("a", layer.a, layer.weight_a), ("b", layer.b, layer.weight_b)):
-            scale = self._constant(layer, f"{part}_scale", np.float32(weight * step))
+            scale = self._constant(layer, f"{part}_scale", np.float32(abs(weight) * step))
             terms.append(self._node(layer, "DequantizeLinear", [
                 quantized(name), scale, f"{name}_zero_point"], part=f"{part}_real"))
-        self._store(layer, self._node(layer, "Add", terms))
+        self._store(layer, self._node(layer, "Add" if layer.weight_b > 0 else "Sub", terms))
 
     def _gate(self, layer):
         """Alpha times skip, plus the bias, times the gain: batch normalisation, folded."""

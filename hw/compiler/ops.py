@@ -473,6 +473,7 @@ def _needed_rows(weight):
 
 
 def _split(weight):
-    """A weight as taps of at most 127 each."""
-    count = -(-weight // 127)
-    return [weight // count + (index < weight % count) for index in range(count)]
+    """A weight as taps between -127 and 127."""
+    count, size = -(-abs(weight) // 127), abs(weight)
+    taps = [size // count + (index < size % count) for index in range(count)]
+    return taps if weight > 0 else [-tap for tap in taps]

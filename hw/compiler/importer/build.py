@@ -33,7 +33,7 @@ STEADY = 2.0**-10           # factor of a channel that only has an offset
 CONTRACT = 0.98             # steps by which a fold may change a result before it is rounded
 SIGMOID = (1 / 256, 0)      # the grid of the contract's own tables
 SIGMOID_ERROR = 1.5         # steps between a table and the sigmoid that it is taken for
-MOVES    = ("pool", "nearest", "concat")
+MOVES    = ("pool", "window", "larger", "smaller", "nearest", "concat")
 FUNCTIONS = ("scaled", "sigmoid", "function")       # of the bytes of one tensor
 SIXTEENTHS = 16             # of a step: what linear upsampling makes
 
@@ -92,7 +92,7 @@ class Builder:
                 low, high = 0.0, 1.0
             case "function":
                 low, high = float(value.facts["made"].min()), float(value.facts["made"].max())
-            case "gate" | "sum" if low < 0 or high > 1:
+            case "gate" | "sum" if low < 0 or high > 1 or value.facts.get("subtracted"):
                 low, high = -math.inf, math.inf
             case "sum":
                 low, high = 0.0, 2.0
@@ -154,7 +154,7 @@ class Builder:
     def exact_sum(self, value):
         """A sum that goes to a dense convolution as it is, without a grid of its own; None of any
         other float."""
-        if value.kind != "sum" or value.affine or value.bounded:
+        if value.kind != "sum" or value.affine or value.bounded or value.facts.get("subtracted"):
             return None
         a, b = value.sources
         if a.grid != b.grid or a.zero_point:
@@ -267,9 +267,77 @@ class Builder:
             raise Refusal(f"the scales of its operands, {scale_a:.3g} and {scale_b:.3g}, have no "
                           f"ratio of integers up to {SUM_WEIGHT_LIMIT} within one step",
                           "bring both to similar scales by a QuantizeLinear before it")
+        if value.facts.get("subtracted"):
+            weights = weights[0], -weights[1]
         m_1, s_1 = _fixed(np.array([unit / np.float64(grid[0])]))
         return self._put(Sum(name, a.name, b.name, *weights, m_1, s_1, *_bounds(value, grid),
                              UNPLACED), grid)
+
+    def _larger(self, value, grid, name):
+        """Of each two numbers the larger: ``a + max(b - a, 0)``, exact on bytes of one grid."""
+        return self._either(value, grid, name, sign=1)
+
+    def _smaller(self, value, grid, name):
+        """``a - max(a - b, 0)``."""
+        return self._either(value, grid, name, sign=-1)
+
+    def _either(self, value, grid, name, *, sign):
+        if value.affine:
+            raise Refusal(f"its operand {value.name!r} is scaled or moved before it is quantised",
+                          f"quantise the result of {value.node.op_type}")
+        a, b = (self.settle(_bounded(source, value), grid, self._part_name(source))
+                for source in value.sources)
+        return self._one_of(a, b, grid, name, sign)
+
+    def _one_of(self, a, b, grid, name, sign=1):
+        one    = _fixed(np.ones(1))
+        first, second = (b, a) if sign > 0 else (a, b)
+        beyond = self._put(Sum(self.fresh(f"{name}_beyond"), first, second, 1, -1, *one, 0, 255,
+                               UNPLACED), (grid[0], 0))
+        return self._put(Sum(name, a, beyond, 1, sign, *one, 0, 255, UNPLACED), grid)
+
+    def _window(self, value, grid, name):
+        """The largest of each 3x3 window, two rows and columns apart: of the four 2x2 windows in
+        it. Of the map moved by a row, a column or both, these are those of a 2x2 pooling."""
+        if value.affine:
+            raise Refusal(f"its operand {value.name!r} is scaled or moved before it is quantised",
+                          f"quantise the result of {value.node.op_type}")
+        source = _bounded(value.sources[0], value)
+        inner  = self.settle(source, grid, self._part_name(source, name))
+        if any(value.facts["pads"]) and self._least(inner) < grid[1]:
+            raise Refusal("it pads numbers that may be below zero",
+                          "put Relu before it, or use 2x2 with stride 2 and no pads")
+        pooled = [self._put(MaxPool(self.fresh(f"{name}_window"), self._shifted(
+                      inner, shift, grid, name), UNPLACED), grid)
+                  for shift in itertools.product(*value.facts["shifts"])]
+        for last in (False, False, True):
+            made   = name if last else self.fresh(f"{name}_larger")
+            pooled = [*pooled[2:], self._one_of(*pooled[:2], grid, made)]
+        return pooled[0]
+
+    def _shifted(self, inner, shift, grid, name):
+        """The map from another row and column on: a depthwise convolution that only moves."""
+        kernel, index, before, after = zip(*shift, strict=True)
+        if kernel == (1, 1):
+            return inner
+        channels = self.tensors[inner].channels
+        weight   = np.zeros((channels, 1, *kernel), np.int64)
+        weight[:, :, *index] = 1
+        padding  = (*before, *after)
+        m_C, s_C = _fixed(np.ones(channels))
+        return self._put(Conv(
+            self.fresh(f"{name}_shifted"), inner, _integers(weight, torch.int8),
+            torch.zeros(channels, dtype=torch.int32), m_C, s_C, 1, padding, 0, 255, UNPLACED,
+            channels), grid)
+
+    def _least(self, name):
+        """The least byte that a tensor may hold."""
+        layer = self.layers[name]
+        if isinstance(layer, Lookup):
+            return int(layer.table.min())
+        if isinstance(layer, MaxPool | Upsample | Concat):
+            return min(self._least(source) for source in layer.inputs)
+        return getattr(layer, "low", 0)
 
     def _gate(self, value, grid, name):
         alpha, skip = value.sources

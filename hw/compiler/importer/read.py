@@ -482,19 +482,39 @@ class Reader:
             a, b = b, a
         if isinstance(b, Constant):
             return [self._moved(node, a, b)]
-        a, b = self._pair(node, a, b)
-        if self._shape(a) != self._shape(b):
-            raise Refusal(f"its operands have shapes {_by(self._shape(a))} and "
-                          f"{_by(self._shape(b))}", "bring both to one shape by a 1x1 Conv")
-        return [Result("sum", _clean(node.output[0]), node, (a, b))]
+        return [self._sum(node, a, b, {})]
 
     def _on_sub(self, node, facts, a, b):
         if isinstance(b, Constant):
             return [self._affine(node, a, 1.0, -_per_channel(b.real))]
         if isinstance(a, Constant):
             return [self._affine(node, b, -1.0, _per_channel(a.real))]
-        raise Refusal("the engine adds but does not subtract", "use Add after a Conv whose weights "
-                      "have the other sign")
+        return [self._sum(node, a, b, {"subtracted": True})]
+
+    def _sum(self, node, a, b, facts):
+        a, b = self._pair(node, a, b)
+        if self._shape(a) != self._shape(b):
+            raise Refusal(f"its operands have shapes {_by(self._shape(a))} and "
+                          f"{_by(self._shape(b))}", "bring both to one shape by a 1x1 Conv")
+        return Result("sum", _clean(node.output[0]), node, (a, b), facts)
+
+    def _on_max(self, node, facts, *values):
+        return self._one_of(node, facts, "larger", *values)
+
+    def _on_min(self, node, facts, *values):
+        return self._one_of(node, facts, "smaller", *values)
+
+    def _one_of(self, node, facts, kind, *values):
+        maps = [value for value in values if not isinstance(value, Constant)]
+        if len(maps) == 1:
+            return self._pointwise(node, facts, *values)
+        if len(values) != 2:
+            raise Refusal(f"{len(values)} operands", "use one of two operands after the other")
+        a, b = self._pair(node, *values)
+        if self._shape(a) != self._shape(b):
+            raise Refusal(f"its operands have shapes {_by(self._shape(a))} and "
+                          f"{_by(self._shape(b))}", "bring both to one shape by a 1x1 Conv")
+        return [Result(kind, _clean(node.output[0]), node, (a, b))]
 
     def _on_mul(self, node, facts, a, b):
         if isinstance(a, Constant):
@@ -557,6 +577,8 @@ class Reader:
         return [Result("concat", _clean(node.output[0]), node, values)]
 
     def _on_maxpool(self, node, facts, value):
+        if (list(facts["kernel_shape"]), list(facts.get("strides", []))) == ([3, 3], [2, 2]):
+            return [self._window(node, facts, self._real(value, node))]
         self._check_pool(node, facts, value)
         return [Result("pool", _clean(node.output[0]), node, (self._float(value, node),))]
 
@@ -597,6 +619,21 @@ class Reader:
         whole[place.reshape(made, 2, 2), *np.indices((made, 2, 2))] = UNIT_WEIGHT
         return [Result("transposed", _clean(node.output[0]), node, (source,), {
             "weight": whole, "scale": np.full(made, 1 / UNIT_WEIGHT), "padding": (0,) * 4})]
+
+    def _window(self, node, facts, source):
+        """Windows of 3x3, of which the four of 2x2 begin at shifts of rows and columns."""
+        t    = self.builder.tensors[source.name]
+        pads = tuple(int(x) for x in self._pads(facts, source, [3, 3], 2))
+        if max(pads) > 1 or any(x != 1 for x in facts.get("dilations", ())):
+            raise Refusal(f"a window of 3x3 with pads of {_by(pads)} and dilations of "
+                          f"{_by(facts.get('dilations', (1, 1)))}",
+                          "pad at most one row and column")
+        sides  = [_windows(side, pads[more], pads[more + 2], facts.get("ceil_mode", 0))
+                  for more, side in enumerate((t.height, t.width))]
+        shifts = [[_shift(side, offset - pads[more], 2 * made) for offset in range(2)]
+                  for more, (side, made) in enumerate(zip((t.height, t.width), sides, strict=True))]
+        return Result("window", _clean(node.output[0]), node, (source,), {
+            "shifts": shifts, "pads": pads, "shape": (t.channels, *sides)})
 
     def _check_pool(self, node, facts, value):
         kernel, strides = facts["kernel_shape"], facts.get("strides", [1, 1])
@@ -805,7 +842,9 @@ class Reader:
                 return 1, channels, 2 * height, 2 * width
             case "concat":
                 return 1, sum(shape[1] for shape in shapes), height, width
-            case "sum" | "gate" | "scaled" | "sigmoid" | "function":
+            case "window":
+                return 1, *value.facts["shape"]
+            case "sum" | "larger" | "smaller" | "gate" | "scaled" | "sigmoid" | "function":
                 return shapes[-1]
         return None
 
@@ -872,6 +911,23 @@ def _weights(weight, *, axis):
         raise Refusal(f"its weights have scales along axis {weight.axis}",
                       f"quantise weights per output channel, axis {axis}")
     return weight.whole, weight.scale
+
+
+def _windows(side, before, after, rounded_up):
+    """How many windows of 3, two apart, begin in a padded side."""
+    space = side + before + after - 3
+    count = (-(-space // 2) if rounded_up else space // 2) + 1
+    return count - (rounded_up and 2 * (count - 1) >= side + before)
+
+
+def _shift(side, start, wanted):
+    """How a convolution with one weight that is not zero moves a side, so that it begins at
+    ``start`` and 2x2 windows find ``wanted`` pixels, and not two more: its kernel, where in it the
+    weight is, and pads before and after. The smallest such kernel."""
+    return next((kernel, index, before, after) for kernel in (1, 2, 3)
+                for index, before, after in np.ndindex(kernel, kernel, kernel)
+                if index - before == start
+                and side + before + after - kernel + 1 - wanted in (0, 1))
 
 
 def _ungrouped(whole, groups):

@@ -163,3 +163,68 @@ def test_depth_to_space(mode):
     imported = run(lambda small: small.node("DepthToSpace", layer(small, channels=8), blocksize=2,
                                             mode=mode))
     assert imported.graph.tensors[imported.graph.output].channels == 2
+
+
+def test_differences():
+    imported = run(lambda small: small.node("Sub", layer(small), layer(small)))
+    assert imported.graph.layers[-1].weight_b < 0
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int8])
+@pytest.mark.parametrize("operator", ["Max", "Min"])
+def test_the_larger_or_smaller_of_two_maps(operator, kind):
+    imported = run(lambda small: small.node(operator, layer(small), layer(small)), kind=kind)
+    assert kinds(imported) == ["Input", "Conv", "Conv", "Sum", "Sum"]
+    other = Model()
+    x = other.quantised(other.node(operator, layer(other), layer(other)), 0.03, 77)
+    runs(other.output(x).model())
+
+
+def test_the_larger_of_two_maps_that_is_not_quantised():
+    small = Model()
+    larger = small.node("Max", layer(small), layer(small))
+    runs(small.output(layer(small, larger, 2, 4)).model())
+
+
+def window(small, pads, *, bounded=True, **how):
+    x = small.conv(small.image(), (4, 3, 1, 1))
+    x = small.quantised(small.node("Relu", x) if bounded else x)
+    return small.node("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2], pads=pads, **how)
+
+
+@pytest.mark.parametrize("rounded_up", [0, 1])
+@pytest.mark.parametrize("pads", [[1] * 4, [0] * 4, [0, 0, 1, 1], [1, 1, 0, 0], [1, 0, 0, 1]])
+@pytest.mark.parametrize("frame", [(3, 8, 5), (3, 7, 6), (3, 3, 4), (3, 10, 9)])
+def test_windows_of_three_by_three(frame, pads, rounded_up):
+    """A 3x3 maximum is that of four 2x2 ones; ONNX Runtime says of what pixels."""
+    run(lambda small: window(small, pads, ceil_mode=rounded_up), frame=frame)
+
+
+def test_windows_of_numbers_below_zero():
+    """They need no Relu before them where nothing is padded."""
+    run(lambda small: window(small, [0] * 4, bounded=False))
+
+
+def test_padded_like_the_frame():
+    run(lambda small: small.node(
+        "MaxPool", small.quantised(small.node("Relu", small.conv(small.image(), (4, 3, 1, 1)))),
+        kernel_shape=[3, 3], strides=[2, 2], auto_pad="SAME_UPPER"))
+
+
+@pytest.mark.cosim
+def test_a_stem_in_hardware(tmp_path):
+    """As a ResNet or an EfficientNet begins, with dilation, groups and what nobody had before."""
+    from sim import run as command
+    small = Model(frame=(3, 16, 16))
+    x = small.quantised(window(small, [1] * 4))
+    y = small.quantised(silu(small, small.quantised(small.conv(
+        x, (4, 4, 3, 3), pads=[2] * 4, dilations=[2, 2]))))
+    y = small.quantised(small.node("Max", y, small.quantised(small.node(
+        "Sub", x, small.quantised(small.conv(y, (4, 2, 3, 3), pads=[1] * 4, group=2))))))
+    small.stored(small.node("ConvTranspose", y, small.weights((4, 1, 4, 4), axis=1),
+                            strides=[2, 2], pads=[1] * 4))
+    small.nodes[-1].output[0] = "mask"
+    path = tmp_path / "stem.onnx"
+    path.write_bytes(small.output(small.read("mask")).model().SerializeToString())
+    assert command.main(["--model", str(path), "--config", "tiny", "--taps", "1", "--out",
+                         str(tmp_path / "run")]) == 0
