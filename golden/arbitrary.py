@@ -112,7 +112,7 @@ class _Arbitrary:
             else:
                 x = self._dense(x, self._width(), self._kernel())
             if self.choice.random() < 0.15:
-                x = self._activated(x)
+                x = self._dense(self._activated(x), self._width(), (1, 1))
             if self._shape(x) == self._shape(before) and self.choice.random() < 0.7:
                 x = self._sum(x, before)
         if self.choice.random() < 0.15:
@@ -120,7 +120,8 @@ class _Arbitrary:
         return x
 
     def _activated(self, x):
-        """A table that is no sigmoid: x * sigmoid(x) or a leaky ReLU, on another grid."""
+        """A table that is no sigmoid, for a convolution to read: x * sigmoid(x) or a leaky ReLU.
+        (Of a table that only sums read, a file does not keep the scale.)"""
         t = self.tensors[x]
         real   = 8 / 256 * (torch.arange(256, dtype=torch.float64) - t.zero_point)
         made   = real * real.sigmoid() if self.choice.random() < 0.5 else real.maximum(real / 8)

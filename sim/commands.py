@@ -220,6 +220,7 @@ VARIABLES = {
                            _some_files_of(PRESETS, preset, ("all",))),
     "CROP":       Variable("side of what the network sees", POSITIVE),
     "CUT":        Variable("tensor at which the network is cut"),
+    "CALIBRATION": Variable("folder of pictures such as the network will see, or phantom:N", _data),
     "DATA":       Variable("folder as published, table (.csv), or phantom:N", _data),
     "DEPTH":      Variable("poolings of the random networks", POSITIVE),
     "DEVICE":     Variable("cpu or cuda", _one_of("cpu", "cuda")),
@@ -295,6 +296,10 @@ TARGETS = {
         "whether a network runs, where, and at what cost", "hw.check",
         _takes("MODEL=elec4848 CONFIG=reference SET SIZE WIDTH IMAGE=phantom:7 REFEREE=1"),
         checks={"MODEL": _network_or_file}),
+    "quantise": Target(
+        "a float ONNX file as ONNX QDQ, calibrated on pictures", "hw.quantise",
+        _takes("MODEL CALIBRATION=phantom:16 SIZE OUT=reports"), needs=("MODEL",),
+        checks={"MODEL": _any, "OUT": _any}),
     "models": Target("the five networks in figures, beside the published ones", "golden.table",
                      _takes("MARKDOWN=0"), flags=("MARKDOWN",)),
     "compare": Target("two runs side by side: what got better, what worse", "sim.compare_runs",

@@ -108,6 +108,7 @@ def _fits(machine, run, name=None):
     words, params = unit.words(run)
     return (words <= unit.config.weight_words and params <= unit.config.params
             and sum(len(item.parts) for item in run) <= LAYER_SLOTS
+            and len({bytes(item.table.numpy()) for item in run if item.table is not None}) <= 1
             and all(unit.packed(item, part).groups <= MOST_GROUPS
                     for item in run for part in item.parts)
             and machine.least_rows(run, unit) <= unit.config.row_words)

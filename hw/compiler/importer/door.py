@@ -44,16 +44,17 @@ class Imported:
 
         Colour channels beyond the network's are dropped, and one is averaged of them.
         """
-        t = self.graph.tensors[self.graph.input]
-        if len(picture_CHW) != t.channels:
-            mean = torch.round(picture_CHW.to(torch.float64).mean(0, keepdim=True)).to(torch.uint8)
-            picture_CHW = torch.cat([picture_CHW, mean])[:t.channels] if t.channels > 1 else mean
-        return self._table()[picture_CHW.to(torch.int64)]
+        channels = self.graph.tensors[self.graph.input].channels
+        return self._table()[as_channels(picture_CHW, channels).to(torch.int64)]
 
     def segment(self, picture_CHW):
         """What ONNX Runtime makes of a picture with the file as it is: probabilities, H x W."""
+        return self.segment_as(self.model, picture_CHW)
+
+    def segment_as(self, model, picture_CHW):
+        """The same with another model of this input and output, the float one say."""
         ending = self.ending
-        seen = answer(self.model, ending.output, self.given(self.frame(picture_CHW)))
+        seen = answer(model, ending.output, self.given(self.frame(picture_CHW)))
         t = self.graph.tensors[self.graph.output]
         made_CHW = ending.read(seen, (t.height, t.width))
         return torch.from_numpy(self._picture(made_CHW)[0]) / 256
@@ -96,6 +97,14 @@ class Imported:
         real = np.arange(256, dtype=np.float32) * unit
         stored = np.rint(real / np.float32(t.scale)) + t.zero_point
         return torch.from_numpy(np.clip(stored, 0, 255).astype(np.uint8))
+
+
+def as_channels(picture_CHW, channels):
+    """A picture with so many channels: those beyond are dropped, and one is the mean of all."""
+    if len(picture_CHW) == channels:
+        return picture_CHW
+    mean = torch.round(picture_CHW.to(torch.float64).mean(0, keepdim=True)).to(torch.uint8)
+    return torch.cat([picture_CHW, mean])[:channels] if channels > 1 else mean
 
 
 def import_onnx(path, *, model=None, size=None):

@@ -17,8 +17,7 @@ from hw.compiler.importer.check import (
 )
 
 OLDEST = 11         # opset: Clip with bounds as inputs, Resize with coordinate transformations
-QUANTISE = ("onnxruntime.quantization.quantize_static(..., quant_format=QuantFormat.QDQ) makes one "
-            "of it")
+QUANTISE = "`make quantise MODEL=... CALIBRATION=folder` makes one of it"
 MOST_CHANNELS = 4   # of a frame
 FRAMES    = {TensorProto.FLOAT: "float", TensorProto.FLOAT16: "float16", TensorProto.UINT8: "uint8",
              TensorProto.INT8: "int8"}

@@ -169,6 +169,8 @@ class Reader:
             raise Refusal(f"it reads the result of {hosted.operators[-1]}, which the host "
                           "makes after the network", "end the network there")
         if node.op_type in TOGETHER and (found := self._together(node, *values)):
+            if handler and all(isinstance(value, Real) for value in values):
+                found.facts["otherwise"], = handler(node, attributes(node), *values)
             return [found]
         return handler(node, attributes(node), *values)
 
@@ -464,6 +466,8 @@ class Reader:
         """``gain * value + offset``, one number for each channel or for all."""
         _demand_finite(gain, offset)
         value = self._float(value, node)
+        if max(np.size(gain), np.size(offset)) > 1 and isinstance(value, Result):
+            value = value.facts.get("otherwise", value)
         if isinstance(value, Real):
             value = Result("scaled", _clean(node.output[0]), node, (value,))
         if value.bounded and (found := self.builder.function(value)):
@@ -729,8 +733,10 @@ class Reader:
                                                 for i, value in enumerate(values)))]
 
     def _together(self, node, *values):
-        """An operator on several functions of one tensor, none of which is that tensor itself, as
-        one function of it; None of others."""
+        """An operator on several functions of one tensor, not all of them that tensor itself, as
+        one function of it; None of others, and of what our own exporter wrote."""
+        if self.file.model.producer_name == "attune":
+            return None
         if not all(isinstance(value, FLOATS) for value in values) or (
                 all(isinstance(value, Real) for value in values)
                 and len({value.name for value in values}) < len(values)):

@@ -92,6 +92,13 @@ def test_what_follows_an_activation(after):
     assert kinds(imported)[:3] == TABLE
 
 
+def test_an_activation_in_steps_with_gains_for_each_channel():
+    """A table is the same for all channels, a product is not."""
+    gains = np.float32([1, -2, 0.5, 1]).reshape(1, 4, 1, 1)
+    imported = run(lambda small: small.node("Mul", silu_in_steps(small, layer(small)), gains))
+    assert kinds(imported) == ["Input", "Conv", "Lookup", "Gate"]
+
+
 def test_a_table_behind_a_table_of_what_others_read():
     small = Model()
     x = layer(small)
@@ -228,3 +235,12 @@ def test_a_stem_in_hardware(tmp_path):
     path.write_bytes(small.output(small.read("mask")).model().SerializeToString())
     assert command.main(["--model", str(path), "--config", "tiny", "--taps", "1", "--out",
                          str(tmp_path / "run")]) == 0
+
+
+def test_two_tables_of_one_unit():
+    """A unit holds one table, so layers with different ones must not pass rows to each other."""
+    small = Model(frame=(3, 16, 12))
+    x = small.quantised(small.node("LeakyRelu", layer(small), alpha=0.2))
+    x = small.quantised(small.node("Tanh", layer(small, x, 4, 4)))
+    x = small.quantised(small.node("Elu", layer(small, x, 4, 4)))
+    runs(small.output(layer(small, x, 1, 4)).model())

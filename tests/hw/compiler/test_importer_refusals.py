@@ -91,7 +91,13 @@ KNOWN = ("Conv, ConvTranspose, BatchNormalization, Relu, Clip, Sigmoid, Add, Mul
      ("node 'odd' (Softmax): it is not at the end of the network, where the host does it; end the "
       "network there")),
     (lambda: one("MaxPool", kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]),
-     ("node 'odd' (MaxPool): a window of 3x3 with strides of 2x2 and pads of 1x1x1x1; use 2x2 with "
+     ("node 'odd' (MaxPool): it pads numbers that may be below zero; put Relu before it, or use "
+      "2x2 with stride 2 and no pads")),
+    (lambda: one("MaxPool", kernel_shape=[3, 3], strides=[2, 2], pads=[2, 2, 2, 2]),
+     ("node 'odd' (MaxPool): a window of 3x3 with pads of 2x2x2x2 and dilations of 1x1; pad at "
+      "most one row and column")),
+    (lambda: one("MaxPool", kernel_shape=[3, 3], strides=[1, 1], pads=[1, 1, 1, 1]),
+     ("node 'odd' (MaxPool): a window of 3x3 with strides of 1x1 and pads of 1x1x1x1; use 2x2 with "
       "stride 2 and no pads, or a Conv with stride 2")),
     (lambda: one("Resize", "", np.float32([1, 1, 3, 3])),
      ("node 'odd' (Resize): it makes 1x4x24x36 of 1x4x8x12; use x2 nearest (asymmetric, floor) or "
@@ -291,9 +297,8 @@ def old(model):
      ("small.onnx: input 'image' has 8 channels, and a frame has 1 to 4; it looks like channels "
       "last: convert with channels first")),
     (lambda: changed(in_floats),
-     ("small.onnx: a float model, without QuantizeLinear and DequantizeLinear; "
-      "onnxruntime.quantization.quantize_static(..., quant_format=QuantFormat.QDQ) makes one of "
-      "it")),
+     ("small.onnx: a float model, without QuantizeLinear and DequantizeLinear; `make quantise "
+      "MODEL=... CALIBRATION=folder` makes one of it")),
     (lambda: changed(other_format),
      ("small.onnx: operator QLinearConv belongs to another format than QDQ; quantise with "
       "quant_format=QuantFormat.QDQ")),

@@ -1,0 +1,247 @@
+"""``make quantise``: a float ONNX file becomes one that the machine runs, calibrated on pictures.
+
+ONNX Runtime's own quantiser does it: batch normalisation folded, weights int8 with a scale for each
+output channel, activations uint8 with a zero point, ranges as the pictures take them. The result is
+imported before it is written, so what does not run is refused with all its reasons; and both files
+say what they see in the pictures. Exit code 0: OUT is written; 2: it could not be done.
+"""
+
+import logging
+import math
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    QuantFormat,
+    QuantType,
+    quantize_static,
+)
+from onnxruntime.quantization.shape_inference import quant_pre_process
+
+from golden.command import Parser, exit_code, make_console
+from golden.data import phantoms
+from golden.data.busi import MASK
+from golden.data.sample import pictures
+from golden.errors import InputError
+from golden.folders import Fresh
+from golden.images import read_image
+from golden.names import is_file
+from golden.progress import bars
+from hw.compiler.importer import Refused, import_onnx
+from hw.compiler.importer.check import plain, printable, read_model, told
+from hw.compiler.importer.door import as_channels
+from hw.compiler.importer.file import MOST_CHANNELS
+from hw.compiler.importer.read import POINTWISE, TOGETHER
+
+__all__ = ["calibrated", "main", "quantised"]
+
+OPSET     = 17      # of what is written, if the file's own is older than PER_CHANNEL
+PER_CHANNEL = 13    # opset from which DequantizeLinear has scales along an axis
+MOST_PICTURES = 32  # of a folder, evenly spread
+
+
+def quantised(path, frames, *, size=None, advance=lambda: None):
+    """The float model of a file as ONNX QDQ.
+
+    Parameters
+    ----------
+    path : path
+    frames : callable
+        From the channels, rows and columns of the network's frame to a list of uint8 C x H x W.
+    size : int, optional
+        Rows and columns that the file leaves open.
+    advance : callable
+        Called after each frame.
+
+    Returns
+    -------
+    onnx.ModelProto, onnx.ModelProto
+        The float model as it was quantised, with a frame of fixed size; and the result.
+
+    Raises
+    ------
+    InputError
+        If it is no float model of one frame, or ONNX Runtime does not take it.
+    """
+    model = plain(read_model(path), path)
+    if any(node.op_type in ("DequantizeLinear", "QLinearConv") for node in model.graph.node):
+        raise InputError(f"{path} is quantised already; `make sim MODEL={path}` takes it as it is")
+    shape  = _fixed(model, path, size)
+    name   = _frame(model, path).name
+    reals  = [frame.numpy()[None].astype(np.float32) / 255 for frame in frames(*shape)]
+    with tempfile.TemporaryDirectory() as scratch:
+        steps = [Path(scratch) / f"{number}.onnx" for number in range(3)]
+        try:
+            version = next(x.version for x in model.opset_import if x.domain in ("", "ai.onnx"))
+            if version < PER_CHANNEL:
+                model = onnx.version_converter.convert_version(model, OPSET)
+            onnx.save(model, steps[0])
+            quant_pre_process(steps[0], steps[1], skip_symbolic_shape=True)
+            ready = onnx.load(steps[1])
+            for number, node in enumerate(ready.graph.node):
+                node.name = node.name or f"{node.op_type}_{number}"
+            quantize_static(
+                ready, steps[2], _Reader(name, reals, advance), QuantFormat.QDQ,
+                op_types_to_quantize=sorted({node.op_type for node in ready.graph.node}),
+                nodes_to_exclude=sorted(_inside(ready.graph)), per_channel=True,
+                activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+                extra_options={"WeightSymmetric": True, "ActivationSymmetric": False})
+            return model, onnx.load(steps[2])
+        except Exception as error:      # its own classes, and whatever a strange graph meets there
+            raise InputError(f"{path}: ONNX Runtime does not quantise it ({told(error)}); quantise "
+                             "it with another tool, as ONNX QDQ") from None
+
+
+def calibrated(text):
+    """The pictures of a folder (masks left out, at most 32), or phantoms.
+
+    Raises
+    ------
+    InputError
+        If there are none.
+    """
+    if phantoms.is_phantom(text):
+        found = [sample.image for sample in phantoms.read(text).samples]
+    else:
+        folder = Path(text)
+        if not folder.is_dir():
+            raise InputError(f"No folder {text!r}; CALIBRATION is a folder of pictures such as the "
+                             "network will see, or phantom:N")
+        found = [path for path in pictures(folder) if not MASK.search(path.stem)]
+    if not found:
+        raise InputError(f"No pictures in {text!r}; CALIBRATION is a folder of PNG, JPEG or BMP "
+                         "files, or phantom:N")
+    return [found[index * len(found) // MOST_PICTURES] for index in range(MOST_PICTURES)] if (
+        len(found) > MOST_PICTURES) else found
+
+
+def _inside(graph):
+    """Names of the nodes that are parts of an activation, such as those of ``x * sigmoid(x)``: what
+    they make is not rounded before the last of them, and all are one table."""
+    numbers = {x.name: math.prod(x.dims) for x in graph.initializer}
+    roots, found = {x.name: None for x in graph.input}, set()
+    for node in graph.node:
+        if node.op_type == "Constant":
+            numbers |= {name: math.prod(attribute.t.dims) for name in node.output
+                        for attribute in node.attribute if attribute.name == "value"}
+            continue
+        maps  = [name for name in node.input if name and name not in numbers]
+        alike = len({roots.get(name, name) for name in maps}) == 1 and all(
+            numbers.get(name, 1) == 1 for name in node.input)
+        begun = any(roots.get(name) for name in maps)
+        first = maps and roots.get(maps[0], maps[0])
+        if alike and first and (node.op_type in {*POINTWISE, "Sigmoid"} or begun and (
+                node.op_type in {*TOGETHER, "Relu", "Clip"}) or (
+                node.op_type in TOGETHER and len(maps) == 1)):
+            roots[node.output[0]] = first
+            found.add(node.name)
+    return found
+
+
+class _Reader(CalibrationDataReader):
+    """Frames in turn."""
+
+    def __init__(self, name, reals, advance):
+        self._name, self._left, self._advance = name, iter(reals), advance
+
+    def get_next(self):
+        real = next(self._left, None)
+        if real is None:
+            return None
+        self._advance()
+        return {self._name: real}
+
+
+def _frame(model, path):
+    stored = {x.name for x in model.graph.initializer}
+    inputs = [x for x in model.graph.input if x.name not in stored]
+    if len(inputs) != 1:
+        raise InputError(f"{path}: {len(inputs)} inputs, and the engine takes one frame; stack "
+                         "them as channels")
+    return inputs[0]
+
+
+def _fixed(model, path, size):
+    """Channels, rows and columns of the frame, which become those of the model; batch 1."""
+    given = _frame(model, path)
+    kind  = given.type.tensor_type
+    dims  = [x.dim_value for x in kind.shape.dim]
+    if kind.elem_type != TensorProto.FLOAT or len(dims) != 4:
+        raise InputError(f"{path}: input {printable(given.name)!r} is no float N x C x H x W; "
+                         "export with channels first, in float32")
+    channels, *sides = dims[1:]
+    sides = [side or size or 0 for side in sides]
+    if not 1 <= channels <= MOST_CHANNELS or min(sides) < 1 or dims[0] > 1:
+        raise InputError(f"{path}: input {printable(given.name)!r} has the shape "
+                         f"{'x'.join(str(x or '?') for x in dims)}; export with a batch of 1, 1 to "
+                         f"{MOST_CHANNELS} channels and fixed rows and columns, or give SIZE")
+    for x, value in zip(kind.shape.dim, (1, channels, *sides), strict=True):
+        x.dim_value = value
+    for info in model.graph.output:
+        info.type.tensor_type.ClearField("shape")
+    del model.graph.value_info[:]
+    return channels, *sides
+
+
+def main(arguments=None):
+    """The command line; returns the exit code."""
+    return exit_code(_command, arguments)
+
+
+def _command(arguments):
+    options, console = _parse(arguments), make_console()
+    if not is_file(options.model):
+        raise InputError(f"MODEL must be an ONNX file, not {options.model!r}; the project's own "
+                         "networks are quantised already")
+    logging.disable(logging.WARNING)        # ONNX Runtime's advice about its own tools
+    names = calibrated(options.calibration)
+    shown = []
+
+    def frames(channels, *sides):
+        shown.extend(read_image(name, tuple(sides)) for name in names)
+        return [as_channels(picture, channels) for picture in shown]
+
+    with bars(console) as bar:
+        task = bar.add_task("calibrate", total=len(names))
+        model, made = quantised(options.model, frames, size=options.size,
+                                advance=lambda: bar.advance(task))
+    path = Path(options.out)
+    if path.suffix != ".onnx":
+        path = path / f"{Path(options.model).stem}-int8.onnx"
+    try:
+        imported = import_onnx(path, model=made)
+    except Refused as refused:
+        reasons = (f"{options.model} does not run", *refused.reasons)
+        raise InputError("\n  ".join(reasons)) from None
+    with Fresh(path.parent, (), shared=True) as folder:
+        onnx.save(made, folder / path.name)
+    console.print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, {len(imported.graph.layers)} "
+                  f"layers, calibrated on {len(names)} pictures", soft_wrap=True)
+    equal = torch.stack([
+        (imported.segment(picture) > 0.5) == (imported.segment_as(model, picture) > 0.5)
+        for picture in shown]).to(torch.float64).mean()
+    console.print(f"mask: {equal:.3%} of the pixels as the float network has them, in the pictures "
+                  "of the calibration")
+    for note in imported.notes:
+        console.print(note)
+    console.print(f"next: make check-model MODEL={path}", soft_wrap=True)
+    return 0
+
+
+def _parse(arguments):
+    parser = Parser("hw.quantise", __doc__)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--calibration", default="phantom:16")
+    parser.add_argument("--size", type=int)
+    parser.add_argument("--out", default="reports")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,138 @@
+"""`make quantise`: float files of PyTorch in, files that the machine runs out."""
+
+import warnings
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper
+from PIL import Image
+from torch import nn
+
+from golden.integer import Gate, Lookup
+from hw import quantise
+from hw.compiler.importer import import_onnx
+from tests.hw.compiler.running import runs
+
+
+class Modern(nn.Module):
+    """A stem as ResNets have it, and activations of every make."""
+
+    def __init__(self, tail):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 7, 2, 3, bias=False), nn.BatchNorm2d(8),
+                                  nn.ReLU())
+        self.pool = nn.MaxPool2d(3, 2, 1)
+        self.a = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8), nn.LeakyReLU(0.1))
+        self.b = nn.Sequential(nn.Conv2d(8, 8, 3, padding=2, dilation=2), nn.SiLU())
+        self.c = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1, groups=4), nn.GELU())
+        self.up = nn.ConvTranspose2d(8, 8, 4, 2, 1)
+        self.d = nn.Sequential(nn.Conv2d(16, 8, 3, padding=1), nn.Hardswish(), nn.Conv2d(8, 4, 1),
+                               nn.PixelShuffle(2), nn.PReLU(), nn.Conv2d(1, 1, 1))
+        self.tail = tail
+
+    def forward(self, x):
+        s = self.stem(x)
+        x = self.c(self.b(self.a(self.pool(s))))
+        return self.tail(self.d(torch.cat([self.up(x), s], 1)))
+
+
+def exported(path, network, *, shape=(3, 32, 32), opset=17, **how):
+    torch.manual_seed(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(network.eval(), (torch.rand(1, *shape),), path, input_names=["image"],
+                          output_names=["mask"], opset_version=opset, dynamo=False, **how)
+    return path
+
+
+@pytest.mark.parametrize("tail", [nn.Sigmoid(), nn.Identity()])
+def test_a_float_file_runs(tmp_path, capsys, tail):
+    torch.manual_seed(0)
+    path = exported(tmp_path / "net.onnx", Modern(tail))
+    assert quantise.main([f"--model={path}", f"--out={tmp_path}", "--calibration=phantom:4"]) == 0
+    out, _ = capsys.readouterr()
+    made = tmp_path / "net-int8.onnx"
+    assert f"next: make check-model MODEL={made}" in out
+    share = float(out.split("mask: ")[1].split("%")[0])
+    assert share > 95
+    imported = runs(onnx.load(made))
+    tables = [layer for layer in imported.graph.layers if isinstance(layer, Lookup)]
+    assert len(tables) == 5             # one for each activation but Relu and the last sigmoid
+    assert not any(isinstance(layer, Gate) for layer in imported.graph.layers)
+
+
+def test_pictures_of_a_folder_without_masks(tmp_path):
+    for number in range(40):
+        for name in (f"{number:02}.png", f"{number:02}_mask.png"):
+            Image.fromarray(np.full((8, 8), number, np.uint8)).save(tmp_path / name)
+    found = quantise.calibrated(str(tmp_path))
+    assert len(found) == 32 and not any("mask" in path.name for path in found)
+    assert [path.name for path in found][:3] == ["00.png", "01.png", "02.png"]
+    assert found[-1].name == "38.png"
+
+
+def test_rows_and_columns_that_the_file_leaves_open(tmp_path, capsys):
+    network = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.Tanh(), nn.Conv2d(4, 1, 1))
+    path = exported(tmp_path / "open.onnx", network, shape=(1, 16, 16), dynamic_axes={
+        "image": {0: "batch", 2: "rows", 3: "columns"}})
+    out = tmp_path / "q.onnx"
+    assert quantise.main([f"--model={path}", f"--out={out}", "--calibration=phantom:2"]) == 2
+    assert capsys.readouterr().err == (
+        f"error: {path}: input 'image' has the shape ?x1x?x?; export with a batch of 1, 1 to 4 "
+        "channels and fixed rows and columns, or give SIZE\n")
+    assert not out.exists()
+    assert quantise.main([f"--model={path}", f"--out={out}", "--calibration=phantom:2",
+                          "--size=24"]) == 0
+    graph = import_onnx(out).graph
+    assert graph.tensors[graph.input].height == graph.tensors[graph.input].width == 24
+
+
+def model(path, operator, kind=TensorProto.FLOAT, **how):
+    graph = helper.make_graph(
+        [helper.make_node(operator, ["image"], ["mask"], "odd", **how)], "small",
+        [helper.make_tensor_value_info("image", kind, [1, 3, 8, 8])],
+        [helper.make_tensor_value_info("mask", kind, None)])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8),
+              path)
+    return path
+
+
+@pytest.mark.parametrize(("make", "message"), [
+    (lambda folder: model(folder / "x.onnx", "GlobalAveragePool"),
+     ("{path} does not run\n  node 'odd' (GlobalAveragePool): the engine has no such operator; use "
+      "AveragePool 2x2 with stride 2")),
+    (lambda folder: model(folder / "x.onnx", "Neg", TensorProto.DOUBLE),
+     "{path}: input 'image' is no float N x C x H x W; export with channels first, in float32"),
+    (lambda folder: folder / "none.onnx", "No file {path}; MODEL is the path of an ONNX file"),
+    (lambda folder: "elec4848", ("MODEL must be an ONNX file, not 'elec4848'; the project's own "
+                                 "networks are quantised already")),
+])
+def test_refusals(tmp_path, capsys, make, message):
+    path, out = make(tmp_path), tmp_path / "out"
+    assert quantise.main([f"--model={path}", f"--out={out}", "--calibration=phantom:1"]) == 2
+    assert capsys.readouterr().err == f"error: {message.format(path=path)}\n"
+    assert not out.exists()
+
+
+def test_no_pictures(tmp_path, capsys):
+    path, none = model(tmp_path / "x.onnx", "Neg"), tmp_path / "none"
+    assert quantise.main([f"--model={path}", f"--calibration={none}"]) == 2
+    assert capsys.readouterr().err == (
+        f"error: No folder {str(none)!r}; CALIBRATION is a folder of pictures such as the network "
+        "will see, or phantom:N\n")
+    assert quantise.main([f"--model={path}", f"--calibration={tmp_path}"]) == 2
+    assert capsys.readouterr().err == (
+        f"error: No pictures in {str(tmp_path)!r}; CALIBRATION is a folder of PNG, JPEG or BMP "
+        "files, or phantom:N\n")
+
+
+def test_quantised_already(tmp_path, capsys):
+    path = exported(tmp_path / "net.onnx", nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()))
+    assert quantise.main([f"--model={path}", f"--out={tmp_path}", "--calibration=phantom:1"]) == 0
+    again = tmp_path / "net-int8.onnx"
+    capsys.readouterr()
+    assert quantise.main([f"--model={again}", "--calibration=phantom:1"]) == 2
+    assert capsys.readouterr().err == (
+        f"error: {again} is quantised already; `make sim MODEL={again}` takes it as it is\n")
