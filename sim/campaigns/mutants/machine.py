@@ -34,7 +34,8 @@ class MutantTop(wiring.Component):
 
     def __init__(self, config, mutants):
         self.mutants = mutants
-        self.machine = SimTop(config)
+        self.restarts = Signal(name="restarts")
+        self.machine = SimTop(config, restart=self.restarts)
         members = self.machine.signature.members
         super().__init__({**members, "mutant": In(16), "restart": In(1), "heard": Out(32)})
         for name in members:
@@ -48,7 +49,7 @@ class MutantTop(wiring.Component):
         assert not missing, f"there is no place for {min(missing)}"
 
         m = Module()
-        restart = Signal()
+        restart = self.restarts         # of the monitors of the buses, too, which are Verilog
         m.d.sync += restart.eq(self.restart)
         m.submodules.machine = ResetInserter(restart)(machine)
         for number, signal in enumerate(active.values(), start=1):
