@@ -1,11 +1,13 @@
 """`make quantise`: float files of PyTorch in, files that the machine runs out."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import onnx
 import pytest
 import torch
+from monai.networks import nets
 from onnx import TensorProto, helper
 from PIL import Image
 from torch import nn
@@ -13,7 +15,10 @@ from torch import nn
 from golden.integer import Gate, Lookup
 from hw import quantise
 from hw.compiler.importer import import_onnx
+from hw.config import TINY
 from tests.hw.compiler.running import runs
+
+MACHINE = replace(TINY, onchip_bytes=1 << 20, offchip_bytes=1 << 24)
 
 
 class Modern(nn.Module):
@@ -136,3 +141,37 @@ def test_quantised_already(tmp_path, capsys):
     assert quantise.main([f"--model={again}", "--calibration=phantom:1"]) == 2
     assert capsys.readouterr().err == (
         f"error: {again} is quantised already; `make sim MODEL={again}` takes it as it is\n")
+
+
+def batch_normalised(network):
+    """The network with batch normalisation where MONAI leaves no choice but instance's."""
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.InstanceNorm2d):
+                setattr(module, name, nn.BatchNorm2d(child.num_features))
+    return network
+
+
+MONAI = {
+    "AttentionUnet": lambda: batch_normalised(nets.AttentionUnet(2, 3, 1, (4, 8, 16), (2, 2))),
+    "UNet": lambda: nets.UNet(2, 3, 1, (4, 8, 16), (2, 2), num_res_units=2, norm="batch"),
+    "BasicUNet": lambda: nets.BasicUNet(2, 3, 1, (4, 4, 8, 8, 16, 4), norm="batch"),
+    "DynUNet": lambda: nets.DynUNet(2, 3, 1, (3, 3, 3), (1, 2, 2), (2, 2), filters=(4, 8, 16),
+                                    norm_name="batch", res_block=True),
+    "SegResNet": lambda: nets.SegResNet(2, 4, 3, 1, norm="batch", blocks_down=(1, 1, 2),
+                                        blocks_up=(1, 1)),
+}
+
+
+@pytest.mark.parametrize("name", MONAI)
+def test_networks_of_monai(tmp_path, capsys, name):
+    """Exported and quantised without a thought for the machine, they run on it."""
+    torch.manual_seed(0)
+    network = MONAI[name]()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.running_mean, std=0.2)
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+    path = exported(tmp_path / f"{name}.onnx", network)
+    assert quantise.main([f"--model={path}", f"--out={tmp_path}", "--calibration=phantom:2"]) == 0
+    runs(onnx.load(tmp_path / f"{name}-int8.onnx"), MACHINE)
