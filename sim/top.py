@@ -48,8 +48,6 @@ class SimTop(wiring.Component):
         Check the protocol of all three buses.
     hostile : bool
         Put a :class:`sim.hostile_bus.HostileBus` between chip and memory.
-    restart : Signal, optional
-        Resets what checks the buses: for who resets the rest in mid-run.
 
     Members
     -------
@@ -74,9 +72,8 @@ class SimTop(wiring.Component):
         Only with ``trace``: the machine's own count, 0 until a run begins.
     """
 
-    def __init__(self, config, *, trace=False, check=True, hostile=False, restart=None):
+    def __init__(self, config, *, trace=False, check=True, hostile=False):
         self.config  = config
-        self.restart = restart
         self.traced  = trace
         self.checked = check
         self.chip    = Chip(config, trace=trace)
@@ -152,14 +149,13 @@ class SimTop(wiring.Component):
 
     def _check_buses(self, m):
         found = []
-        reset = ResetSignal(allow_reset_less=True) if self.restart is None else self.restart
 
         def watch(kind, bus, **parameters):
             found.append(Signal(32, name=f"{kind}_violations"))
             return Instance(
                 kind, *(("i", name, Value.cast(getattr(bus, name)))
                         for name in bus.signature.members),
-                i_clk=ClockSignal(), i_rst=reset,
+                i_clk=ClockSignal(), i_rst=ResetSignal(allow_reset_less=True),
                 o_violations=found[-1], **parameters)
 
         axi = self.chip.axi

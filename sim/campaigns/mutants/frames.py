@@ -38,7 +38,7 @@ def survey(config, mutants, asked, *, spoiled=False, jobs=1):
     Raises
     ------
     SimulationError
-        If the machine without a mutant does not run, or runs otherwise after all others.
+        If the machine without a mutant does not run.
     """
     built = build("verilator", export(MutantTop(config, mutants), name="top", reset=False),
                   top="top", sources=SOURCES)
@@ -121,17 +121,16 @@ def _simulate(built, timing, folder, results, numbers, frames):
     folder.mkdir()
     results.touch()
     (folder / "job.json").write_text(json.dumps(
-        {"mutants": [0, *numbers, 0], "frames": frames, "results": str(results),
+        {"mutants": [0, *numbers], "frames": frames, "results": str(results),
          "image": str(folder / "image"), "dump": str(folder / "dump")}))
     with (folder / "log").open("wb") as log:
         run(built, BENCH, folder=folder, output=log, env={"ATTUNE_JOB": folder / "job.json"},
             plusargs=[timing, f"+offchip_image={folder / 'image'}",
                       f"+offchip_dump={folder / 'dump'}", f"+monitor={folder}",
                       f"+clock={PERIOD_PS}"])
-    first, *_, last = _lines(results)
-    for sound in (first, last):
-        if sound["how"] is not None:
-            raise SimulationError(f"the machine without a mutant: {sound['frame']}: {sound['how']}")
+    sound, *_ = _lines(results)
+    if sound["how"] is not None:
+        raise SimulationError(f"the machine without a mutant: {sound['frame']}: {sound['how']}")
 
 
 def _lines(path):

@@ -3,7 +3,7 @@
 from functools import reduce
 from operator import xor
 
-from amaranth.hdl import Cat, Fragment, Module, ResetInserter, Signal, Value
+from amaranth.hdl import Cat, Fragment, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -24,20 +24,17 @@ class MutantTop(wiring.Component):
     Members
     -------
     mutant : In(16)
-        Number of the active mutant, from 1; 0: none.
-    restart : In(1)
-        Resets the machine, so that nothing is left of what another mutant did. Both are registered:
-        Verilator evaluates twice what depends on an input.
+        Number of the active mutant, from 1; 0: none. It is registered: Verilator evaluates twice
+        what depends on an input.
     heard : Out(32)
-        A sum over all that the monitor and every tap said since the restart, each in its order.
+        A sum over all that the monitor and every tap ever said, each in its order.
     """
 
     def __init__(self, config, mutants):
         self.mutants = mutants
-        self.restarts = Signal(name="restarts")
-        self.machine = SimTop(config, restart=self.restarts)
+        self.machine = SimTop(config)
         members = self.machine.signature.members
-        super().__init__({**members, "mutant": In(16), "restart": In(1), "heard": Out(32)})
+        super().__init__({**members, "mutant": In(16), "heard": Out(32)})
         for name in members:
             setattr(self, name, getattr(self.machine, name))
 
@@ -49,9 +46,7 @@ class MutantTop(wiring.Component):
         assert not missing, f"there is no place for {min(missing)}"
 
         m = Module()
-        restart = self.restarts         # of the monitors of the buses, too, which are Verilog
-        m.d.sync += restart.eq(self.restart)
-        m.submodules.machine = ResetInserter(restart)(machine)
+        m.submodules.machine = machine
         for number, signal in enumerate(active.values(), start=1):
             m.d.sync += signal.eq(self.mutant == number)
 
@@ -63,9 +58,7 @@ class MutantTop(wiring.Component):
             bits   = Value.cast(what)
             folded = reduce(xor, (bits[at:at + 32] for at in range(0, len(bits), 32)))
             sums.append(total := Signal(32, name=f"heard_{number}"))
-            with m.If(restart):
-                m.d.sync += total.eq(0)
-            with m.Elif(valid):
+            with m.If(valid):
                 m.d.sync += total.eq((Cat(total[-1], total[:-1]) ^ folded) + 1)
         m.d.comb += self.heard.eq(reduce(xor, (each.rotate_left(number)
                                                for number, each in enumerate(sums))))
