@@ -16,8 +16,8 @@ export GOALS := $(MAKECMDGOALS)
 unexport $(filter-out OMP_%,$(foreach word,$(MAKEOVERRIDES),$(firstword $(subst =, ,$(word)))))
 
 SIMULATE = sim wave fuzz hostile hostile-code hostile-bus faults mutants bench
-PROGRAMS = $(SIMULATE) check-model quantise models compare page disasm machine synth prove onnx train \
-           export evaluate explain
+PROGRAMS = $(SIMULATE) check-model quantise zoo models compare page disasm machine synth prove onnx \
+           train export evaluate explain
 
 .DEFAULT_GOAL := help
 .PHONY: $(PROGRAMS) guard help setup test unit cosim stream pins lint check clean

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import torch
 from onnx import TensorProto
 from onnxruntime.quantization import (
@@ -38,15 +39,18 @@ from hw.compiler.importer.check import plain, printable, read_model, told
 from hw.compiler.importer.door import as_channels
 from hw.compiler.importer.file import MOST_CHANNELS
 from hw.compiler.importer.read import POINTWISE, TOGETHER
+from hw.freeze import frozen
 
 __all__ = ["calibrated", "main", "quantised"]
 
 OPSET     = 17      # of what is written, if the file's own is older than PER_CHANNEL
 PER_CHANNEL = 13    # opset from which DequantizeLinear has scales along an axis
+PIXELS    = {"rmin": np.float32(0), "rmax": np.float32(1)}      # whatever the pictures have
+ERRORS    = 3       # and worse, of what ONNX Runtime has to say
 MOST_PICTURES = 32  # of a folder, evenly spread
 
 
-def quantised(path, frames, *, size=None, advance=lambda: None):
+def quantised(path, frames, *, size=None, freeze=False, advance=lambda: None):
     """The float model of a file as ONNX QDQ.
 
     Parameters
@@ -56,13 +60,16 @@ def quantised(path, frames, *, size=None, advance=lambda: None):
         From the channels, rows and columns of the network's frame to a list of uint8 C x H x W.
     size : int, optional
         Rows and columns that the file leaves open.
+    freeze : bool
+        Whether normalisation by a frame's own statistics becomes one by those of ``frames``
+        (:mod:`hw.freeze`).
     advance : callable
         Called after each frame.
 
     Returns
     -------
     onnx.ModelProto, onnx.ModelProto
-        The float model as it was quantised, with a frame of fixed size; and the result.
+        The float model, with a frame of fixed size; and the result.
 
     Raises
     ------
@@ -81,17 +88,19 @@ def quantised(path, frames, *, size=None, advance=lambda: None):
             version = next(x.version for x in model.opset_import if x.domain in ("", "ai.onnx"))
             if version < PER_CHANNEL:
                 model = onnx.version_converter.convert_version(model, OPSET)
-            onnx.save(model, steps[0])
+            feeds = [{name: real} for real in reals]
+            onnx.save(frozen(model, feeds) if freeze else model, steps[0])
             quant_pre_process(steps[0], steps[1], skip_symbolic_shape=True)
             ready = onnx.load(steps[1])
             for number, node in enumerate(ready.graph.node):
                 node.name = node.name or f"{node.op_type}_{number}"
             quantize_static(
-                ready, steps[2], _Reader(name, reals, advance), QuantFormat.QDQ,
+                ready, steps[2], _Reader(feeds, advance), QuantFormat.QDQ,
                 op_types_to_quantize=sorted({node.op_type for node in ready.graph.node}),
                 nodes_to_exclude=sorted(_inside(ready.graph)), per_channel=True,
                 activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
-                extra_options={"WeightSymmetric": True, "ActivationSymmetric": False})
+                extra_options={"WeightSymmetric": True, "ActivationSymmetric": False,
+                               "TensorQuantOverrides": {name: [PIXELS]}})
             return model, onnx.load(steps[2])
         except Exception as error:      # its own classes, and whatever a strange graph meets there
             raise InputError(f"{path}: ONNX Runtime does not quantise it ({told(error)}); quantise "
@@ -147,15 +156,14 @@ def _inside(graph):
 class _Reader(CalibrationDataReader):
     """Frames in turn."""
 
-    def __init__(self, name, reals, advance):
-        self._name, self._left, self._advance = name, iter(reals), advance
+    def __init__(self, feeds, advance):
+        self._left, self._advance = iter(feeds), advance
 
     def get_next(self):
-        real = next(self._left, None)
-        if real is None:
-            return None
-        self._advance()
-        return {self._name: real}
+        feed = next(self._left, None)
+        if feed is not None:
+            self._advance()
+        return feed
 
 
 def _frame(model, path):
@@ -200,6 +208,7 @@ def _command(arguments):
         raise InputError(f"MODEL must be an ONNX file, not {options.model!r}; the project's own "
                          "networks are quantised already")
     logging.disable(logging.WARNING)        # ONNX Runtime's advice about its own tools
+    onnxruntime.set_default_logger_severity(ERRORS)
     names = calibrated(options.calibration)
     shown = []
 
@@ -209,7 +218,7 @@ def _command(arguments):
 
     with bars(console) as bar:
         task = bar.add_task("calibrate", total=len(names))
-        model, made = quantised(options.model, frames, size=options.size,
+        model, made = quantised(options.model, frames, size=options.size, freeze=options.freeze,
                                 advance=lambda: bar.advance(task))
     path = Path(options.out)
     if path.suffix != ".onnx":
@@ -239,6 +248,7 @@ def _parse(arguments):
     parser.add_argument("--model", required=True)
     parser.add_argument("--calibration", default="phantom:16")
     parser.add_argument("--size", type=int)
+    parser.add_argument("--freeze", action="store_true")
     parser.add_argument("--out", default="reports")
     return parser.parse_args(arguments)
 

@@ -8,12 +8,12 @@ import onnx
 import pytest
 import torch
 from monai.networks import nets
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from torch import nn
 
 from golden.integer import Gate, Lookup
-from hw import quantise
+from hw import freeze, quantise
 from hw.compiler.importer import import_onnx
 from hw.config import TINY
 from tests.hw.compiler.running import runs
@@ -175,3 +175,51 @@ def test_networks_of_monai(tmp_path, capsys, name):
     path = exported(tmp_path / f"{name}.onnx", network)
     assert quantise.main([f"--model={path}", f"--out={tmp_path}", "--calibration=phantom:2"]) == 0
     runs(onnx.load(tmp_path / f"{name}-int8.onnx"), MACHINE)
+
+
+@pytest.mark.parametrize("norm", [nn.InstanceNorm2d(8, affine=True), nn.GroupNorm(2, 8),
+                                  nn.GroupNorm(1, 8)])
+def test_norms_of_a_frame_are_frozen(tmp_path, capsys, norm):
+    """To the statistics of the calibration, which convolutions take in."""
+    torch.manual_seed(0)
+    nn.init.uniform_(norm.weight, -1, 1)
+    nn.init.normal_(norm.bias)
+    path = exported(tmp_path / "net.onnx", nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), norm, nn.ReLU(), nn.Conv2d(8, 1, 1)))
+    given = [f"--model={path}", f"--out={tmp_path}", "--calibration=phantom:1"]
+    assert quantise.main(given) == 2
+    assert quantise.main([*given, "--freeze"]) == 0
+    assert float(capsys.readouterr().out.split("mask: ")[1].split("%")[0]) > 99    # of one frame
+    assert len(runs(onnx.load(tmp_path / "net-int8.onnx")).graph.layers) == 3
+
+
+def test_statistics_are_those_of_the_frames():
+    random = np.random.default_rng(0)
+    frames = [{"image": random.normal(index, 1 + index, (1, 4, 6, 5)).astype(np.float32)}
+              for index in range(3)]
+    for groups in (None, 2):
+        nodes = [helper.make_node("InstanceNormalization", ["image", "gain", "offset"], ["mask"])]
+        if groups:
+            nodes = [helper.make_node("Reshape", ["image", "wide"], ["parts"]),
+                     helper.make_node("InstanceNormalization", ["parts", "gain", "offset"],
+                                      ["made"]),
+                     helper.make_node("Shape", ["image"], ["shape"]),
+                     helper.make_node("Reshape", ["made", "shape"], ["mask"])]
+        count = groups or 4
+        image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 4, 6, 5])
+        made  = freeze.frozen(helper.make_model(helper.make_graph(
+            nodes, "norm", [image],
+            [helper.make_tensor_value_info("mask", TensorProto.FLOAT, None)],
+            [numpy_helper.from_array(np.arange(1, count + 1, dtype=np.float32), "gain"),
+             numpy_helper.from_array(np.zeros(count, np.float32), "offset"),
+             numpy_helper.from_array(np.int64([0, 2, -1]), "wide")]),
+            opset_imports=[helper.make_opsetid("", 17)], ir_version=8), frames)
+        node, = made.graph.node
+        assert node.op_type == "BatchNormalization"
+        parts = {x.name: numpy_helper.to_array(x) for x in made.graph.initializer}
+        gain, _, mean, variance = (parts[name] for name in node.input[1:])
+        map_FGN = np.stack([frame["image"].reshape(count, -1) for frame in frames])
+        each    = 4 // count
+        assert np.allclose(mean, map_FGN.mean(2).mean(0).repeat(each), atol=1e-5)
+        assert np.allclose(variance, map_FGN.var(2).mean(0).repeat(each), rtol=1e-5)
+        assert np.array_equal(gain, np.arange(1, count + 1).repeat(each))

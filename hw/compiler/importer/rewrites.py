@@ -1,5 +1,7 @@
 """What to do about an operator that the engine does not have."""
 
+FREEZE = ("train with BatchNormalization instead, or freeze its statistics (make quantise "
+          "FREEZE=1)")
 REWRITES = {
     "Gemm":       "use a 1x1 Conv",
     "MatMul":     "use a 1x1 Conv",
@@ -7,8 +9,8 @@ REWRITES = {
     "ReduceMean": "use AveragePool 2x2 with stride 2",
     "Flatten":    "keep maps as N x C x H x W",
     "Reshape":    "keep maps as N x C x H x W",
-    "InstanceNormalization": "train with BatchNormalization instead",
-    "GroupNormalization": "train with BatchNormalization instead",
+    "InstanceNormalization": FREEZE,
+    "GroupNormalization": FREEZE,
     "LayerNormalization": "train with BatchNormalization instead",
     "Transpose":  "export with channels first",
     "MaxUnpool":  "use Resize x2 or ConvTranspose 2x2 with stride 2",

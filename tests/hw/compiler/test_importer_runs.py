@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 
 from golden.errors import InputError
 from hw.compiler.importer import Refused, import_onnx, judge
-from hw.compiler.importer.rewrites import REWRITES
+from hw.compiler.importer.rewrites import FREEZE, REWRITES
 from hw.config import REFERENCE, TINY
 from tests.hw.compiler.onnx_models import Model
 from tests.hw.compiler.running import picture, runs
@@ -382,6 +382,7 @@ def rewritten(operator, small, x):
         "use a Conv that picks the channels": point,
         "keep maps as N x C x H x W": lambda: small.node("Identity", x),
         "train with BatchNormalization instead": norm,
+        FREEZE: norm,
         "export with channels first": lambda: small.node("Identity", x),
         "use ConvTranspose 2x2 with stride 2": lambda: small.node(
             "ConvTranspose", x, small.weights((4, 4, 2, 2), axis=1), strides=[2, 2]),
