@@ -56,15 +56,17 @@ async def mutants(dut):
         here, there = os.pipe()
         child = os.fork()
         if not child:
-            tell(job, await ask(dut, job, number))
-            os.write(there, json.dumps([frame["pins"] for frame in job["frames"]]).encode())
-            os._exit(0)
+            try:
+                tell(job, await ask(dut, job, number))
+                os.write(there, json.dumps([frame["pins"] for frame in job["frames"]]).encode())
+            finally:
+                os._exit(0)             # also if the bench fails: then it has told nothing
         os.close(there)
         with os.fdopen(here, "rb") as pipe:
             pins = pipe.read()
         os.waitpid(child, 0)
         if not pins:
-            tell(job, {"mutant": number, "frame": "all", "how": "the simulator ended"})
+            tell(job, {"mutant": number, "frame": "all", "how": "simulator or bench ended"})
         elif number == 0:               # the others are held against it
             for frame, known in zip(job["frames"], json.loads(pins), strict=True):
                 frame["pins"] = known
@@ -134,8 +136,8 @@ async def run(dut, host, job, frame):
         raise Shown("no interrupt")
     dut.inject_error.value = 0
     word   = await patiently(host.read(Register.STATUS))
-    status = Status.from_bits(word)
     try:
+        status = Status.from_bits(word)
         error, engine = status.error.name, int(status.engine)
     except ValueError:
         raise Shown(f"status {word:#x}, which means nothing") from None
