@@ -21,6 +21,7 @@ SCHEDULES = (           # the next ones where none of these fits
     (Schedule(Order.APART, spill_copies=1),),
     (Schedule(Order.APART, Map.LEAST_READ_SLOTS, spill_copies=1),))
 KEPT_SHARES = (4, 8, 16, None)  # of on-chip memory, for rows of spilled maps, where units lend
+LENT_BYTES  = 1.1       # times the off-chip bytes that lending may take
 
 
 def compile_network(graph, config, *, frames=1, pure=False):
@@ -32,8 +33,9 @@ def compile_network(graph, config, *, frames=1, pure=False):
     costs. Of the orders in which frames overlap the cheaper is taken; where none fits, frames
     overlap less, and fewer rows of what is spilled are held at a time.
 
-    In a single frame units compute shares of each other's layers (:mod:`hw.compiler.lend`) where
-    that takes fewer cycles and moves no more bytes; not if it should be ``pure``.
+    Units compute shares of each other's layers (:mod:`hw.compiler.lend`), one frame after the
+    other, where masks then come in fewer cycles and hardly more bytes are moved; not if it should
+    be ``pure``.
 
     Raises
     ------
@@ -52,26 +54,48 @@ def compile_network(graph, config, *, frames=1, pure=False):
             except CompileError as reason:
                 error = reason
         if plans:
-            best = min(plans, key=lambda found: found[0])
-            lent = None if pure or frames > 1 else lent_plan(graph, best[1])
-            if lent and lent[0] < best[0] and moved(lent[1]) <= moved(best[1]):
+            _, best = min(plans, key=lambda found: found[0])
+            lent    = None if pure else lent_machine(graph, best)
+            if (lent and interval(lent) < interval(best)
+                    and moved(lent) <= LENT_BYTES * moved(best)):
                 best = lent
-            return finish(best[1])
+            return finish(best)
     raise error
 
 
-def lent_plan(graph, machine):
-    """The plan of a single frame, as another machine runs it, in which units lend; None if there is
-    no room for it. Of what both spill it keeps as many rows as there is room for."""
+def lent_machine(graph, machine):
+    """The machine in which units lend, one frame after the other, for what another does without;
+    None if there is no room for it, or not for a single frame without."""
+    if machine.frames == 1:
+        return lent(graph, machine)
+    for alone, in SCHEDULES[2:]:
+        try:
+            spill = cheapest(machine.network, machine.config, 1, alone)
+            return lent(graph, Machine(machine.network, machine.config, machine.frames,
+                                       frozenset(spill), alone))
+        except CompileError:
+            continue
+    return None
+
+
+def lent(graph, machine):
+    """The machine in which units lend, with everything emitted; None if there is no room for it.
+    Of what both spill it keeps as many rows as there is room for."""
     network = lower(graph, lend=True)
     for share in KEPT_SHARES if machine.spill else KEPT_SHARES[-1:]:
         kept     = machine.onchip.words // share if share else 0
         schedule = replace(machine.schedule, lend=True, kept_words=kept)
         try:
-            return plan(network, machine.config, 1, machine.spill, schedule)
+            return plan(network, machine.config, machine.frames, machine.spill, schedule)[1]
         except CompileError:
             continue
     return None
+
+
+def interval(machine):
+    """Estimated cycles from mask to mask, or to the mask of a single frame."""
+    done = masks_done(machine.emitter, timetable(machine.emitter, machine.config))
+    return (done[-1] - done[0]) / (len(done) - 1) if len(done) > 1 else done[0]
 
 
 def moved(machine):
