@@ -97,7 +97,7 @@ def test_a_stream_is_lent_where_masks_come_sooner(monkeypatch):
                              generator=torch.Generator().manual_seed(seed)) for seed in range(2)]
     _, masks = execute(program, TINY, frames, seed=1)
     for frame, mask in zip(frames, masks, strict=True):
-        assert torch.equal(torch.from_numpy(mask), integer.run(graph, frame)[graph.output][0])
+        assert torch.equal(mask, integer.run(graph, frame)[graph.output][0])
 
 
 def test_a_frame_that_gains_is_lent_unless_it_should_be_pure(graph, monkeypatch):
