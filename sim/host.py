@@ -195,7 +195,8 @@ class RtlEngine:
         if not self._taps:
             return []
         return read_tensors(self._folder / "taps", self._program.layers,
-                            frames=self._program.frames, vector=self._config.vector)
+                            frames=self._program.frames, vector=self._config.vector,
+                            frame_rows=self._program.frame_rows)
 
     def traced(self):
         """Every event, as :class:`sim.trace.Trace`, checked against the counters; None without

@@ -5,6 +5,7 @@ One record is a 64-bit little-endian header, :func:`hw.interfaces.tap_layout` wi
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -33,14 +34,19 @@ class Recorded:
     problem: str | None
 
 
-def read_tensors(folder, layers, *, frames, vector):
+def read_tensors(folder, layers, *, frames, vector, frame_rows=None):
     """Every layer's tensor in every frame, from all ``*.tap`` files of ``folder``.
 
     ``layers`` have ``id``, ``tensor``, ``channels``, ``height``, ``width`` and ``layout``. An
-    engine handles its frames in order, so the records of a layer fall into ``frames`` equal parts.
+    engine handles its frames in order, so its records of a layer fall into ``frames`` equal parts,
+    or, where units lend, into the rows of ``frame_rows``, those of
+    :class:`hw.compiler.program.Program`.
     """
-    files = [_read(path, vector) for path in sorted(Path(folder).glob("*.tap"))]
-    return [recorded for layer in layers for recorded in _assemble(layer, files, frames, vector)]
+    files = {path.stem: _read(path, vector) for path in sorted(Path(folder).glob("*.tap"))}
+    rows  = {layer: {engine.name.lower(): found for engine, found in engines.items()}
+             for layer, engines in (frame_rows or {}).items()}
+    return [recorded for layer in layers for recorded in _assemble(
+        layer, files, frames, vector, rows.get(layer.id, {}))]
 
 
 def read_monitor(path, layers, *, frames):
@@ -119,20 +125,43 @@ def _fields(raw, vector):
     return records
 
 
-def _assemble(layer, files, frames, vector):
+def _assemble(layer, files, frames, vector, frame_rows):
     positions, _ = padded_channels(getattr(layer, "layout", ()) or (layer.channels,), vector)
     parts = []
-    for records in files:
+    for engine, records in files.items():
         mine = records["layer"] == layer.id
         if mine.any():
-            parts.append({name: values[mine] for name, values in records.items()})
+            part = {name: values[mine] for name, values in records.items()}
+            part["frame"] = _frames(part["row"], frames, frame_rows.get(engine))
+            parts.append(part)
     records = ({name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
                if parts else None)
-    total = len(records["row"]) if records else 0
     for frame in range(frames):
-        part = slice(frame * total // frames, (frame + 1) * total // frames)
+        mine = records and records["frame"] == frame
         yield _one_frame(layer, frame, positions, records and {
-            name: values[part] for name, values in records.items()})
+            name: values[mine] for name, values in records.items() if name != "frame"})
+
+
+def _frames(rows, frames, frame_rows):
+    """The frame of each of an engine's records of a layer, which have these ``rows``: it makes
+    those of ``frame_rows`` in each frame, or the same in all."""
+    equal = np.arange(len(rows)) * frames // len(rows)
+    if frame_rows is None:
+        return equal
+    made = []                       # row, and the frames in which it is made one after the other
+    for frame, found in enumerate(frame_rows):
+        for row in found:
+            if made and made[-1][0] == row:
+                made[-1][1].add(frame)
+            else:
+                made.append((row, {frame}))
+    edges = [0, *(np.flatnonzero(np.diff(rows)) + 1), len(rows)]
+    if [rows[start] for start in edges[:-1]] != [row for row, _ in made]:
+        return equal                # something is missing: it will be found to be
+    return np.concatenate([np.array(sorted(found))[np.arange(stop - start) * len(found)
+                                                   // (stop - start)]
+                           for (start, stop), (_, found) in zip(pairwise(edges), made,
+                                                                strict=True)])
 
 
 def _one_frame(layer, frame, positions, records):

@@ -1,6 +1,7 @@
 """From graph to program: find the plan that fits and costs least."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 from golden import integer
 from hw.compiler.errors import CompileError, NoRoom
@@ -21,6 +22,7 @@ SCHEDULES = (           # the next ones where none of these fits
     (Schedule(Order.APART, spill_copies=1),),
     (Schedule(Order.APART, Map.LEAST_READ_SLOTS, spill_copies=1),))
 KEPT_SHARES = (4, 8, 16, None)  # of on-chip memory, for rows of spilled maps, where units lend
+OBSERVED    = (Opcode.CONV, Opcode.FILL, Opcode.GATE)  # what taps record
 LENT_BYTES  = 1.1       # times the off-chip bytes that lending may take
 
 
@@ -182,7 +184,24 @@ def finish(machine):
         spilled=tuple(sorted(machine.spill)),
         frames_at=machine.frames_at, frame_bytes=machine.frame_bytes,
         frame_row_bytes=machine.frame_row, outputs=machine.outputs, vector=config.vector,
-        writable=machine.writable)
+        writable=machine.writable, frame_rows=frame_rows(machine))
+
+
+def frame_rows(machine):
+    """Layer id -> engine -> rows that it makes in each frame, where that depends on the frame:
+    units lend, and one frame is emitted after the other."""
+    found = {}
+    if not machine.schedule.lend or machine.frames == 1:
+        return found
+    for engine, stream in machine.emitter.streams.items():
+        edges = [*(begin[engine] for begin in machine.begins), len(stream)]
+        for frame, (start, stop) in enumerate(pairwise(edges)):
+            for opcode, _, layer, row, _ in stream[start:stop]:
+                if opcode in OBSERVED:
+                    made = found.setdefault(layer, {}).setdefault(
+                        engine, [[] for _ in range(machine.frames)])
+                    made[frame].append(row)
+    return found
 
 
 def layer_traffic(machine):

@@ -76,6 +76,8 @@ class FrameRun:
 
     def run(self, found):
         """Emit one group: to its end, or if it makes an attention map, as far as others pull."""
+        if len(self.machine.begins) == self.index:
+            self.machine.begins.append(self.machine.emitter.retired(Engine))
         unit = self.machine.units[found.unit]
         if unit.open is not None:
             unit.open.finish()

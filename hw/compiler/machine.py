@@ -95,6 +95,7 @@ class Machine:
         self.emitter  = Emitter(memories, Timetable(config) if schedule.lend else None)
         for heap in (self.onchip, self.feedback):
             self.emitter.watch(heap)
+        self.begins   = []      # per frame: engine -> instructions of the frames before
         self.packed   = []      # (unit, item, part), in the order of packing
         self.beats    = {}      # layer id -> off-chip vectors moved
         self._areas   = {}      # spilled tensor, copy -> where it lies off chip

@@ -1,6 +1,6 @@
 """What the compiler hands to whoever runs the machine."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -54,6 +54,9 @@ class Program:
     outputs:          tuple     # of hw.compiler.machine.OutputArea; the first is the mask
     vector:           int
     writable:         tuple[int, int]       # first byte, and the first behind them
+    frame_rows:       dict = field(default_factory=dict)
+    """Layer id -> engine that lends or borrows -> the rows that it makes in each frame, in order;
+    of what is not here, every engine makes the same rows in each frame."""
 
     def frame_address(self, frame):
         return self.frames_at + frame * self.frame_bytes

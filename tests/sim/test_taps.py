@@ -7,6 +7,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 
 from hw.interfaces import tap_layout
+from hw.isa import Engine
 from sim.names import SIMULATORS
 from sim.taps import HEADER_BYTES, first_mismatch, read_tensors
 from sim.top import recorder
@@ -34,6 +35,29 @@ def records(frame=0):
 
 def expected(frame=0):
     return np.fromfunction(np.vectorize(value_of(frame)), (6, 2, 5), dtype=int).astype(np.uint8)
+
+
+def test_frames_of_units_that_lend(tmp_path):
+    """What each makes differs from frame to frame: here the encoder all of the first and the lower
+    row of the others, the decoder the rest; at the end of a frame and the beginning of the next it
+    may be the same row."""
+    def rows_of(frame, row):
+        return [part for part, (y, *_) in zip(records(frame), (
+            (row, column, channel) for row in range(2) for column in range(5)
+            for channel in (0, 4)), strict=True) if y == row]
+
+    encoder = [*records(0), *rows_of(1, 1), *rows_of(2, 1)]
+    decoder = [*rows_of(1, 0), *rows_of(2, 0)]
+    (tmp_path / "encoder_conv.tap").write_bytes(b"".join(encoder))
+    (tmp_path / "decoder_conv.tap").write_bytes(b"".join(decoder))
+    made  = {3: {Engine.ENCODER_CONV: [[0, 1], [1], [1]], Engine.DECODER_CONV: [[], [0], [0]]}}
+    found = read_tensors(tmp_path, (LAYER,), frames=3, vector=VECTOR, frame_rows=made)
+    for frame, one in enumerate(found):
+        assert (one.frame, one.problem) == (frame, None)
+        np.testing.assert_array_equal(one.values, expected(frame))
+    made[3][Engine.DECODER_CONV] = [[0], [0], []]
+    found = read_tensors(tmp_path, (LAYER,), frames=3, vector=VECTOR, frame_rows=made)
+    assert [one.problem is None for one in found] == [False, True, False]
 
 
 def read(folder, parts, frames=1, layers=(LAYER,)):
