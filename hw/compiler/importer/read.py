@@ -634,6 +634,8 @@ class Reader:
                           "pad at most one row and column")
         sides  = [_windows(side, pads[more], pads[more + 2], facts.get("ceil_mode", 0))
                   for more, side in enumerate((t.height, t.width))]
+        if min(sides) < 1:
+            raise Refusal(f"a window of 3x3 on a map of {t.height}x{t.width}", "use a larger frame")
         shifts = [[_shift(side, offset - pads[more], 2 * made) for offset in range(2)]
                   for more, (side, made) in enumerate(zip((t.height, t.width), sides, strict=True))]
         return Result("window", _clean(node.output[0]), node, (source,), {

@@ -4,8 +4,10 @@ convolutions with zeros. Each against ONNX Runtime, and on the machine."""
 import numpy as np
 import pytest
 
+from golden.errors import InputError
 from golden.integer import Conv, Lookup, TransposedConv
 from hw.compiler import compile_network
+from hw.compiler.importer import import_onnx
 from hw.config import TINY
 from hw.disasm import disassemble
 from hw.isa import Engine
@@ -244,3 +246,10 @@ def test_two_tables_of_one_unit():
     x = small.quantised(small.node("Tanh", layer(small, x, 4, 4)))
     x = small.quantised(small.node("Elu", layer(small, x, 4, 4)))
     runs(small.output(layer(small, x, 1, 4)).model())
+
+
+def test_a_window_that_is_larger_than_its_map():
+    small = Model(frame=(3, 2, 8))
+    model = small.output(small.quantised(window(small, [0] * 4))).model()
+    with pytest.raises(InputError):
+        import_onnx("small.onnx", model=model)
