@@ -79,15 +79,16 @@ def test_what_would_run_a_network_that_does_not_fit(channels, line, tmp_path, ca
 def test_every_reason_is_printed(tmp_path, capsys):
     model = Model()
     x = model.quantised(model.conv(model.image(), (4, 3, 1, 1)))
-    a = model.quantised(model.node("Tanh", x, name="one"))
-    b = model.quantised(model.node("Elu", x, name="two"))
+    a = model.quantised(model.node("GlobalAveragePool", x, name="one"))
+    b = model.quantised(model.conv(x, (4, 4, 9, 1), pads=[4, 0, 4, 0], name="two"))
     path = tmp_path / "odd.onnx"
     onnx.save(model.output(a, b).model(), path)
     assert main(["--model", str(path)]) == 2
     assert capsys.readouterr().err == (
         f"error: {path} does not run\n"
-        "  node 'one' (Tanh): the engine has no such operator; train with Sigmoid instead\n"
-        "  node 'two' (Elu): the engine has no such operator; train with Relu instead\n")
+        "  node 'one' (GlobalAveragePool): the engine has no such operator; use AveragePool 2x2 "
+        "with stride 2\n"
+        "  node 'two' (Conv): a kernel of 9x1; use several of up to 7x7\n")
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
