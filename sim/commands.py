@@ -302,7 +302,7 @@ TARGETS = {
         "a float ONNX file as ONNX QDQ, calibrated on pictures", "hw.quantise",
         _takes("MODEL CALIBRATION=phantom:16 SIZE FREEZE=0 OUT=reports"), needs=("MODEL",),
         flags=("FREEZE",), checks={"MODEL": _any, "OUT": _any}),
-    "zoo": Target("public U-Nets from their own libraries: which run, how fast, or why not",
+    "zoo": Target("public U-Nets: which run, how fast, or why not",
                   "hw.zoo", _takes("CONFIG=reference SET SIZE=64 OUT=reports/zoo")),
     "models": Target("the five networks in figures, beside the published ones", "golden.table",
                      _takes("MARKDOWN=0"), flags=("MARKDOWN",)),
