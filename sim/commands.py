@@ -245,8 +245,8 @@ VARIABLES = {
     "LIST":       Variable("1: say in words what is proved", SWITCH),
     "LOSS":       Variable(_or(LOSSES), _one_of(*LOSSES)),
     "MARKDOWN":   Variable("1: print Markdown", SWITCH),
-    "MODEL":      Variable(f"a network: {_or(NETWORKS)}; of sim and check-model also an ONNX file",
-                           _network),
+    "MODEL":      Variable(f"a network: {_or(NETWORKS)}; of sim and check-model also an ONNX file; "
+                           "of quantise a float one", _network),
     "MODELS":     Variable("networks, with commas, or all", _some_of(NETWORKS, ("all",))),
     "N":          Variable("how many", POSITIVE),
     "OF":         Variable("what has the faults: rtl, or python (compiler, integer arithmetic)",
