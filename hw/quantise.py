@@ -132,7 +132,9 @@ def calibrated(text):
 
 def _inside(graph):
     """Names of the nodes that are parts of an activation, such as those of ``x * sigmoid(x)``: what
-    they make is not rounded before the last of them, and all are one table."""
+    they make is not rounded before the last of them, and all are one table. What makes an output is
+    not among them, so that it is rounded; but a sigmoid alone there is the host's."""
+    ends    = {x.name for x in graph.output}
     numbers = {x.name: math.prod(x.dims) for x in graph.initializer}
     roots, found = {x.name: None for x in graph.input}, set()
     for node in graph.node:
@@ -145,6 +147,8 @@ def _inside(graph):
             numbers.get(name, 1) == 1 for name in node.input)
         begun = any(roots.get(name) for name in maps)
         first = maps and roots.get(maps[0], maps[0])
+        if node.output[0] in ends and (begun or node.op_type != "Sigmoid"):
+            continue
         if alike and first and (node.op_type in {*POINTWISE, "Sigmoid"} or begun and (
                 node.op_type in {*TOGETHER, "Relu", "Clip"}) or (
                 node.op_type in TOGETHER and len(maps) == 1)):

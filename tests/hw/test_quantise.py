@@ -223,3 +223,20 @@ def test_statistics_are_those_of_the_frames():
         assert np.allclose(mean, map_FGN.mean(2).mean(0).repeat(each), atol=1e-5)
         assert np.allclose(variance, map_FGN.var(2).mean(0).repeat(each), rtol=1e-5)
         assert np.array_equal(gain, np.arange(1, count + 1).repeat(each))
+
+
+@pytest.mark.parametrize("end", [nn.LeakyReLU(), nn.SiLU(), nn.Sigmoid(), nn.GELU(),
+                                 nn.Sequential(nn.Tanh(), nn.Sigmoid())])
+def test_activations_at_the_end(tmp_path, end):
+    path = exported(tmp_path / "net.onnx", nn.Sequential(nn.Conv2d(3, 1, 3), end))
+    assert quantise.main([f"--model={path}", f"--out={tmp_path}", "--calibration=phantom:1"]) == 0
+    runs(onnx.load(tmp_path / "net-int8.onnx"))
+
+
+def test_a_file_from_before_scales_for_each_channel(tmp_path):
+    path = exported(tmp_path / "old.onnx", nn.Sequential(nn.Conv2d(3, 4, 3), nn.LeakyReLU()),
+                    opset=11)
+    assert quantise.main([f"--model={path}", f"--out={tmp_path}", "--calibration=phantom:1"]) == 0
+    made = onnx.load(tmp_path / "old-int8.onnx")
+    assert {x.domain: x.version for x in made.opset_import}[""] == quantise.OPSET
+    runs(made)

@@ -282,9 +282,7 @@ class Builder:
         return self._either(value, grid, name, sign=-1)
 
     def _either(self, value, grid, name, *, sign):
-        if value.affine:
-            raise Refusal(f"its operand {value.name!r} is scaled or moved before it is quantised",
-                          f"quantise the result of {value.node.op_type}")
+        _demand_only_moved(value)
         a, b = (self.settle(_bounded(source, value), grid, self._part_name(source))
                 for source in value.sources)
         return self._one_of(a, b, grid, name, sign)
@@ -299,9 +297,7 @@ class Builder:
     def _window(self, value, grid, name):
         """The largest of each 3x3 window, two rows and columns apart: of the four 2x2 windows in
         it. Of the map moved by a row, a column or both, these are those of a 2x2 pooling."""
-        if value.affine:
-            raise Refusal(f"its operand {value.name!r} is scaled or moved before it is quantised",
-                          f"quantise the result of {value.node.op_type}")
+        _demand_only_moved(value)
         source = _bounded(value.sources[0], value)
         inner  = self.settle(source, grid, self._part_name(source, name))
         if any(value.facts["pads"]) and self._least(inner) < grid[1]:
@@ -409,9 +405,7 @@ class Builder:
 
     def _moved(self, value, grid, name, layer):
         """A layer that only moves values: they are brought to the grid before it."""
-        if value.affine:
-            raise Refusal(f"its operand {value.name!r} is scaled or moved before it is quantised",
-                          f"quantise the result of {value.node.op_type}")
+        _demand_only_moved(value)
         source = _bounded(value.sources[0], value)
         inner  = self.settle(source, grid, self._part_name(source, name))
         return self._put(layer(inner), grid)
@@ -503,6 +497,12 @@ def _fixed(factor):
     except ValueError as error:
         raise Refusal(f"{str(error)[0].lower()}{str(error)[1:]}",
                       "give its result a larger scale") from None
+
+
+def _demand_only_moved(value):
+    if value.affine:
+        raise Refusal(f"its operand {value.name!r} is scaled or moved before it is quantised",
+                      f"quantise the result of {value.node.op_type}")
 
 
 def _demand_bias(bias_C):

@@ -486,21 +486,22 @@ class Reader:
             a, b = b, a
         if isinstance(b, Constant):
             return [self._moved(node, a, b)]
-        return [self._sum(node, a, b, {})]
+        return [self._of_two("sum", node, a, b)]
 
     def _on_sub(self, node, facts, a, b):
         if isinstance(b, Constant):
             return [self._affine(node, a, 1.0, -_per_channel(b.real))]
         if isinstance(a, Constant):
             return [self._affine(node, b, -1.0, _per_channel(a.real))]
-        return [self._sum(node, a, b, {"subtracted": True})]
+        return [self._of_two("sum", node, a, b, subtracted=True)]
 
-    def _sum(self, node, a, b, facts):
+    def _of_two(self, kind, node, a, b, **facts):
+        """What an operator makes of two maps of one shape."""
         a, b = self._pair(node, a, b)
         if self._shape(a) != self._shape(b):
             raise Refusal(f"its operands have shapes {_by(self._shape(a))} and "
                           f"{_by(self._shape(b))}", "bring both to one shape by a 1x1 Conv")
-        return Result("sum", _clean(node.output[0]), node, (a, b), facts)
+        return Result(kind, _clean(node.output[0]), node, (a, b), facts)
 
     def _on_max(self, node, facts, *values):
         return self._one_of(node, facts, "larger", *values)
@@ -514,11 +515,7 @@ class Reader:
             return self._pointwise(node, facts, *values)
         if len(values) != 2:
             raise Refusal(f"{len(values)} operands", "use one of two operands after the other")
-        a, b = self._pair(node, *values)
-        if self._shape(a) != self._shape(b):
-            raise Refusal(f"its operands have shapes {_by(self._shape(a))} and "
-                          f"{_by(self._shape(b))}", "bring both to one shape by a 1x1 Conv")
-        return [Result(kind, _clean(node.output[0]), node, (a, b))]
+        return [self._of_two(kind, node, *values)]
 
     def _on_mul(self, node, facts, a, b):
         if isinstance(a, Constant):

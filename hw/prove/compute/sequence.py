@@ -129,8 +129,11 @@ def depthwise_steps_are_their_closed_form(bench):
     dut, at = sequencer(bench, depthwise=1)
     layer   = dut.layer
     taps    = [UNIT.depthwise_taps(1), UNIT.depthwise_taps(2)]
-    chunks  = lambda columns: Mux(layer.stride2, (columns + taps[1] - 1) // taps[1],    # noqa: E731
-                                  (columns + taps[0] - 1) // taps[0])
+
+    def chunks(columns):
+        return Mux(layer.stride2, (columns + taps[1] - 1) // taps[1],
+                   (columns + taps[0] - 1) // taps[0])
+
     bench.assume(dut.conv.groups == layer.vectors)
     chunk   = chunks(at.column)
     turns   = chunks(layer.kernel_w)
