@@ -29,7 +29,7 @@ from golden.names import (
     named_images,
 )
 from sim.errors import SimulationError
-from sim.names import FUZZ_ENGINES, SIMULATORS, demand_simulator
+from sim.names import ENGINES, FUZZ_ENGINES, SIMULATORS, demand_simulator
 
 try:
     from hw.config import DRAMS, PRESETS, PROTECTIONS, preset
@@ -229,7 +229,8 @@ VARIABLES = {
     "DRAMS":      Variable("off-chip memories, with commas, or all, or own; also files",
                            _some_files_of(MEMORY_NAMES, lambda name: _dram("DRAMS", name),
                                           ("own", "all"))),
-    "ENGINE":     Variable("of disasm: {engines}; of fuzz: " + _or(FUZZ_ENGINES), _engine),
+    "ENGINE":     Variable(f"of sim: {_or(ENGINES)}, of which model is the exact cycle model; of "
+                           f"fuzz: {_or(FUZZ_ENGINES)}; of disasm: " + "{engines}", _engine),
     "EPOCHS":     Variable("how many, at most", POSITIVE),
     "FAST":       Variable("1: only what CI proves", SWITCH),
     "FIRST":      Variable("number of the first frame", _whole(0)),
@@ -291,9 +292,9 @@ TARGETS = {
     "help": Target("list the commands, and what they take"),
     "sim": Target(
         "run the machine: every byte compared, every cycle explained", "sim.run",
-        _takes("MODEL=elec4848 CONFIG=reference SIM=verilator IMAGE=phantom:7 TRUTH FRAMES=1 "
-               "TAPS=0 TRACE=0 PURE=0 SIZE WIDTH DRAM PROTECTION SET OUT"),
-        checks={"MODEL": _network_or_file}),
+        _takes("MODEL=elec4848 CONFIG=reference ENGINE=rtl SIM=verilator IMAGE=phantom:7 TRUTH "
+               "FRAMES=1 TAPS=0 TRACE=0 PURE=0 SIZE WIDTH DRAM PROTECTION SET OUT"),
+        checks={"MODEL": _network_or_file, "ENGINE": _one_of(*ENGINES)}),
     "check-model": Target(
         "whether a network runs, where, and at what cost", "hw.check",
         _takes("MODEL=elec4848 CONFIG=reference SET SIZE WIDTH IMAGE=phantom:7 REFEREE=1"),

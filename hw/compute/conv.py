@@ -9,6 +9,7 @@ from hw.compute.drain import LATENCY as DRAIN_LATENCY
 from hw.compute.drain import Drain
 from hw.compute.layer import LAYER, TARGETS, descriptor, impossible
 from hw.compute.mac_array import MacArray
+from hw.compute.mac_array import latency as array_latency
 from hw.compute.row_memory import RowRead
 from hw.compute.sequence import MORE_ROWS, StepSequencer
 from hw.compute.transform import OUTPUTS, STEPS, PixelTransform, WeightTransform
@@ -20,6 +21,11 @@ from hw.memory.protected import memory
 
 MARKERS = data.StructLayout({"valid": 1, "first": 1, "last": 1, "step": range(STEPS)})
 """What goes through the pipeline beside the operands of a step."""
+
+
+def drain_delay(unit, vector):
+    """Cycles from the last step of a sum to its end: sequencer, memories, transform, array."""
+    return 2 + unit.transform + array_latency(vector)
 
 
 class ConvEngine(wiring.Component):
@@ -80,9 +86,7 @@ class ConvEngine(wiring.Component):
         self.weights = WeightMemory(vector=config.vector, outputs=unit.outputs, drain=unit.drain,
                                     weight_words=unit.weight_words, params=unit.params,
                                     protects=config.protects)
-        # From a sum's last step: sequencer's register, memories, transform, array.
-        self.drain = Drain(unit=unit, vector=config.vector,
-                           delay=2 + unit.transform + self.array.latency,
+        self.drain = Drain(unit=unit, vector=config.vector, delay=drain_delay(unit, config.vector),
                            protection=config.protects("queues"))
         self.slots = memory(config.protects("slots"), shape=LAYER, depth=LAYER_SLOTS)
         self.protected = [*self.weights.protected, *self.drain.protected, ("slots", self.slots)]

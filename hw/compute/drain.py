@@ -17,6 +17,22 @@ LATENCY = 1 + requantize.LATENCY + 1 + 1
 """Cycles from ``done`` to the first piece's bytes: capture, requantiser, table, queue."""
 
 
+def depthwise_pieces(unit, vector):
+    """Pieces of a depthwise sum."""
+    return unit.pixels * vector // unit.drain
+
+
+def most_pieces(unit, vector):
+    """Pieces of the sum that has most."""
+    return max(depthwise_pieces(unit, vector), unit.pixels * (OUTPUTS if unit.transform else 1))
+
+
+def queue_depth(unit, vector, delay):
+    """Of the queue behind the lanes: the pieces between their reservation and its return, if one is
+    taken in every cycle."""
+    return 1 << ceil_log2(delay + LATENCY + 2 * most_pieces(unit, vector))
+
+
 class Drain(wiring.Component):
     """Second set of accumulators, emptied while the array works on the next sums.
 
@@ -73,10 +89,9 @@ class Drain(wiring.Component):
             raise ValueError(f"Drain lanes ({unit.drain}) must not exceed the vector ({vector})")
         self.unit   = unit
         self.vector = vector
-        self.depthwise_pieces = unit.pixels * vector // unit.drain
-        self.pieces = max(self.depthwise_pieces, unit.pixels * (OUTPUTS if unit.transform else 1))
-        # Pieces between their reservation and its return, if one is taken in every cycle.
-        self.queue_depth = 1 << ceil_log2(delay + LATENCY + 2 * self.pieces)
+        self.depthwise_pieces = depthwise_pieces(unit, vector)
+        self.pieces      = most_pieces(unit, vector)
+        self.queue_depth = queue_depth(unit, vector, delay)
         self.queue       = queue(protection, width=8 * unit.drain, depth=self.queue_depth)
         self.protected   = [("queues", self.queue)]
 

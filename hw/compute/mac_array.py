@@ -22,6 +22,15 @@ def tree_stages(vector):
     return stages
 
 
+def latency(vector):
+    """Cycles from a step to its sums."""
+    return 3 + tree_stages(vector)
+
+
+DEPTHWISE_LATENCY = 3
+"""The same for depthwise sums, which do without the adder tree."""
+
+
 class MacArray(wiring.Component):
     """``pixels`` x ``outputs`` dot products of ``vector`` bytes, accumulated over steps; or, with
     ``depthwise``, ``pixels`` x ``vector`` sums of ``taps`` products.
@@ -83,8 +92,8 @@ class MacArray(wiring.Component):
         self.transform = transform
         self.x_shape = PIXEL if transform else unsigned(8)
         self.w_shape = WEIGHT if transform else signed(8)
-        self.latency = 3 + tree_stages(vector)
-        self.depthwise_latency = 3
+        self.latency = latency(vector)
+        self.depthwise_latency = DEPTHWISE_LATENCY
 
         super().__init__({
             "depthwise":     In(1),

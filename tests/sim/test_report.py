@@ -48,7 +48,7 @@ def report(frames=1, counters=None, offchip=None, timetable=None, **changes):
                   "problems": [], **changes}
     return make_report(
         model="elec4848", program=program(frames=frames), config=preset("tiny"),
-        simulator="icarus", counters=counters or counted(frames),
+        engine="icarus", counters=counters or counted(frames),
         offchip={"read_bytes": 16 * 21, "written_bytes": 32 * 21, "row_hits": 1, "row_misses": 2,
                  "refresh_cycles": 3, "busy_cycles": 4, **(offchip or {})},
         timetable=timetable, comparison=comparison, seconds={"wall_s": 2.0, "cpu_s": 1.5},
