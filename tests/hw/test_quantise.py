@@ -85,8 +85,8 @@ def test_rows_and_columns_that_the_file_leaves_open(tmp_path, capsys):
     out = tmp_path / "q.onnx"
     assert quantise.main([f"--model={path}", f"--out={out}", "--calibration=phantom:2"]) == 2
     assert capsys.readouterr().err == (
-        f"error: {path}: input 'image' has the shape ?x1x?x?; export with a batch of 1, 1 to 4 "
-        "channels and fixed rows and columns, or give SIZE\n")
+        f"error: {path}: input 'image' has the dynamic shape ? x 1 x ? x ?; export with fixed rows "
+        "and columns, or give SIZE\n")
     assert not out.exists()
     assert quantise.main([f"--model={path}", f"--out={out}", "--calibration=phantom:2",
                           "--size=24"]) == 0
@@ -109,7 +109,9 @@ def model(path, operator, kind=TensorProto.FLOAT, **how):
      ("{path} does not run\n  node 'odd' (GlobalAveragePool): the engine has no such operator; use "
       "AveragePool 2x2 with stride 2")),
     (lambda folder: model(folder / "x.onnx", "Neg", TensorProto.DOUBLE),
-     "{path}: input 'image' is no float N x C x H x W; export with channels first, in float32"),
+     ("{path}: input 'image' is of type DOUBLE; declare it as one of float, float16, uint8, int8")),
+    (lambda folder: model(folder / "x.onnx", "Neg", TensorProto.FLOAT16),
+     "{path}: input 'image' is not float32; export with float32"),
     (lambda folder: folder / "none.onnx", "No file {path}; MODEL is the path of an ONNX file"),
     (lambda folder: "elec4848", ("MODEL must be an ONNX file, not 'elec4848'; the project's own "
                                  "networks are quantised already")),
