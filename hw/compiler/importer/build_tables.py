@@ -49,24 +49,36 @@ def functions(builder, *values):
     found = [function(value) for value in values]
     if None in found:
         return None
-    ways = [dict(_way(builder, *each)) for each in found]
-    for source in ways[0]:
-        if all(source in way for way in ways):
-            t = builder.tensors[source]
-            return (Real(source, np.float32(t.scale), t.zero_point),
-                    *(way[source] for way in ways))
-    return None
+    shared = _shared(builder, [source.name for source, _ in found])
+    if shared is None:
+        return None
+    t = builder.tensors[shared]
+    return (Real(shared, np.float32(t.scale), t.zero_point),
+            *(_of(builder, shared, source.name, made) for source, made in found))
 
 
-def _way(builder, source, made):
-    """Names of the tensors of which a float is a function, from the last to the first, and what
-    is made of each one's bytes."""
-    yield source.name, made
-    layer = builder.layers[source.name]
-    while isinstance(layer, Lookup):
-        made = made[layer.table.numpy()]
-        yield layer.input, made
-        layer = builder.layers[layer.input]
+def _shared(builder, names):
+    """The nearest tensor from which tables lead to all of ``names``; None if there is none. Looks
+    back no further than it has to: networks may be one long chain of tables."""
+    ways = [dict.fromkeys([name]) for name in names]
+    ends = list(names)
+    while True:
+        common = next((name for name in ends if all(name in way for way in ways)), None)
+        if common is not None or not any(ends):
+            return common
+        for index, name in enumerate(ends):
+            layer = builder.layers[name] if name else None
+            ends[index] = layer.input if isinstance(layer, Lookup) else None
+            if ends[index]:
+                ways[index][ends[index]] = None
+
+
+def _of(builder, source, name, made):
+    """What is made of the bytes of ``source``, of what is made of those of ``name``."""
+    while name != source:
+        layer = builder.layers[name]
+        made, name = made[layer.table.numpy()], layer.input
+    return made
 
 
 def _sigmoid(builder, value, grid, name):
