@@ -38,6 +38,7 @@ from hw.compiler.importer import Refused, import_onnx
 from hw.compiler.importer.check import plain, printable, read_model, told
 from hw.compiler.importer.door import as_channels
 from hw.compiler.importer.file import fixed_frame
+from hw.compiler.importer.layout import channels_first
 from hw.compiler.importer.read_tables import POINTWISE, TOGETHER
 from hw.freeze import frozen
 
@@ -76,7 +77,7 @@ def quantised(path, frames, *, size=None, freeze=False, advance=lambda: None):
     InputError
         If it is no float model of one frame, or ONNX Runtime does not take it.
     """
-    model = plain(read_model(path), path)
+    model = channels_first(plain(read_model(path), path))
     if any(node.op_type in ("DequantizeLinear", "QLinearConv") for node in model.graph.node):
         raise InputError(f"{path} is quantised already; `make sim MODEL={path}` takes it as it is")
     name, shape = _fixed(model, path, size)

@@ -13,7 +13,7 @@ from hw.compiler.importer.errors import Refusal
 from hw.compiler.importer.layers import UNPLACED, within_unit
 from hw.compiler.importer.values import Real, Result
 
-MOVES = ("pool", "window", "larger", "smaller", "nearest", "concat")
+MOVES = ("pool", "window", "larger", "smaller", "nearest", "concat", "crop", "pick")
 KINDS = {
     **build_convolutions.KINDS,
     **build_moves.KINDS,

@@ -4,12 +4,17 @@ import itertools
 from dataclasses import replace
 
 import numpy as np
-import torch
 
-from golden.integer import Concat, Conv, Lookup, MaxPool, Upsample
+from golden.integer import Concat, Lookup, MaxPool, Upsample
 from hw.compiler.importer.build_pairs import one_of
 from hw.compiler.importer.errors import Refusal
-from hw.compiler.importer.layers import UNPLACED, bounded, demand_only_moved, fixed, integers
+from hw.compiler.importer.layers import (
+    LARGEST_KERNEL,
+    UNPLACED,
+    bounded,
+    copying,
+    demand_only_moved,
+)
 from hw.compiler.importer.values import Real
 
 SIXTEENTHS = 16         # of a step: what linear upsampling makes
@@ -84,11 +89,41 @@ def _shifted(builder, inner, shift, grid, name):
     weight   = np.zeros((channels, 1, *kernel), np.int64)
     weight[:, :, *index] = 1
     padding  = (*before, *after)
-    m_C, s_C = fixed(np.ones(channels))
-    return builder.put(Conv(
-        builder.fresh(f"{name}_shifted"), inner, integers(weight, torch.int8),
-        torch.zeros(channels, dtype=torch.int32), m_C, s_C, 1, padding, 0, 255, UNPLACED,
-        channels), grid)
+    return builder.put(copying(builder.fresh(f"{name}_shifted"), inner, weight,
+                                padding=padding, groups=channels), grid)
+
+
+def _pick(builder, value, grid, name):
+    """Some channels of a map: a convolution of 1x1 that only moves."""
+    return _moved(builder, value, grid, name, lambda source: copying(
+        name, source, np.eye(builder.tensors[source].channels, dtype=np.int64)[
+            value.facts["channels"], :, None, None]))
+
+
+def _crop(builder, value, grid, name):
+    """Some rows and columns of a map, in steps of a convolution that only moves: each takes away
+    as many as its kernel has more than one."""
+    demand_only_moved(value)
+    source = bounded(value.sources[0], value)
+    inner  = builder.settle(source, grid, builder.part_name(source, name))
+    first, stride = np.array(value.facts["first"]), value.facts["stride"]
+    made = np.array(value.facts["shape"][1:])
+    while True:
+        t    = builder.tensors[inner]
+        size = np.array((t.height, t.width))
+        ends = size - first - stride * (made - 1) - 1           # more behind the last one taken
+        ahead  = np.minimum(first, LARGEST_KERNEL - 1)
+        behind = np.minimum(ends, LARGEST_KERNEL - 1 - ahead)
+        last   = np.array_equal(first, ahead) and np.all(ends - behind < stride)
+        kernel = ahead + behind + 1
+        weight = np.zeros((t.channels, 1, *kernel), np.int64)
+        weight[:, :, *ahead] = 1
+        named  = name if last else builder.fresh(f"{name}_cropped")
+        inner  = builder.put(copying(named, inner, weight, stride=stride if last else 1,
+                                      groups=t.channels), grid)
+        if last:
+            return inner
+        first = first - ahead
 
 
 def _least(builder, name):
@@ -115,4 +150,6 @@ KINDS = {
     "linear":  _linear,
     "concat":  _concat,
     "window":  _window,
+    "pick":    _pick,
+    "crop":    _crop,
 }

@@ -1,5 +1,7 @@
 """Layers of two maps: sums, products, and the larger or smaller of each two numbers."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -11,11 +13,15 @@ from hw.compiler.importer.layers import (
     UNPLACED,
     bounded,
     bounds,
+    copying,
     demand_bias,
     demand_only_moved,
     fixed,
     integers,
 )
+from hw.compiler.importer.values import Real, Result
+
+SHARES = 64             # of a step: what the grid of a slope's part is a multiple of
 
 
 def _sum(builder, value, grid, name):
@@ -39,6 +45,31 @@ def _sum(builder, value, grid, name):
     m_1, s_1 = fixed(np.array([unit / np.float64(grid[0])]))
     return builder.put(Sum(name, a.name, b.name, *weights, m_1, s_1, *bounds(value, grid),
                            UNPLACED), grid)
+
+
+def _prelu(builder, value, grid, name):
+    """``max(x, 0) + slope * min(x, 0)``, of which one is zero. The slope's part is on a grid of its
+    own, whose steps are sixty-fourths of the operand's, so that the sum is exact."""
+    demand_only_moved(value)
+    source, = value.sources
+    slope_C = value.facts["slope"]
+    zero    = source.zero_point
+    part    = np.ceil(SHARES * np.abs(slope_C).max()) / SHARES, zero
+    if slope_C.min() < 0:
+        part = np.ceil(SHARES * part[0] * max(zero, 1) / 127) / SHARES, 128
+    scale   = np.float32(source.scale * part[0])
+    if scale / 2 > CONTRACT * grid[0]:
+        raise Refusal(f"slopes up to {np.abs(slope_C).max():.3g}, one for each channel, cost "
+                      f"{scale / 2 / grid[0]:.3g} steps of its result",
+                      "use the same slope for all channels")
+    above  = replace(copying(builder.fresh(f"{name}_above"), source.name, np.ones(
+        (len(slope_C), 1, 1, 1), np.int64), groups=len(slope_C)), low=zero)
+    below  = replace(above, name=builder.fresh(f"{name}_below"), low=0, high=zero)
+    above, below = (Real(builder.put(each, source.grid), *source.grid) for each in (above, below))
+    below  = Result("scaled", value.name, value.node, (below,), gain=slope_C)
+    below  = builder.settle(below, (scale, part[1]), builder.fresh(f"{name}_sloped"))
+    return builder.settle(replace(value, kind="sum", facts={}, sources=(
+        above, Real(below, scale, part[1]))), grid, name)
 
 
 def _gate(builder, value, grid, name):
@@ -87,6 +118,7 @@ def one_of(builder, a, b, grid, name, sign=1):
 
 KINDS = {
     "sum":     _sum,
+    "prelu":   _prelu,
     "gate":    _gate,
     "larger":  _larger,
     "smaller": _smaller,

@@ -15,13 +15,15 @@ from hw.compiler.importer.check import (
     read_model,
     told,
 )
+from hw.compiler.importer.layout import channels_first
+from hw.compiler.importer.qoperators import BEHIND, DYNAMIC, as_qdq
 
 OLDEST = 11         # opset: Clip with bounds as inputs, Resize with coordinate transformations
 QUANTISE = "`make quantise MODEL=... CALIBRATION=folder` makes one of it"
 MOST_CHANNELS = 4   # of a frame
+THROUGH = ("DequantizeLinear", "Identity", "Dropout", "Cast", "Pad")    # numbers stay as they are
 FRAMES    = {TensorProto.FLOAT: "float", TensorProto.FLOAT16: "float16", TensorProto.UINT8: "uint8",
              TensorProto.INT8: "int8"}
-QOPERATORS = ("QLinearConv", "QLinearAdd", "QLinearMatMul", "ConvInteger", "MatMulInteger")
 
 
 class File:
@@ -35,7 +37,7 @@ class File:
         self.path  = str(path)
         self.model = read_model(path) if model is None else model
         self._check()
-        self.model = plain(self.model, self.path)
+        self.model = channels_first(as_qdq(plain(self.model, self.path), self.path))
         self.input, self.frame_shape = fixed_frame(self.model, self.path, size)
         self._tidy()
         self.model = self._inferred()
@@ -60,13 +62,13 @@ class File:
 
     def uses(self, name, own):
         """How many outputs, and nodes but those that make its ``own``, read a tensor, through
-        DequantizeLinear and Identity."""
+        :data:`THROUGH`."""
         count, open_ = 0, [name]
         while open_:
             name   = open_.pop()
             count += self.outputs.count(name)
             for node in self.readers.get(name, []):
-                if node.op_type in ("DequantizeLinear", "Identity"):
+                if node.op_type in THROUGH:
                     open_.append(node.output[0])
                 else:
                     count += node.output[0] not in own
@@ -80,12 +82,8 @@ class File:
             self.refuse(f"opset {self._opset()} is older than {OLDEST}; export with opset 13 or "
                         "newer")
         operators = Counter(node.op_type for node in model.graph.node)
-        operator = next((name for name in QOPERATORS if operators[name]), None)
-        if operator:
-            self.refuse(f"operator {operator} belongs to another format than QDQ; quantise with "
-                        "quant_format=QuantFormat.QDQ")
         functions = {name for body in model.functions for name in (n.op_type for n in body.node)}
-        if not operators["DequantizeLinear"] and "DequantizeLinear" not in functions:
+        if not {"DequantizeLinear", *BEHIND, *DYNAMIC}.intersection({*operators, *functions}):
             self.refuse("a float model, without QuantizeLinear and DequantizeLinear; " + QUANTISE)
 
     def _opset(self):

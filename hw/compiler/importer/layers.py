@@ -5,11 +5,13 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from golden.integer import Conv
 from golden.quantize import fixed_point
 from hw.compiler.importer.errors import Refusal
 from hw.compiler.importer.values import Real, Result
 
 UNPLACED = "encoder"        # until :mod:`hw.compiler.importer.place` knows the whole graph
+LARGEST_KERNEL = 7          # rows and columns
 UNIT_WEIGHT = 64            # of a depthwise 1x1 convolution that only moves between grids
 SIGMOID  = (1 / 256, 0)     # the grid of the contract's own tables
 
@@ -59,3 +61,11 @@ def integers(values, kind):
 def within_unit(low, high):
     """Whether numbers are in 0..1, less than a step of a table of probabilities beyond."""
     return -SIGMOID[0] < low and high < 1 + SIGMOID[0]
+
+
+def copying(name, source, weight, *, stride=1, padding=(0,) * 4, groups=1):
+    """A convolution whose weights are 0 and 1, so that it moves bytes."""
+    m_O, s_O = fixed(np.ones(len(weight)))
+    bias_O   = torch.zeros(len(weight), dtype=torch.int32)
+    return Conv(name, source, integers(weight, torch.int8), bias_O, m_O, s_O, stride, padding, 0,
+                255, UNPLACED, groups)

@@ -116,7 +116,7 @@ class Reader:
                 return value.name
             case Host():
                 self.hosted.append((value.name, value.operators))
-                end(self, name, value.name, value.steps)
+                end(self, name, value.name, value.steps, dims=value.dims)
                 return value.name
             case Result():
                 kept = self.builder.kept(value) or self.builder.exact_sum(value)
@@ -214,9 +214,10 @@ class Reader:
                 return 1, channels, 2 * height, 2 * width
             case "concat":
                 return 1, sum(shape[1] for shape in shapes), height, width
-            case "window":
+            case "window" | "crop" | "pick":
                 return 1, *value.facts["shape"]
-            case "sum" | "larger" | "smaller" | "gate" | "scaled" | "sigmoid" | "function":
+            case "sum" | "larger" | "smaller" | "gate" | "scaled" | "sigmoid" | "function" | (
+                    "prelu"):
                 return shapes[-1]
         return None
 

@@ -6,11 +6,10 @@ from golden.integer import TRANSPOSED_KERNELS
 from hw.compiler.importer.check import name_of, printable, spoken
 from hw.compiler.importer.constants import demand_finite, numbers, weights_of
 from hw.compiler.importer.errors import Refusal
-from hw.compiler.importer.layers import UNIT_WEIGHT
+from hw.compiler.importer.layers import LARGEST_KERNEL, UNIT_WEIGHT
 from hw.compiler.importer.names import by, clean
 from hw.compiler.importer.values import Constant, Result
 
-LARGEST_KERNEL = 7
 AUTO_PADS  = ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")
 SAME_SCALE = 1e-6       # relative: a bias in steps of its convolution's accumulator
 

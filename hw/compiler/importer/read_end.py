@@ -1,24 +1,27 @@
 """The end of a network, which the host does; and where a network ends."""
 
-from hw.compiler.importer.ending import AFTER_END, FLOAT_TYPES, TO_INTEGERS, Ending, continued
+from hw.compiler.importer.ending import AFTER_END, EXACT_FLOATS, TO_INTEGERS, Ending, continued
 from hw.compiler.importer.errors import Refusal
 from hw.compiler.importer.file import attributes
-from hw.compiler.importer.values import Host, Index, Real, Result, Stored
+from hw.compiler.importer.rewrites import REWRITES
+from hw.compiler.importer.values import Frame, Host, Index, Real, Result, Stored
 
 
 def _cast(reader, node, facts, value):
     if isinstance(value, Stored) and value.offset == 0 and not any(value.pads):
         return [Index(value.name)]
-    if isinstance(value, Real | Result) and facts["to"] in FLOAT_TYPES:
+    if isinstance(value, Frame | Real | Result) and facts["to"] in EXACT_FLOATS:
+        return [value]          # of 256 numbers each stays nearest to its own
+    if isinstance(value, Real | Result) and ends(reader, node, (*AFTER_END, *TO_INTEGERS)):
         return _at_end(reader, node, facts, value)
     raise Refusal("the engine has 8-bit integers only", "remove it")
 
 
 def _at_end(reader, node, facts, value, *operands):
-    source = reader.real(value, node)
     if not ends(reader, node, (*AFTER_END, *TO_INTEGERS)):
         raise Refusal("it is not at the end of the network, where the host does it",
-                      "end the network there")
+                      REWRITES.get(node.op_type, "end the network there"))
+    source = reader.real(value, node)
     return [carry_on(reader, Host(source.name, ()), node, *operands)]
 
 
@@ -29,7 +32,7 @@ def carry_on(reader, host, node, *operands):
                      (1, t.channels, t.height, t.width), *operands)
 
 
-def end(reader, output, name, steps=(), offset=None):
+def end(reader, output, name, steps=(), offset=None, dims="NCHW"):
     """Note what the first output holds."""
     if reader.ending is None:
         t = reader.builder.tensors[name]
@@ -38,7 +41,8 @@ def end(reader, output, name, steps=(), offset=None):
             grid, offset = last.grid, last.offset
         else:
             grid = (t.scale, t.zero_point) if not steps and offset is not None else None
-        reader.ending = Ending(output, steps, name in reader.builder.units, grid, offset or 0)
+        reader.ending = Ending(output, steps, name in reader.builder.units, grid, offset or 0,
+                               dims)
 
 
 def ends(reader, node, after):
@@ -58,5 +62,7 @@ OPERATORS = {
     "Softmax":    _at_end,
     "LogSoftmax": _at_end,
     "ArgMax":     _at_end,
+    "Transpose":  _at_end,
+    "Reshape":    _at_end,
     "Squeeze":    _at_end,
 }

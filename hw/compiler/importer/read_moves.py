@@ -10,6 +10,8 @@ from hw.compiler.importer.errors import Refusal
 from hw.compiler.importer.names import by, clean
 from hw.compiler.importer.values import Constant, Result
 
+EXPORTED = "export with fixed rows and columns"
+
 
 def _concat(reader, node, facts, *values):
     if facts.get("axis") not in (1, -3):
@@ -72,6 +74,62 @@ def _pad(reader, node, facts, value, pads=None, constant=None, axes=None):
     return [replace(source, pads=tuple(a + b for a, b in zip(source.pads, more, strict=True)))]
 
 
+def _slice(reader, node, facts, value, starts=None, ends=None, axes=None, steps=None):
+    """Rows and columns are cropped by a convolution that only moves; channels are picked by one."""
+    parts = (starts, ends, axes, steps)
+    if not all(isinstance(part, Constant | None) for part in parts):
+        raise Refusal("what it takes depends on the frame", "use constant starts and ends")
+    shape = reader.dims(value, node.input[0])
+    if shape is None:
+        raise Refusal("a size that does not follow from the file", EXPORTED)
+    starts, ends, axes, steps = (None if part is None else [int(x) for x in part.real.reshape(-1)]
+                                 for part in parts)
+    axes  = range(len(starts)) if axes is None else axes
+    taken = {axis % 4: slice(start, end, step) for axis, start, end, step in zip(
+        axes, starts, ends, steps or [1] * len(starts), strict=True)}
+    whole = [range(side)[taken.get(axis, slice(None))] for axis, side in enumerate(shape)]
+    return [_part(reader, node, node.output[0], value, shape, whole)]
+
+
+def _split(reader, node, facts, value, sizes=None):
+    """Each part is picked by a convolution of its own."""
+    shape = reader.dims(value, node.input[0])
+    if shape is None or not isinstance(sizes, Constant | None):
+        raise Refusal("a size that does not follow from the file", EXPORTED)
+    axis, count = facts.get("axis", 0) % 4, len(node.output)
+    each  = -(-shape[axis] // count)
+    sizes = ([min(each, shape[axis] - each * index) for index in range(count)] if sizes is None
+             else [int(x) for x in sizes.real.reshape(-1)])
+    found, start = [], 0
+    for name, size in zip(node.output, sizes, strict=True):
+        whole = [range(side) for side in shape]
+        whole[axis] = range(start, start + size)
+        start += size
+        found.append(_part(reader, node, name, value, shape, whole))
+    return found
+
+
+def _part(reader, node, name, value, shape, whole):
+    """The part of a map in these ranges of frames, channels, rows and columns."""
+    batch, channels, *sides = whole
+    if min(map(len, whole)) < 1 or any(side.step < 1 for side in whole) or len(batch) != 1:
+        raise Refusal(f"it takes {by(map(len, whole))} of {by(shape)}, or backwards",
+                      "take some channels, rows and columns, in order")
+    steps = [side.step for side in sides]
+    if steps[0] != steps[1] or steps[0] > 2:
+        raise Refusal(f"steps of {by(steps)}", "take every row and column, or every second of both")
+    value = reader.float_(value, node)
+    picks, crops = len(channels) < shape[1], [len(side) for side in sides] != list(shape[2:])
+    if picks:
+        value = Result("pick", f"{clean(name)}_picked" if crops else clean(name), node, (value,), {
+            "channels": list(channels), "shape": (len(channels), *shape[2:])})
+    if crops or not picks:
+        value = Result("crop", clean(name), node, (value,), {
+            "first": [side.start for side in sides], "stride": steps[0],
+            "shape": (len(channels), *map(len, sides))})
+    return value
+
+
 def _identity(reader, node, facts, value):
     return [value]
 
@@ -113,6 +171,8 @@ OPERATORS = {
     "Concat":   _concat,
     "Resize":   _resize,
     "Pad":      _pad,
+    "Slice":    _slice,
+    "Split":    _split,
     "Identity": _identity,
     "Dropout":  _dropout,
 }

@@ -3,8 +3,9 @@
 import numpy as np
 
 from hw.compiler.importer.errors import Refusal
+from hw.compiler.importer.layers import LARGEST_KERNEL
 from hw.compiler.importer.names import by, clean
-from hw.compiler.importer.read_convolutions import LARGEST_KERNEL, pads_of
+from hw.compiler.importer.read_convolutions import pads_of
 from hw.compiler.importer.values import Result
 
 

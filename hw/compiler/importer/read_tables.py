@@ -6,7 +6,7 @@ import torch
 
 from golden.integer import Lookup
 from hw.compiler.importer.build_tables import FUNCTIONS, function, functions
-from hw.compiler.importer.constants import OFFSETS, numbers
+from hw.compiler.importer.constants import OFFSETS, demand_finite, numbers, per_channel
 from hw.compiler.importer.ending import AFTER_END
 from hw.compiler.importer.errors import Refusal
 from hw.compiler.importer.layers import UNPLACED
@@ -77,6 +77,19 @@ def _tabulated(reader, node, source, *operands):
     return Result("function", clean(node.output[0]), node, (source,), {"made": made})
 
 
+def _prelu(reader, node, facts, value, slope):
+    """With a slope for each channel it is no table, but a sum."""
+    if not isinstance(slope, Constant) or np.unique(slope.real).size == 1:
+        return pointwise(reader, node, facts, value, slope)
+    slope_C = per_channel(slope.real)
+    demand_finite(slope_C)
+    source = reader.real(value, node)
+    if len(slope_C) != reader.channels(source):
+        raise Refusal(f"{len(slope_C)} slopes for {reader.channels(source)} channels",
+                      "give one for each channel, or one for all")
+    return [Result("prelu", clean(node.output[0]), node, (source,), {"slope": slope_C})]
+
+
 def _sigmoid(reader, node, facts, value):
     if isinstance(value, Real) and not any(value.pads) and ends(reader, node, AFTER_END):
         return [carry_on(reader, Host(value.name, ()), node)]
@@ -97,6 +110,7 @@ def _gather(reader, node, facts, table, index):
 
 OPERATORS = {
     **dict.fromkeys(POINTWISE, pointwise),
+    "PRelu":   _prelu,
     "Sigmoid": _sigmoid,
     "Gather":  _gather,
 }

@@ -15,8 +15,6 @@ REWRITES = {
     "Transpose":  "export with channels first",
     "MaxUnpool":  "use Resize x2 or ConvTranspose 2x2 with stride 2",
     "Upsample":   "export with opset 13 or newer, which has Resize",
-    "Split":      "use one Conv for each part",
-    "Slice":      "use a Conv that picks the channels",
 }
 KNOWN = ("Conv, ConvTranspose, BatchNormalization, Relu, Clip, Sigmoid, Add, Mul, Concat, MaxPool, "
          "AveragePool, Resize, DepthToSpace, Pad, Identity, Dropout and activations run, and "

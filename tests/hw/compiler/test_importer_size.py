@@ -3,7 +3,6 @@
 import random
 import sys
 
-import numpy as np
 import pytest
 
 from golden.integer import Concat, Gate, Input, MaxPool
