@@ -211,8 +211,8 @@ def _command(arguments):
     try:
         imported = import_onnx(path, model=made)
     except Refused as refused:
-        reasons = (f"{options.model} does not run", *refused.reasons)
-        raise InputError("\n  ".join(reasons)) from None
+        lines = (f"{options.model} does not run", *refused.lines[1:])
+        raise InputError("\n  ".join(lines)) from None
     with Fresh(path.parent, (), shared=True) as folder:
         onnx.save(made, folder / path.name)
     console.print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, {len(imported.graph.layers)} "

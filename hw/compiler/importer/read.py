@@ -25,8 +25,10 @@ from hw.compiler.importer.file import attributes
 from hw.compiler.importer.fold import Folder
 from hw.compiler.importer.names import node_said
 from hw.compiler.importer.read_end import carry_on, end
+from hw.compiler.importer.read_grids import stand_in
 from hw.compiler.importer.read_tables import TOGETHER, together
 from hw.compiler.importer.rewrites import KNOWN, REWRITES
+from hw.compiler.importer.share import said
 from hw.compiler.importer.values import (
     Constant,
     Frame,
@@ -61,6 +63,8 @@ class Reader:
         self.hosted  = []           # what the host does to outputs
         self.notes   = []           # what runs in another form than the file has it
         self.ending  = None         # what the first output holds
+        self.stand_ins = set()      # tensors in place of those that refused nodes would make
+        self.refused = []           # nodes, with those of which nothing is known that follow
 
     def read(self):
         """Names of the output tensors; every layer is then in :attr:`builder`."""
@@ -70,7 +74,7 @@ class Reader:
             self.folder.close()
         outputs = [self._output(name) for name in self.file.outputs]
         if self.reasons:
-            raise Refused(self.file.path, self.reasons)
+            raise Refused(self.file.path, self.reasons, said(self.file, self.refused))
         return tuple(dict.fromkeys(outputs))
 
     def _read_nodes(self):
@@ -79,9 +83,11 @@ class Reader:
                 outputs = self._node(node)
             except Refusal as refusal:
                 self.reasons.append(f"{node_said(refusal.node or node)}: {refusal}")
+                self.refused.append(refusal.node or node)
                 outputs = [Unknown()] * len(node.output)
             except ValueError as error:         # a layer that the golden contract forbids
                 self.reasons.append(f"{node_said(node)}: {error}; change the layer")
+                self.refused.append(node)
                 outputs = [Unknown()] * len(node.output)
             for index, name in enumerate(node.output):
                 if name:
@@ -110,6 +116,8 @@ class Reader:
     def _output(self, name):
         value = self.values[name]
         match value:
+            case Real() | Stored() if value.name in self.stand_ins:
+                pass
             case Real() | Stored() if not any(value.pads) and not isinstance(
                     self.builder.layers[value.name], Input):
                 end(self, name, value.name, offset=getattr(value, "offset", None))
@@ -136,7 +144,7 @@ class Reader:
     def _node(self, node):
         values = [self.values[name] for name in node.input]
         if any(isinstance(value, Unknown) for value in values):
-            return [Unknown()] * len(node.output)
+            return self._unknown(node, values)
         handler = OPERATORS.get(node.op_type)
         if node.domain not in ("", "ai.onnx"):
             raise Refusal(f"the operator is of the domain {printable(node.domain)!r}", KNOWN)
@@ -167,6 +175,18 @@ class Reader:
                 found.facts["otherwise"], = handler(self, node, attributes(node), *values)
             return [found]
         return handler(self, node, attributes(node), *values)
+
+    def _unknown(self, node, values):
+        """What follows from a refused node: nothing, up to where it gets a grid. There something of
+        its shape stands in, so that what comes after is looked at as well."""
+        shape = self.file.shape(node.output[0])
+        if (node.op_type != "QuantizeLinear" or not isinstance(values[0], Unknown)
+                or shape is None or len(shape) != 4 or shape[0] != 1 or min(shape) < 1):
+            self.refused.append(node)
+            return [Unknown()] * len(node.output)
+        name = self.builder.fresh(node.output[0])
+        self.stand_ins.add(name)
+        return stand_in(self, attributes(node), name, shape[1:], *values[1:])
 
     def real(self, value, node, *, pads=False):
         """An operand as a float with a grid."""

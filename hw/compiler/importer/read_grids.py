@@ -43,6 +43,13 @@ def _quantised(reader, node, facts, value, scale, zero_point=None):
     return [Stored(name, offset)]
 
 
+def stand_in(reader, facts, name, shape, scale, zero_point=None):
+    """A tensor of some shape in place of one that cannot be made."""
+    grid, offset = _grid(scale, zero_point, facts)
+    reader.builder.frame(name, shape, grid)
+    return [Stored(name, offset)]
+
+
 def _dequantised(reader, node, facts, value, scale, zero_point=None):
     if isinstance(value, Constant):
         if not isinstance(scale, Constant) or not isinstance(zero_point, Constant | None):

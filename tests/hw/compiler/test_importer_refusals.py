@@ -250,6 +250,25 @@ def test_all_reasons_are_listed_and_none_follows_from_another():
         "AveragePool 2x2 with stride 2 (1 more; `make check-model` lists them)")
 
 
+def test_what_comes_behind_a_refused_operator_is_looked_at():
+    """A QuantizeLinear says all that is to be known of what it reads; nothing else does."""
+    small = Model()
+    x = small.quantised(small.conv(small.image(), (4, 3, 1, 1)))
+    x = small.quantised(small.node("Relu", small.node("LRN", x, size=3, name="one")))
+    x = small.quantised(small.conv(x, (4, 4, 1, 9), pads=[0, 4, 0, 4], name="two"))
+    y = small.quantised(small.node("Add", small.node("LRN", x, size=3, name="three"), x,
+                                   name="follows"))
+    with pytest.raises(Refused) as caught:
+        import_onnx("small.onnx", model=small.output(x, y).model())
+    assert caught.value.reasons == (
+        f"node 'one' (LRN): the engine has no such operator; {KNOWN}",
+        "node 'two' (Conv): a kernel of 1x9; use several of up to 7x7",
+        f"node 'three' (LRN): the engine has no such operator; {KNOWN}")
+    # Of a Conv of 3 and one of 36 weights for each of 4 channels, one runs; Relu is behind an LRN.
+    assert caught.value.share == ("1 of 6 operators would run as they are, with 8% of the "
+                                  "multiplications")
+
+
 def plain(**settings):
     small = Model(**settings)
     return small.output(small.quantised(small.conv(
