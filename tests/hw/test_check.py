@@ -9,6 +9,7 @@ from golden.referee import LayerVerdict
 from hw import check as module
 from hw.check import check, main
 from hw.compiler import compile_network
+from hw.compiler.importer.rewrites import KNOWN
 from hw.config import EDGE, REFERENCE, TINY
 from tests.hw.compiler.onnx_models import Model
 
@@ -87,15 +88,14 @@ def test_what_would_run_a_network_that_does_not_fit(channels, expected, tmp_path
 def test_every_reason_is_printed(tmp_path, capsys):
     model = Model()
     x = model.quantised(model.conv(model.image(), (4, 3, 1, 1)))
-    a = model.quantised(model.node("GlobalAveragePool", x, name="one"))
+    a = model.quantised(model.node("LRN", x, size=3, name="one"))
     b = model.quantised(model.conv(x, (4, 4, 9, 1), pads=[4, 0, 4, 0], name="two"))
     path = tmp_path / "odd.onnx"
     onnx.save(model.output(a, b).model(), path)
     assert main(["--model", str(path)]) == 2
     assert capsys.readouterr().err == (
         f"error: {path} does not run\n"
-        "  node 'one' (GlobalAveragePool): the engine has no such operator; use AveragePool 2x2 "
-        "with stride 2\n"
+        f"  node 'one' (LRN): the engine has no such operator; {KNOWN}\n"
         "  node 'two' (Conv): a kernel of 9x1; use several of up to 7x7\n"
         "  1 of 3 operators would run as they are, with 8% of the multiplications\n")
 

@@ -105,9 +105,10 @@ def model(path, operator, kind=TensorProto.FLOAT, **how):
 
 
 @pytest.mark.parametrize(("make", "message"), [
-    (lambda folder: model(folder / "x.onnx", "GlobalAveragePool"),
-     ("{path} does not run\n  node 'odd' (GlobalAveragePool): the engine has no such operator; use "
-      "AveragePool 2x2 with stride 2\n  0 of 1 operators would run as they are")),
+    (lambda folder: model(folder / "x.onnx", "GlobalMaxPool"),
+     ("{path} does not run\n  node 'odd' (GlobalMaxPool): the engine has no such operator; use "
+      "MaxPool 2x2 with stride 2, until one pixel is left\n"
+      "  0 of 1 operators would run as they are")),
     (lambda folder: model(folder / "x.onnx", "Neg", TensorProto.DOUBLE),
      ("{path}: input 'image' is of type DOUBLE; declare it as one of float, float16, uint8, int8")),
     (lambda folder: model(folder / "x.onnx", "Neg", TensorProto.FLOAT16),

@@ -7,15 +7,22 @@ from dataclasses import replace
 import numpy as np
 
 from golden.integer import Add, Conv, Input, Tensor, output_shape
-from hw.compiler.importer import build_convolutions, build_moves, build_pairs, build_tables
+from hw.compiler.importer import (
+    build_convolutions,
+    build_means,
+    build_moves,
+    build_pairs,
+    build_tables,
+)
 from hw.compiler.importer.check import LARGEST_MEMORY
 from hw.compiler.importer.errors import Refusal
 from hw.compiler.importer.layers import UNPLACED, within_unit
 from hw.compiler.importer.values import Real, Result
 
-MOVES = ("pool", "window", "larger", "smaller", "nearest", "concat", "crop", "pick")
+MOVES = ("pool", "window", "larger", "smaller", "nearest", "concat", "crop", "pick", "spread")
 KINDS = {
     **build_convolutions.KINDS,
+    **build_means.KINDS,
     **build_moves.KINDS,
     **build_pairs.KINDS,
     **build_tables.KINDS,

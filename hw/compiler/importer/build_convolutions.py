@@ -54,8 +54,12 @@ def _average(builder, value, grid, name):
     source, facts = value.sources[0], value.facts
     channels = builder.tensors[source.name].channels
     kernel   = facts["kernel"]
-    averaged = replace(value, facts={"scale": np.full(channels, 1 / math.prod(kernel))})
-    weight, *rest = _convolution(builder, averaged, grid, np.ones((channels, 1, *kernel)))
+    # Half of what a pixel weighs, taken from the sum: halves round down, all else as before.
+    each     = 2 if facts.get("halves_down") else 1
+    less     = source.scale / (each * math.prod(kernel)) if each == 2 else 0
+    averaged = replace(value, facts={"scale": np.full(channels, 1 / (each * math.prod(kernel)))},
+                       offset=value.offset - less)
+    weight, *rest = _convolution(builder, averaged, grid, np.full((channels, 1, *kernel), each))
     return builder.put(Conv(name, source.name, weight, *rest[:3], facts["stride"],
                             facts["padding"], *rest[3:], UNPLACED, channels), grid)
 

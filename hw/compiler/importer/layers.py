@@ -67,5 +67,6 @@ def copying(name, source, weight, *, stride=1, padding=(0,) * 4, groups=1):
     """A convolution whose weights are 0 and 1, so that it moves bytes."""
     m_O, s_O = fixed(np.ones(len(weight)))
     bias_O   = torch.zeros(len(weight), dtype=torch.int32)
+    padding  = tuple(int(side) for side in padding)
     return Conv(name, source, integers(weight, torch.int8), bias_O, m_O, s_O, stride, padding, 0,
                 255, UNPLACED, groups)

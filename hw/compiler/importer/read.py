@@ -12,6 +12,7 @@ from hw.compiler.importer import (
     read_convolutions,
     read_end,
     read_grids,
+    read_means,
     read_moves,
     read_pairs,
     read_pools,
@@ -42,7 +43,7 @@ from hw.compiler.importer.values import (
 
 OPERATORS = {}
 for kind in (read_tables, read_grids, read_convolutions, read_affine, read_pairs, read_moves,
-             read_pools, read_end):
+             read_pools, read_means, read_end):
     OPERATORS |= kind.OPERATORS         # after tables: Max and Min of two maps
 
 
@@ -234,7 +235,7 @@ class Reader:
                 return 1, channels, 2 * height, 2 * width
             case "concat":
                 return 1, sum(shape[1] for shape in shapes), height, width
-            case "window" | "crop" | "pick":
+            case "window" | "crop" | "pick" | "mean" | "spread":
                 return 1, *value.facts["shape"]
             case "sum" | "larger" | "smaller" | "gate" | "scaled" | "sigmoid" | "function" | (
                     "prelu"):

@@ -8,6 +8,7 @@ import numpy as np
 from hw.compiler.importer.constants import numbers
 from hw.compiler.importer.errors import Refusal
 from hw.compiler.importer.names import by, clean
+from hw.compiler.importer.read_means import spread
 from hw.compiler.importer.values import Constant, Result
 
 EXPORTED = "export with fixed rows and columns"
@@ -30,6 +31,9 @@ def _resize(reader, node, facts, value, roi=None, scales=None, sizes=None):
     rewrite = "use x2 nearest (asymmetric, floor) or x2 linear (half_pixel)"
     if None in shapes:
         raise Refusal("a size that does not follow from the file", "use constant scales")
+    if tuple(shapes[0][2:]) == (1, 1) and facts.get("mode", "nearest") != "cubic" and (
+            facts.get("coordinate_transformation_mode") != "tf_crop_and_resize"):
+        return [spread(reader, node, reader.real(value, node), shapes[1][2:])]
     if [side * factor for side, factor in zip(shapes[0], (1, 1, 2, 2), strict=True)] != list(
             shapes[1]):
         raise Refusal(f"it makes {by(shapes[1])} of {by(shapes[0])}", rewrite)

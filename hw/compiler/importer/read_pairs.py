@@ -11,6 +11,7 @@ from hw.compiler.importer.errors import Refusal
 from hw.compiler.importer.names import by, clean
 from hw.compiler.importer.read_affine import affine
 from hw.compiler.importer.read_convolutions import SAME_SCALE
+from hw.compiler.importer.read_means import spread
 from hw.compiler.importer.read_tables import pointwise
 from hw.compiler.importer.values import Constant, Real, Result
 
@@ -51,6 +52,11 @@ def _one_of(reader, node, facts, kind, *values):
 def _of_two(reader, kind, node, a, b, **facts):
     """What an operator makes of two maps of one shape."""
     a, b = _pair(reader, node, a, b)
+    pixel = _pixel(reader, a, b)
+    if pixel == 0:
+        a = spread(reader, node, a, reader.shape(b)[1:])
+    elif pixel == 1:
+        b = spread(reader, node, b, reader.shape(a)[1:])
     shapes = reader.shape(a), reader.shape(b)
     if shapes[0] != shapes[1]:
         raise Refusal(f"its operands have shapes {by(shapes[0])} and {by(shapes[1])}",
@@ -69,6 +75,14 @@ def _mul(reader, node, facts, a, b):
         halves[1] = False
     grown  = [x.sources[0] if half else x for x, half in zip((a, b), halves, strict=True)]
     a, b   = _pair(reader, node, *grown)
+    if not any(halves) and (pixel := _pixel(reader, a, b)) is not None:
+        # Gates read maps of half the rows and columns as they are.
+        alpha, skip = (a, b) if pixel == 0 else (b, a)
+        sides = reader.shape(skip)[1:]
+        half  = all(side % 2 == 0 for side in sides)
+        alpha = spread(reader, node, alpha, [side // 2 if half else side for side in sides])
+        if reader.channels(alpha) in (1, reader.channels(skip)):
+            return [Result("gate", clean(node.output[0]), node, (alpha, skip))]
     first  = halves[0] or (not halves[1] and _is_alpha_first(reader, a, b))
     alpha, skip = (a, b) if first else (b, a)
     shapes = reader.shape(alpha), reader.shape(skip)
@@ -100,6 +114,12 @@ def _moved(reader, node, value, constant):
 
 def _pair(reader, node, a, b):
     return reader.real(a, node), reader.real(b, node)
+
+
+def _pixel(reader, a, b):
+    """Which of two maps, 0 or 1, is one pixel beside a map of several; None if none is."""
+    single = [reader.shape(x)[1:] == (1, 1) for x in (a, b)]
+    return single.index(True) if single[0] != single[1] else None
 
 
 def _is_alpha_first(reader, a, b):

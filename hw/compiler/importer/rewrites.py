@@ -5,8 +5,7 @@ FREEZE = ("train with BatchNormalization instead, or freeze its statistics (make
 REWRITES = {
     "Gemm":       "use a 1x1 Conv",
     "MatMul":     "use a 1x1 Conv",
-    "GlobalAveragePool": "use AveragePool 2x2 with stride 2",
-    "ReduceMean": "use AveragePool 2x2 with stride 2",
+    "GlobalMaxPool": "use MaxPool 2x2 with stride 2, until one pixel is left",
     "Flatten":    "keep maps as N x C x H x W",
     "Reshape":    "keep maps as N x C x H x W",
     "InstanceNormalization": FREEZE,

@@ -61,9 +61,9 @@ KNOWN = ("Conv, ConvTranspose, BatchNormalization, Relu, Clip, Sigmoid, Add, Mul
 
 
 @pytest.mark.parametrize(("model", "reason"), [
-    (lambda: one("GlobalAveragePool"),
-     ("node 'odd' (GlobalAveragePool): the engine has no such operator; use AveragePool 2x2 with "
-      "stride 2")),
+    (lambda: one("GlobalMaxPool"),
+     ("node 'odd' (GlobalMaxPool): the engine has no such operator; use MaxPool 2x2 with stride 2, "
+      "until one pixel is left")),
     (lambda: one("Pow", np.float32([1, 2, 3, 4]).reshape(4, 1, 1)),
      ("node 'odd' (Pow): a constant of 4 numbers, and a table is the same for all channels; use "
       "one number")),
@@ -236,18 +236,17 @@ def test_a_sum_whose_convolution_has_no_room_for_both_operands():
 def test_all_reasons_are_listed_and_none_follows_from_another():
     small = Model()
     x = small.quantised(small.conv(small.image(), (4, 3, 1, 1)))
-    a = small.quantised(small.node("GlobalAveragePool", x, name="one"))
+    a = small.quantised(small.node("MatMul", x, np.ones((12, 12), np.float32), name="one"))
     a = small.quantised(small.node("Relu", a))
-    b = small.quantised(small.node("GlobalMaxPool", x, name="two"))
+    b = small.quantised(small.node("LRN", x, size=3, name="two"))
     with pytest.raises(Refused) as caught:
         import_onnx("small.onnx", model=small.output(a, b).model())
     assert caught.value.reasons == (
-        ("node 'one' (GlobalAveragePool): the engine has no such operator; use AveragePool 2x2 "
-         "with stride 2"),
-        f"node 'two' (GlobalMaxPool): the engine has no such operator; {KNOWN}")
+        "node 'one' (MatMul): the engine has no such operator; use a 1x1 Conv",
+        f"node 'two' (LRN): the engine has no such operator; {KNOWN}")
     assert str(caught.value) == (
-        "small.onnx: node 'one' (GlobalAveragePool): the engine has no such operator; use "
-        "AveragePool 2x2 with stride 2 (1 more; `make check-model` lists them)")
+        "small.onnx: node 'one' (MatMul): the engine has no such operator; use a 1x1 Conv (1 more; "
+        "`make check-model` lists them)")
 
 
 def test_what_comes_behind_a_refused_operator_is_looked_at():
