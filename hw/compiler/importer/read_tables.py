@@ -72,6 +72,10 @@ def _tabulated(reader, node, source, *operands):
     with np.errstate(all="ignore"):
         made, *_ = reader.folder.fold(named, inputs)
     made = made.reshape(-1).astype(np.float32)
+    if np.isnan(made).any():                # for bytes that the operand never has, perhaps
+        layer = reader.builder.layers[source.name]
+        made  = made[np.clip(np.arange(len(made)), getattr(layer, "low", 0),
+                             getattr(layer, "high", 255))]
     if made.shape != (256,) or np.isnan(made).any():
         raise Refusal("for some bytes its result is no number", "bound its operand by Clip")
     return Result("function", clean(node.output[0]), node, (source,), {"made": made})

@@ -6,7 +6,9 @@ import pytest
 
 from golden.errors import InputError
 from hw.compiler.importer import Refused, import_onnx, load_network
+from hw.compiler.importer.rewrites import REWRITES
 from tests.hw.compiler.onnx_models import Model
+from tests.hw.compiler.running import runs
 
 
 def refusal(model):
@@ -60,7 +62,7 @@ KNOWN = ("Conv, ConvTranspose, BatchNormalization, Relu, Clip, Sigmoid, Add, Mul
          "Softmax and ArgMax at the end")
 
 
-@pytest.mark.parametrize(("model", "reason"), [
+REFUSED = [
     (lambda: one("GlobalMaxPool"),
      ("node 'odd' (GlobalMaxPool): the engine has no such operator; use MaxPool 2x2 with stride 2, "
       "until one pixel is left")),
@@ -134,9 +136,100 @@ KNOWN = ("Conv, ConvTranspose, BatchNormalization, Relu, Clip, Sigmoid, Add, Mul
         np.ones((4, 4, 1, 1), np.float32))),
      ("node 'odd' (Conv): its weights are floats; quantise weights too, with DequantizeLinear "
       "before the operator")),
-])
+]
+
+
+@pytest.mark.parametrize(("model", "reason"), REFUSED)
 def test_one_node(model, reason):
     assert refusal(model()) == reason
+
+
+HALF, TWICE = {"kernel_shape": [2, 2], "strides": [2, 2]}, ("", np.float32([1, 1, 2, 2]))
+
+
+def behind(*operators):
+    """A model of operators, each a name with inputs and attributes, or None for a grid, behind a
+    convolution of 4 channels."""
+    small = Model()
+    x = small.quantised(small.conv(small.image(), (4, 3, 1, 1)))
+    for operator in operators:
+        if operator is None:
+            x = small.quantised(x)
+        elif operator[0] == "Conv":
+            x = small.conv(x, *operator[1:-1], **operator[-1])
+        elif operator[0] == "ConvTranspose":
+            x = small.node("ConvTranspose", x, small.weights(operator[1], axis=1), strides=[2, 2])
+        else:
+            x = small.node(operator[0], x, *operator[1:-1], **operator[-1])
+    return small.output(small.quantised(x)).model()
+
+
+REWRITTEN = {
+    "use one number": [[("Pow", np.float32(2), {})]],
+    "bound its operand by Clip": [[("Clip", np.float32(0.1), np.float32(1), {}), None,
+                                   ("Log", {})], [("Clip", np.float32(0.1), np.float32(1), {}),
+                                                  ("Log", {})]],
+    "quantise the result of Conv": [[("Conv", (4, 4, 1, 1), {}), None, ("Tanh", {})]],
+    "quantise the result of Tanh": [[("Tanh", {}), None, ("Mul", np.float32(
+        [1, 2, 3, 4]).reshape(1, 4, 1, 1), {})]],
+    "use count_include_pad=1, or no pads": [
+        [("AveragePool", {"kernel_shape": [3, 3], "pads": [1] * 4, "count_include_pad": 1})],
+        [("AveragePool", {"kernel_shape": [3, 3]})]],
+    "use up to 7x7 with a stride of 1 or 2 in both": [
+        [("AveragePool", {"kernel_shape": [7, 7]})],
+        [("AveragePool", {"kernel_shape": [3, 3], "strides": [2, 2]})]],
+    "use ceil_mode=0": [[("AveragePool", {"kernel_shape": [5, 3], "strides": [2, 2]})]],
+    "use 2x2 out of four times the channels": [
+        [("Conv", (16, 4, 1, 1), {}), None, ("DepthToSpace", {"blocksize": 2}), None,
+         ("DepthToSpace", {"blocksize": 2})]],
+    "put Relu before it, or use 2x2 with stride 2 and no pads": [
+        [("Relu", {}), None, ("MaxPool", {"kernel_shape": [3, 3], "strides": [2, 2],
+                                          "pads": [1] * 4})], [("MaxPool", HALF)]],
+    "pad at most one row and column": [
+        [("Relu", {}), None, ("MaxPool", {"kernel_shape": [3, 3], "strides": [2, 2],
+                                          "pads": [1, 1, 0, 0]})]],
+    "use 2x2 with stride 2 and no pads, or a Conv with stride 2": [
+        [("MaxPool", HALF)], [("Conv", (4, 4, 3, 3), {"strides": [2, 2], "pads": [1] * 4})]],
+    "use x2 nearest (asymmetric, floor) or x2 linear (half_pixel)": [
+        [("Resize", *TWICE, {"mode": "nearest", "nearest_mode": "floor",
+                             "coordinate_transformation_mode": "asymmetric"})],
+        [("Resize", *TWICE, {"mode": "linear"})]],
+    "pad rows and columns with zeros, before a Conv": [
+        [("Pad", np.int64([0, 0, 1, 1, 0, 0, 1, 1]), {}), ("Conv", (4, 4, 3, 3), {})]],
+    "use one number, or one for each channel": [
+        [("Mul", np.float32(0.5), {})], [("Mul", np.ones((1, 4, 1, 1), np.float32) / 2, {})]],
+    "reach over up to 7x7 pixels, or use several Convs": [
+        [("Conv", (4, 4, 3, 3), {"dilations": [1, 3], "pads": [1, 3, 1, 3]})],
+        [("Conv", (4, 4, 3, 3), {"dilations": [1, 2], "pads": [1, 2, 1, 2]}), None,
+         ("Conv", (4, 4, 3, 3), {"dilations": [1, 2], "pads": [1, 2, 1, 2]})]],
+    "use two dimensions and a stride of 1 or 2 in both": [
+        [("Conv", (4, 4, 3, 3), {"strides": [2, 2]})]],
+    "use several of up to 7x7": [
+        [("Conv", (4, 4, 7, 1), {"pads": [3, 0, 3, 0]}), None,
+         ("Conv", (4, 4, 3, 1), {"pads": [1, 0, 1, 0]})]],
+    "pad less, or use a larger kernel": [
+        [("Conv", (4, 4, 1, 1), {})], [("Conv", (4, 4, 3, 3), {"pads": [2] * 4})]],
+    "use 2x2 to 4x4 with stride 2, or Resize and a Conv": [
+        *([("ConvTranspose", (4, 4, side, side), {})] for side in (2, 3, 4)),
+        [("Resize", *TWICE, {"mode": "nearest", "nearest_mode": "floor",
+                             "coordinate_transformation_mode": "asymmetric"}), None,
+         ("Conv", (4, 4, 5, 5), {"pads": [2] * 4})]],
+    "quantise weights too, with DequantizeLinear before the operator": [
+        [("Conv", (4, 4, 1, 1), {})]],
+}
+"""What each refusal of :data:`REFUSED` recommends, in every form that it names."""
+ELSEWHERE = (KNOWN, "end the network there", *REWRITES.values())    # tried by other tests
+
+
+@pytest.mark.parametrize("rewrite", REWRITTEN)
+def test_rewrites_run(rewrite):
+    for operators in REWRITTEN[rewrite]:
+        runs(behind(*operators))
+
+
+def test_every_rewrite_is_tried():
+    named = {reason.partition("; ")[2] for _, reason in REFUSED}
+    assert named - {*ELSEWHERE} == {*REWRITTEN}
 
 
 def test_weights_that_need_nine_bits():
