@@ -17,6 +17,7 @@ from golden.integer import Gate, Lookup
 from golden.referee import session
 from hw import freeze, quantise
 from hw.compiler.importer import import_onnx
+from hw.compiler.importer.rewrites import KNOWN
 from hw.config import TINY
 from hw.squeeze import in_steps
 from tests.hw.compiler.running import runs
@@ -108,9 +109,8 @@ def model(path, operator, kind=TensorProto.FLOAT, **how):
 
 
 @pytest.mark.parametrize(("make", "message"), [
-    (lambda folder: model(folder / "x.onnx", "GlobalMaxPool"),
-     ("{path} does not run\n  node 'odd' (GlobalMaxPool): the engine has no such operator; use "
-      "MaxPool 2x2 with stride 2, until one pixel is left\n"
+    (lambda folder: model(folder / "x.onnx", "LRN", size=3),
+     (f"{{path}} does not run\n  node 'odd' (LRN): the engine has no such operator; {KNOWN}\n"
       "  0 of 1 operators would run as they are")),
     (lambda folder: model(folder / "x.onnx", "Neg", TensorProto.DOUBLE),
      ("{path}: input 'image' is of type DOUBLE; declare it as one of float, float16, uint8, int8")),

@@ -13,19 +13,22 @@ from hw.compiler.importer import (
     build_moves,
     build_pairs,
     build_tables,
+    build_unrounded,
 )
 from hw.compiler.importer.check import LARGEST_MEMORY
 from hw.compiler.importer.errors import Refusal
 from hw.compiler.importer.layers import UNPLACED, within_unit
 from hw.compiler.importer.values import Real, Result
 
-MOVES = ("pool", "window", "larger", "smaller", "nearest", "concat", "crop", "pick", "spread")
+MOVES = ("pool", "window", "larger", "smaller", "nearest", "concat", "crop", "pick", "spread",
+         "top")
 KINDS = {
     **build_convolutions.KINDS,
     **build_means.KINDS,
     **build_moves.KINDS,
     **build_pairs.KINDS,
     **build_tables.KINDS,
+    **build_unrounded.KINDS,
 }
 """Kind of a result -> function of the builder, the result, its grid and name, to the name of the
 tensor that holds it."""
@@ -75,6 +78,9 @@ class Builder:
                 low, high = 0.0, 1.0
             case "function":
                 low, high = float(value.facts["made"].min()), float(value.facts["made"].max())
+            case "unrounded":
+                made = value.facts["of"](np.linspace(-64, 64, 1 << 12))
+                low, high = float(np.min(made)), float(np.max(made))
             case "gate" | "sum" if low < 0 or high > 1 or value.facts.get("subtracted"):
                 low, high = -math.inf, math.inf
             case "sum":

@@ -9,10 +9,17 @@ import torch
 from golden.integer import Conv, Lookup, TransposedConv
 from hw.compiler.importer.build_tables import entries, reals
 from hw.compiler.importer.errors import Refusal
-from hw.compiler.importer.layers import UNIT_WEIGHT, UNPLACED, bounds, demand_bias, fixed, integers
+from hw.compiler.importer.layers import (
+    CONTRACT,
+    UNIT_WEIGHT,
+    UNPLACED,
+    bounds,
+    demand_bias,
+    fixed,
+    integers,
+)
 
 STEADY   = 2.0**-10     # factor of a channel that only has an offset
-CONTRACT = 0.98         # steps by which a fold may change a result before it is rounded
 
 
 def _conv(builder, value, grid, name):

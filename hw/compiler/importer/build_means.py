@@ -1,13 +1,14 @@
-"""Means of whole maps, and one pixel as a whole map: what gates over channels need."""
+"""Means of whole maps, their largest, and one pixel as a whole map: for gates over channels."""
 
 from dataclasses import replace
 
 import numpy as np
 
 from golden.integer import Upsample
-from hw.compiler.importer.build_convolutions import CONTRACT
+from hw.compiler.importer.build_moves import largest, shift
 from hw.compiler.importer.errors import Refusal
 from hw.compiler.importer.layers import (
+    CONTRACT,
     LARGEST_KERNEL,
     UNPLACED,
     bounded,
@@ -62,6 +63,31 @@ def _spread(builder, value, grid, name):
     return _grown(builder, inner, np.array(value.facts["shape"][1:]), grid, name)
 
 
+def _top(builder, value, grid, name):
+    """The largest of a map: of windows of 2x2, and of 3x3 along sides that are odd, until one pixel
+    is left. A side of one pixel is doubled before."""
+    demand_only_moved(value)
+    source = bounded(value.sources[0], value)
+    inner  = builder.settle(source, grid, builder.part_name(source, name))
+    while True:
+        t     = builder.tensors[inner]
+        sides = np.array((t.height, t.width))
+        if max(sides) == 1:
+            return inner
+        last  = max(sides) <= 3
+        if min(sides) == 1:
+            kernel  = 1 + (sides == 1)
+            around  = kernel - 1
+            doubled = copying(builder.fresh(f"{name}_doubled"), inner,
+                              np.ones((t.channels, 1, *kernel), np.int64),
+                              padding=(*around, *around), groups=t.channels)
+            inner, sides = builder.put(doubled, grid), sides + around
+        shifts = [[shift(side, start, side - side % 2) for start in range(1 + side % 2)]
+                  for side in map(int, sides)]
+        inner = largest(builder, inner, shifts, grid,
+                        name if last else builder.fresh(f"{name}_part"))
+
+
 def _grown(builder, inner, sides, grid, name):
     """A map of one pixel at every row and column: a convolution that meets it under each of its
     weights in turn, then upsampling; of odd sides the last one is taken off again."""
@@ -86,4 +112,5 @@ MEAN = ("average in steps of 2x2 before, each with a QuantizeLinear of its own (
 KINDS = {
     "mean":   _mean,
     "spread": _spread,
+    "top":    _top,
 }

@@ -71,18 +71,34 @@ def _window(builder, value, grid, name):
     if any(value.facts["pads"]) and _least(builder, inner) < grid[1]:
         raise Refusal("it pads numbers that may be below zero",
                       "put Relu before it, or use 2x2 with stride 2 and no pads")
-    pooled = [builder.put(MaxPool(builder.fresh(f"{name}_window"), _shifted(
-                  builder, inner, shift, grid, name), UNPLACED), grid)
-              for shift in itertools.product(*value.facts["shifts"])]
-    for last in (False, False, True):
-        made   = name if last else builder.fresh(f"{name}_larger")
+    return largest(builder, inner, value.facts["shifts"], grid, name)
+
+
+def largest(builder, inner, shifts, grid, name):
+    """Of 2x2 windows of a map moved by each shift of rows and of columns the largest."""
+    shifts = list(itertools.product(*shifts))
+    pooled = [builder.put(MaxPool(
+        name if len(shifts) == 1 else builder.fresh(f"{name}_window"),
+        _shifted(builder, inner, ways, grid, name), UNPLACED), grid) for ways in shifts]
+    while len(pooled) > 1:
+        made   = name if len(pooled) == 2 else builder.fresh(f"{name}_larger")
         pooled = [*pooled[2:], one_of(builder, *pooled[:2], grid, made)]
     return pooled[0]
 
 
-def _shifted(builder, inner, shift, grid, name):
+def shift(side, start, wanted):
+    """How a convolution with one weight that is not zero moves a side, so that it begins at
+    ``start`` and 2x2 windows find ``wanted`` pixels, and not two more: its kernel, where in it the
+    weight is, and pads before and after. The smallest such kernel."""
+    return next((kernel, index, before, after) for kernel in (1, 2, 3)
+                for index, before, after in np.ndindex(kernel, kernel, kernel)
+                if index - before == start
+                and side + before + after - kernel + 1 - wanted in (0, 1))
+
+
+def _shifted(builder, inner, ways, grid, name):
     """The map from another row and column on: a depthwise convolution that only moves."""
-    kernel, index, before, after = zip(*shift, strict=True)
+    kernel, index, before, after = zip(*ways, strict=True)
     if kernel == (1, 1):
         return inner
     channels = builder.tensors[inner].channels

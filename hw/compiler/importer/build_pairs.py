@@ -7,9 +7,9 @@ import torch
 
 from golden.integer import SUM_WEIGHT_LIMIT, Gate, Sum
 from golden.quantize import BIAS_LIMIT, sum_weights
-from hw.compiler.importer.build_convolutions import CONTRACT
 from hw.compiler.importer.errors import Refusal
 from hw.compiler.importer.layers import (
+    CONTRACT,
     UNPLACED,
     bounded,
     bounds,

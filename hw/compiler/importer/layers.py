@@ -11,6 +11,7 @@ from hw.compiler.importer.errors import Refusal
 from hw.compiler.importer.values import Real, Result
 
 UNPLACED = "encoder"        # until :mod:`hw.compiler.importer.place` knows the whole graph
+CONTRACT = 0.98             # steps by which a fold may change a result before it is rounded
 LARGEST_KERNEL = 7          # rows and columns
 UNIT_WEIGHT = 64            # of a depthwise 1x1 convolution that only moves between grids
 SIGMOID  = (1 / 256, 0)     # the grid of the contract's own tables

@@ -1,4 +1,4 @@
-"""Means over whole maps or over channels, and one pixel in place of a whole map."""
+"""Means of maps or of channels, the largest of a map, and one pixel in place of a whole map."""
 
 import numpy as np
 
@@ -23,14 +23,36 @@ def _global_average(reader, node, facts, value):
                    {"shape": (reader.channels(source), 1, 1)})]
 
 
-def _reduced_mean(reader, node, facts, value, axes=None):
+def _global_largest(reader, node, facts, value):
+    source = reader.real(value, node)
+    return [Result("top", clean(node.output[0]), node, (source,),
+                   {"shape": (reader.channels(source), 1, 1)})]
+
+
+def _reduced_largest(reader, node, facts, value, axes=None):
+    along = _axes(facts, axes)
+    if along != [2, 3] or not facts.get("keepdims", 1):
+        raise Refusal(f"it is over axes {_said(along, facts)}", "take the largest of rows and "
+                      "columns (axes 2 and 3), with keepdims=1")
+    return _global_largest(reader, node, facts, value)
+
+
+def _axes(facts, axes):
     if not isinstance(axes, Constant | None):
         raise Refusal("its axes depend on the frame", "use constant axes")
     given = facts.get("axes", ()) if axes is None else axes.real.reshape(-1)
-    along = sorted(int(axis) % 4 for axis in given)
+    return sorted(int(axis) % 4 for axis in given)
+
+
+def _said(along, facts):
+    return (by(along) or "of all kinds") + ("" if facts.get("keepdims", 1) else
+                                            ", and drops them")
+
+
+def _reduced_mean(reader, node, facts, value, axes=None):
+    along = _axes(facts, axes)
     if along not in ([2, 3], [1]) or not facts.get("keepdims", 1):
-        raise Refusal(f"it is over axes {by(along) or 'of all kinds'}"
-                      + ("" if facts.get("keepdims", 1) else ", and drops them"),
+        raise Refusal(f"it is over axes {_said(along, facts)}",
                       "take means over rows and columns (axes 2 and 3) or channels (axis 1), with "
                       "keepdims=1")
     if along == [2, 3]:
@@ -45,4 +67,6 @@ def _reduced_mean(reader, node, facts, value, axes=None):
 OPERATORS = {
     "GlobalAveragePool": _global_average,
     "ReduceMean":        _reduced_mean,
+    "GlobalMaxPool":     _global_largest,
+    "ReduceMax":         _reduced_largest,
 }

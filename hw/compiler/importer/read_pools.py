@@ -1,7 +1,7 @@
 """Windows: the largest of 2x2 and 3x3, and averages."""
 
-import numpy as np
 
+from hw.compiler.importer.build_moves import shift
 from hw.compiler.importer.errors import Refusal
 from hw.compiler.importer.layers import LARGEST_KERNEL
 from hw.compiler.importer.names import by, clean
@@ -51,7 +51,7 @@ def _window(reader, node, facts, source):
               for more, side in enumerate((t.height, t.width))]
     if min(sides) < 1:
         raise Refusal(f"a window of 3x3 on a map of {t.height}x{t.width}", "use a larger frame")
-    shifts = [[_shift(side, offset - pads[more], 2 * made) for offset in range(2)]
+    shifts = [[shift(side, offset - pads[more], 2 * made) for offset in range(2)]
               for more, (side, made) in enumerate(zip((t.height, t.width), sides, strict=True))]
     return Result("window", clean(node.output[0]), node, (source,), {
         "shifts": shifts, "pads": pads, "shape": (t.channels, *sides)})
@@ -78,16 +78,6 @@ def _windows(side, before, after, rounded_up):
     space = side + before + after - 3
     count = (-(-space // 2) if rounded_up else space // 2) + 1
     return count - (rounded_up and 2 * (count - 1) >= side + before)
-
-
-def _shift(side, start, wanted):
-    """How a convolution with one weight that is not zero moves a side, so that it begins at
-    ``start`` and 2x2 windows find ``wanted`` pixels, and not two more: its kernel, where in it the
-    weight is, and pads before and after. The smallest such kernel."""
-    return next((kernel, index, before, after) for kernel in (1, 2, 3)
-                for index, before, after in np.ndindex(kernel, kernel, kernel)
-                if index - before == start
-                and side + before + after - kernel + 1 - wanted in (0, 1))
 
 
 OPERATORS = {

@@ -6,6 +6,7 @@ import torch
 
 from golden.integer import Lookup
 from hw.compiler.importer.build_tables import FUNCTIONS, function, functions
+from hw.compiler.importer.build_unrounded import BEHIND
 from hw.compiler.importer.constants import OFFSETS, demand_finite, numbers, per_channel
 from hw.compiler.importer.ending import AFTER_END
 from hw.compiler.importer.errors import Refusal
@@ -33,11 +34,23 @@ def pointwise(reader, node, facts, *values):
     others = [value for i, value in enumerate(values) if i != index]
     if not all(isinstance(other, Constant | None) for other in others):
         raise Refusal("its operands are different maps", KNOWN)
+    if found is None and isinstance(value, Result) and value.kind in BEHIND and not value.bounded:
+        return [_unrounded(reader, node, value, index, values)]
     if found is None:
         found = function(reader.real(value, node))
     source, made = found
     return [_tabulated(reader, node, source, *(made if i == index else value
                                                for i, value in enumerate(values)))]
+
+
+def _unrounded(reader, node, value, index, values):
+    """The operator on a convolution's result that has no grid."""
+    def of(real):
+        operands = [real.reshape(1, 1, 1, -1).astype(np.float32) if at == index else operand
+                    for at, operand in enumerate(values)]
+        return _evaluated(reader, node, operands).astype(np.float64).reshape(real.shape)
+    return Result("unrounded", clean(node.output[0]), node, value.sources,
+                  {"inner": value, "of": of})
 
 
 def together(reader, node, *values):
@@ -55,6 +68,19 @@ def together(reader, node, *values):
 
 def _tabulated(reader, node, source, *operands):
     """An operator on float32 for each byte of ``source``, and constants."""
+    made = _evaluated(reader, node, [operand.reshape(1, 1, 1, -1) if isinstance(
+        operand, np.ndarray) else operand for operand in operands])
+    if np.isnan(made).any():                # for bytes that the operand never has, perhaps
+        layer = reader.builder.layers[source.name]
+        made  = made[np.clip(np.arange(len(made)), getattr(layer, "low", 0),
+                             getattr(layer, "high", 255))]
+    if made.shape != (256,) or np.isnan(made).any():
+        raise Refusal("for some bytes its result is no number", "bound its operand by Clip")
+    return Result("function", clean(node.output[0]), node, (source,), {"made": made})
+
+
+def _evaluated(reader, node, operands):
+    """What an operator makes of arrays and constants, float32 in one row."""
     inputs = []
     for operand in operands:
         if isinstance(operand, Constant):
@@ -63,22 +89,13 @@ def _tabulated(reader, node, source, *operands):
                 raise Refusal(f"a constant of {operand.real.size} numbers, and a table is the "
                               "same for all channels", "use one number")
             operand = different.astype(np.float32)
-        elif operand is not None:
-            operand = operand.reshape(1, 1, 1, -1)
         inputs.append(operand)
     named = onnx.NodeProto()            # operands may have one name, but not one value
     named.CopyFrom(node)
     named.input[:] = [name and f"{index}" for index, name in enumerate(node.input)]
     with np.errstate(all="ignore"):
         made, *_ = reader.folder.fold(named, inputs)
-    made = made.reshape(-1).astype(np.float32)
-    if np.isnan(made).any():                # for bytes that the operand never has, perhaps
-        layer = reader.builder.layers[source.name]
-        made  = made[np.clip(np.arange(len(made)), getattr(layer, "low", 0),
-                             getattr(layer, "high", 255))]
-    if made.shape != (256,) or np.isnan(made).any():
-        raise Refusal("for some bytes its result is no number", "bound its operand by Clip")
-    return Result("function", clean(node.output[0]), node, (source,), {"made": made})
+    return made.reshape(-1).astype(np.float32)
 
 
 def _prelu(reader, node, facts, value, slope):
@@ -97,7 +114,7 @@ def _prelu(reader, node, facts, value, slope):
 def _sigmoid(reader, node, facts, value):
     if isinstance(value, Real) and not any(value.pads) and ends(reader, node, AFTER_END):
         return [carry_on(reader, Host(value.name, ()), node)]
-    if isinstance(value, Result) and value.kind in FUNCTIONS:
+    if isinstance(value, Result) and value.kind in (*FUNCTIONS, *BEHIND):
         return pointwise(reader, node, facts, value)
     return [Result("sigmoid", clean(node.output[0]), node, (reader.real(value, node),))]
 

@@ -5,7 +5,6 @@ FREEZE = ("train with BatchNormalization instead, or freeze its statistics (make
 REWRITES = {
     "Gemm":       "use a 1x1 Conv",
     "MatMul":     "use a 1x1 Conv",
-    "GlobalMaxPool": "use MaxPool 2x2 with stride 2, until one pixel is left",
     "Flatten":    "keep maps as N x C x H x W",
     "Reshape":    "keep maps as N x C x H x W",
     "InstanceNormalization": FREEZE,

@@ -107,6 +107,17 @@ def test_a_mean_of_more_pixels_than_one_convolution_takes_without_loss():
         runs(averaged(scale, sides, sides // 14))
 
 
+@pytest.mark.parametrize("frame", [*SIDES, (1, 1), (3, 1)])
+@pytest.mark.parametrize("operator", ["GlobalMaxPool", "ReduceMax"])
+def test_the_largest_of_a_map(frame, operator):
+    small = Model(frame=(3, *frame))
+    x = layer(small)
+    facts = {"axes": [2, 3]} if operator == "ReduceMax" else {}
+    y = small.quantised(small.node(operator, x, **facts))
+    z = small.node("Mul", x, small.quantised(small.node("Sigmoid", y), 1 / 256, 0))
+    runs(small.output(layer(small, small.quantised(z), 1, 4), y).model())
+
+
 @pytest.mark.parametrize(("axes", "keep", "what"), [
     ([2], 1, "2"), ([1, 2, 3], 1, "1x2x3"), ([2, 3], 0, "2x3, and drops them")])
 def test_means_over_other_axes(axes, keep, what):
@@ -142,6 +153,10 @@ def test_gates_over_channels_in_hardware(tmp_path):
     x = gated(small, layer(small, channels=12), 12)
     x = small.quantised(small.conv(x, (8, 12, 3, 3), strides=[2, 2], pads=[1] * 4))
     x = gated(small, small.quantised(small.node("Add", x, mean(small, x))), 8)
+    x = small.quantised(small.node("Sub", x, small.quantised(small.node("GlobalMaxPool", x))))
+    x = small.quantised(small.node("PRelu", x, np.linspace(-1, 1, 8, dtype=np.float32).reshape(
+        8, 1, 1)))
+    x = small.quantised(small.node("Slice", x, *map(np.int64, ([1, 2], [-2, 7], [2, 3]))))
     small.stored(small.conv(x, (1, 8, 1, 1)))
     small.nodes[-1].output[0] = "mask"
     path = tmp_path / "means.onnx"

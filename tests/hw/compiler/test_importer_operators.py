@@ -6,7 +6,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from golden.errors import InputError
-from golden.integer import Conv, Lookup, TransposedConv
+from golden.integer import Conv, Gate, Lookup, TransposedConv
 from hw.compiler import compile_network
 from hw.compiler.importer import import_onnx
 from hw.config import TINY
@@ -370,3 +370,44 @@ def test_two_readers_behind_what_changes_nothing(way):
     x = layer(small)
     x = small.node("Cast", x, to=1) if way == "Cast" else small.node(way, x)
     runs(small.output(small.quantised(small.node("Relu", x)), layer(small, x, 2, 4)).model())
+
+
+# Activations right behind a convolution, without QuantizeLinear between (Brevitas).
+
+UNROUNDED = {
+    "Sigmoid": (1 / 256, 0, {}, 2), "Tanh": (1 / 128, 128, {}, 2), "Erf": (1 / 128, 128, {}, 2),
+    "HardSigmoid": (1 / 255, 0, {}, 1), "LeakyRelu": (0.01, 20, {"alpha": 0.1}, 1),
+    "HardSwish": (0.01, 20, {}, 2), "Gelu": (0.01, 20, {}, 2), "Elu": (0.01, 90, {}, 1)}
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int8])
+@pytest.mark.parametrize("operator", UNROUNDED)
+def test_activations_of_what_has_no_grid(operator, kind):
+    scale, zero, facts, windows = UNROUNDED[operator]
+    small = Model(opset=20, kind=kind)
+    x = small.node(operator, small.conv(small.image(), (4, 3, 1, 1)), **facts)
+    x = small.quantised(x, scale, zero - (128 if kind is np.int8 else 0))
+    imported = runs(small.output(x).model())
+    assert kinds(imported) == ["Input", *["Conv", "Lookup"] * windows, *["Sum"] * (windows - 1)]
+
+
+def test_a_gate_of_what_has_no_grid():
+    """Brevitas' attention networks: a bare sigmoid behind the convolution to one channel, of a
+    sum; with a constant and bounds behind another."""
+    small = Model()
+    x = layer(small)
+    y = small.quantised(small.node("Relu", small.node("Add", x, layer(small))))
+    alpha = small.quantised(small.node("Sigmoid", small.conv(y, (1, 4, 1, 1))), 1 / 256, 0)
+    gated = small.node("Mul", alpha, x)
+    z = small.node("Clip", small.node("Mul", small.node("Tanh", small.conv(
+        small.quantised(gated), (4, 4, 3, 3), pads=[1] * 4)), np.float32(0.7)), np.float32(-0.5),
+        np.float32(0.4))
+    imported = runs(small.output(layer(small, small.quantised(z, 0.004, 128), 1, 4), alpha).model())
+    assert any(isinstance(each, Gate) for each in imported.graph.layers)
+
+
+def test_a_mask_of_what_has_no_grid():
+    """It is taken for the probability that it is."""
+    small = Model()
+    x = small.quantised(small.node("Sigmoid", small.conv(small.image(), (1, 3, 1, 1))), 1 / 256, 0)
+    assert runs(small.output(x).model()).ending.squashed

@@ -374,8 +374,6 @@ def rewritten(operator, small, x):
                           *np.float32([[1] * 4, [0] * 4, [0] * 4, [1] * 4]))
 
     return {
-        "use MaxPool 2x2 with stride 2, until one pixel is left": lambda: small.node(
-            "MaxPool", small.quantised(small.node("MaxPool", x, **HALF)), **HALF),
         "train with Relu instead": relu,
         "train with Sigmoid instead": sigmoid,
         "use a 1x1 Conv": point,
