@@ -1,10 +1,13 @@
 """Convolutions, dense, grouped, dilated and transposed, as results that wait for their grid."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from golden.integer import TRANSPOSED_KERNELS
 from hw.compiler.importer.check import name_of, printable, spoken
 from hw.compiler.importer.constants import demand_finite, numbers, weights_of
+from hw.compiler.importer.dilation import met, moved_apart, with_zeros
 from hw.compiler.importer.errors import Refusal
 from hw.compiler.importer.layers import LARGEST_KERNEL, UNIT_WEIGHT
 from hw.compiler.importer.names import by, clean
@@ -34,23 +37,50 @@ def _conv(reader, node, facts, value, weight, bias=None):
         raise Refusal(f"a kernel of {by(kernel)} with strides of {by(strides)}",
                       "use two dimensions and a stride of 1 or 2 in both")
     dilations = facts.get("dilations", [1] * len(kernel))
+    reached = [(k - 1) * x + 1 for k, x in zip(kernel, dilations, strict=True)]
+    own  = pads_of(reader, facts, source, reached, strides[0])
+    pads = tuple(int(a + b) for a, b in zip(own, source.pads, strict=True))
     if any(x != 1 for x in dilations):
-        reached = [(k - 1) * x + 1 for k, x in zip(kernel, dilations, strict=True)]
-        if min(dilations) < 1 or max(reached) > LARGEST_KERNEL:
-            raise Refusal(f"a kernel of {by(kernel)} with a dilation of {by(dilations)}",
-                          "reach over up to 7x7 pixels, or use several Convs")
-        whole, kernel = _dilated(whole, dilations), reached
-        reader.notes.append(f"{spoken(name_of(node))!r} has a dilation of {by(dilations)}: it "
-                            f"runs, and counts, as a kernel of {by(reached)} with zeros")
+        if min(dilations) < 1:
+            raise Refusal(f"a dilation of {by(dilations)}", "use at least 1")
+        source, whole, pads = _dilated(reader, node, source, whole, dilations, strides[0], pads,
+                                       groups)
+        groups = groups if whole.shape[1] == 1 else 1
+        kernel = whole.shape[2:]
     if max(kernel) > LARGEST_KERNEL:
         raise Refusal(f"a kernel of {by(kernel)}", "use several of up to 7x7")
-    own  = pads_of(reader, facts, source, kernel, strides[0])
-    pads = tuple(int(a + b) for a, b in zip(own, source.pads, strict=True))
-    if any(side >= k for side, k in zip(pads, 2 * kernel, strict=True)):
+    if any(side >= k for side, k in zip(pads, 2 * tuple(kernel), strict=True)):
         raise Refusal(f"padding of {by(pads)} (top, left, bottom, right) is not less than "
                       f"the {by(kernel)} kernel", "pad less, or use a larger kernel")
     return _convolved(reader, "conv", node, source, whole, scale, bias, {
         "stride": strides[0], "padding": pads, "groups": groups if channels > 1 else 1})
+
+
+def _dilated(reader, node, source, whole, dilations, stride, pads, groups):
+    """What a convolution with pixels between its weights reads, its weights and its pads."""
+    shape  = reader.shape(source)
+    kernel = whole.shape[2:]
+    if stride == 1:
+        rows, columns = (met(side, k, x, pads[more], pads[more + 2]) for more, (side, k, x)
+                         in enumerate(zip(shape[1:], kernel, dilations, strict=True)))
+        whole = whole[:, :, rows[0].start:rows[0].stop, columns[0].start:columns[0].stop]
+        pads  = rows[1][0], columns[1][0], rows[1][1], columns[1][1]
+    reached = [(k - 1) * x + 1 for k, x in zip(whole.shape[2:], dilations, strict=True)]
+    named   = f"{spoken(name_of(node))!r} has a dilation of {by(dilations)}: it"
+    if max(reached) <= LARGEST_KERNEL:
+        reader.notes.append(f"{named} runs, and counts, as a kernel of {by(reached)} with zeros")
+        return source, with_zeros(whole, dilations), pads
+    stays = all(before + after == reach - 1 for before, after, reach in zip(
+        pads[:2], pads[2:], reached, strict=True))
+    if stride > 1 or not stays:
+        raise Refusal(f"a kernel of {by(kernel)} with a dilation of {by(dilations)}",
+                      "reach over up to 7x7 pixels, or pad so that the map keeps its size")
+    if groups > 1:
+        whole = _ungrouped(whole, groups)
+    name, whole, pads = moved_apart(reader.builder, source.name, whole, dilations, pads)
+    reader.notes.append(f"{named} reads {reader.builder.tensors[name].channels} channels of moved "
+                        "maps")
+    return replace(source, name=name, pads=(0,) * 4), whole, pads
 
 
 def _transposed(reader, node, facts, value, weight, bias=None):
@@ -147,14 +177,6 @@ def _ungrouped(whole, groups):
     for group in range(groups):
         dense[group, :, group] = whole.reshape(groups, -1, inputs, *kernel)[group]
     return dense.reshape(outputs, groups * inputs, *kernel)
-
-
-def _dilated(whole, dilations):
-    """Weights with zeros between them."""
-    rows, columns = ((k - 1) * x + 1 for k, x in zip(whole.shape[2:], dilations, strict=True))
-    wide = np.zeros((*whole.shape[:2], rows, columns), whole.dtype)
-    wide[:, :, ::dilations[0], ::dilations[1]] = whole
-    return wide
 
 
 OPERATORS = {

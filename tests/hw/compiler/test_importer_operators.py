@@ -256,6 +256,28 @@ def test_a_window_that_is_larger_than_its_map():
         import_onnx("small.onnx", model=model)
 
 
+FAR = {
+    "columns": ([1, 4], (3, 3), (8, 12)), "rows": ([4, 1], (3, 3), (8, 12)),
+    "both": ([4, 4], (3, 3), (8, 12)), "two moves": ([9, 8], (3, 3), (12, 12)),
+    "one row left": ([12, 4], (3, 3), (8, 12)), "one pixel left": ([24, 36], (3, 3), (8, 12)),
+    "with zeros in columns": ([4, 3], (3, 3), (8, 12)), "even": ([5, 1], (2, 3), (8, 12)),
+    "a corner": ([7, 11], (3, 3), (8, 12))}
+
+
+@pytest.mark.parametrize("far", FAR)
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_dilation_beyond_a_reach_of_seven(far, groups):
+    """Weights that meet no pixel are left out; what the others read is moved beforehand."""
+    dilations, kernel, frame = FAR[far]
+    reach = [(k - 1) * x for k, x in zip(kernel, dilations, strict=True)]
+    pads  = [*(x // 2 for x in reach), *(x - x // 2 for x in reach)]
+    imported = run(lambda small: small.conv(
+        layer(small), (4, 4 // groups, *kernel), group=groups, dilations=dilations, pads=pads),
+        frame=(3, *frame))
+    assert all(max(each.weight.shape[2:]) <= 7 for each in imported.graph.layers
+               if isinstance(each, Conv))
+
+
 # Slopes for each channel.
 
 @pytest.mark.parametrize("kind", [np.uint8, np.int8])

@@ -119,7 +119,7 @@ REFUSED = [
      "node 'odd' (Mul): a constant of shape 1x1x8x12; use one number, or one for each channel"),
     (lambda: convolution((4, 4, 3, 3), dilations=[1, 4]),
      ("node 'odd' (Conv): a kernel of 3x3 with a dilation of 1x4; reach over up to 7x7 pixels, or "
-      "use several Convs")),
+      "pad so that the map keeps its size")),
     (lambda: convolution((4, 4, 3, 3), strides=[3, 3]),
      ("node 'odd' (Conv): a kernel of 3x3 with strides of 3x3; use two dimensions and a stride of "
       "1 or 2 in both")),
@@ -200,10 +200,9 @@ REWRITTEN = {
         [("Pad", np.int64([0, 0, 1, 1, 0, 0, 1, 1]), {}), ("Conv", (4, 4, 3, 3), {})]],
     "use one number, or one for each channel": [
         [("Mul", np.float32(0.5), {})], [("Mul", np.ones((1, 4, 1, 1), np.float32) / 2, {})]],
-    "reach over up to 7x7 pixels, or use several Convs": [
+    "reach over up to 7x7 pixels, or pad so that the map keeps its size": [
         [("Conv", (4, 4, 3, 3), {"dilations": [1, 3], "pads": [1, 3, 1, 3]})],
-        [("Conv", (4, 4, 3, 3), {"dilations": [1, 2], "pads": [1, 2, 1, 2]}), None,
-         ("Conv", (4, 4, 3, 3), {"dilations": [1, 2], "pads": [1, 2, 1, 2]})]],
+        [("Conv", (4, 4, 3, 3), {"dilations": [1, 4], "pads": [1, 4, 1, 4]})]],
     "use two dimensions and a stride of 1 or 2 in both": [
         [("Conv", (4, 4, 3, 3), {"strides": [2, 2]})]],
     "use several of up to 7x7": [
