@@ -1,8 +1,11 @@
 """The end of a network, which the host does; and where a network ends."""
 
+import numpy as np
+
 from hw.compiler.importer.ending import AFTER_END, EXACT_FLOATS, TO_INTEGERS, Ending, continued
 from hw.compiler.importer.errors import Refusal
 from hw.compiler.importer.file import attributes
+from hw.compiler.importer.names import clean
 from hw.compiler.importer.rewrites import REWRITES
 from hw.compiler.importer.values import Frame, Host, Index, Real, Result, Stored
 
@@ -10,11 +13,22 @@ from hw.compiler.importer.values import Frame, Host, Index, Real, Result, Stored
 def _cast(reader, node, facts, value):
     if isinstance(value, Stored) and value.offset == 0 and not any(value.pads):
         return [Index(value.name)]
+    if isinstance(value, Frame) and value.offset is not None and facts["to"] in EXACT_FLOATS:
+        return [_whole_pixels(reader, value)]
     if isinstance(value, Frame | Real | Result) and facts["to"] in EXACT_FLOATS:
         return [value]          # of 256 numbers each stays nearest to its own
     if isinstance(value, Real | Result) and ends(reader, node, (*AFTER_END, *TO_INTEGERS)):
         return _at_end(reader, node, facts, value)
     raise Refusal("the engine has 8-bit integers only", "remove it")
+
+
+def _whole_pixels(reader, frame):
+    """A frame of integers as the numbers that they are."""
+    name = clean(frame.name)
+    if name not in reader.builder.tensors:
+        reader.builder.frame(name, reader.file.frame_shape, (1.0, frame.offset))
+        reader.places[name] = [(frame.name, frame.offset)]
+    return Real(name, np.float32(1), frame.offset)
 
 
 def _at_end(reader, node, facts, value, *operands):

@@ -232,3 +232,31 @@ def test_channels_last_that_stay_so():
     with pytest.raises(InputError, match="it looks like channels last"):
         import_onnx("small.onnx", model=small.output(small.quantised(small.conv(
             x, (1, 3, 1, 1))), small.image()).model())
+
+
+# Frames of bytes that become floats in the file.
+
+@pytest.mark.parametrize("kind", ["UINT8", "INT8"])
+@pytest.mark.parametrize("normalise", [
+    lambda s, x: s.node("Div", x, np.float32(255)),
+    lambda s, x: s.node("Div", s.node("Sub", x, np.float32([120, 110, 100]).reshape(3, 1, 1)),
+                        np.float32([60, 70, 50]).reshape(3, 1, 1)),
+    lambda s, x: x])
+def test_frames_that_are_cast(kind, normalise):
+    small = Model()
+    small.input_type = getattr(TensorProto, kind)
+    x = normalise(small, small.node("Cast", "image", to=TensorProto.FLOAT))
+    made = small.quantised(x, 1.0 if x == "cast0_out" else 0.02, 100)
+    made = small.quantised(small.conv(made, (1, 3, 3, 3), pads=[1] * 4), 0.05)
+    imported = runs(small.output(made).model())
+    assert imported.graph.tensors["image"].scale == 1
+    assert "pixels are taken as 0..255" in imported.notes[0]
+
+
+def test_frames_that_are_cast_twice():
+    small = Model()
+    small.input_type = TensorProto.UINT8
+    a, b = (small.quantised(small.node("Div", small.node("Cast", "image", to=1), np.float32(255)),
+                            1 / 255, 0) for _ in range(2))
+    x = small.quantised(small.node("Concat", a, b, axis=1))
+    runs(small.output(small.quantised(small.conv(x, (1, 6, 1, 1)))).model())
