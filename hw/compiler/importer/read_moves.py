@@ -31,14 +31,14 @@ def _resize(reader, node, facts, value, roi=None, scales=None, sizes=None):
     rewrite = "use x2 nearest (asymmetric, floor) or x2 linear (half_pixel)"
     if None in shapes:
         raise Refusal("a size that does not follow from the file", "use constant scales")
-    if tuple(shapes[0][2:]) == (1, 1) and facts.get("mode", "nearest") != "cubic" and (
-            facts.get("coordinate_transformation_mode") != "tf_crop_and_resize"):
-        return [spread(reader, node, reader.real(value, node), shapes[1][2:])]
-    if [side * factor for side, factor in zip(shapes[0], (1, 1, 2, 2), strict=True)] != list(
-            shapes[1]):
-        raise Refusal(f"it makes {by(shapes[1])} of {by(shapes[0])}", rewrite)
     mode  = facts.get("mode", "nearest")
     place = facts.get("coordinate_transformation_mode", "half_pixel")
+    pixel = tuple(shapes[0][2:]) == (1, 1) and mode != "cubic" and place != "tf_crop_and_resize"
+    if [side * factor for side, factor in zip(shapes[0], (1, 1, 2, 2), strict=True)] != list(
+            shapes[1]):
+        if pixel:
+            return [spread(reader, node, reader.real(value, node), shapes[1][2:])]
+        raise Refusal(f"it makes {by(shapes[1])} of {by(shapes[0])}", rewrite)
     exact = scales is None or not scales.real.size or np.allclose(scales.real[-2:], 2)
     if mode == "nearest" and exact and all(
             _nearest(side, place, facts.get("nearest_mode", "round_prefer_floor"))
@@ -48,6 +48,8 @@ def _resize(reader, node, facts, value, roi=None, scales=None, sizes=None):
     if mode == "linear" and exact and not facts.get("antialias") and (
             place in ("half_pixel", "half_pixel_symmetric") or pytorch):
         return [Result("linear", clean(node.output[0]), node, (reader.real(value, node),))]
+    if pixel:
+        return [spread(reader, node, reader.real(value, node), shapes[1][2:])]
     raise Refusal(f"mode {mode} with {place}"
                   + (f" and {facts.get('nearest_mode', 'round_prefer_floor')}"
                      if mode == "nearest" else ""), rewrite)

@@ -83,6 +83,16 @@ def test_one_pixel_resized(mode):
     runs(small.output(layer(small, x, 1, 8)).model())
 
 
+@pytest.mark.parametrize("how", [
+    {"mode": "linear", "coordinate_transformation_mode": "align_corners"},
+    {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "ceil"}])
+def test_one_pixel_doubled(how):
+    """In whatever way, even in those that no larger map is doubled in."""
+    small = Model(frame=(3, 1, 1))
+    x = small.node("Resize", layer(small), "", np.float32([1, 1, 2, 2]), **how)
+    runs(small.output(layer(small, small.quantised(x), 1, 4)).model())
+
+
 def test_a_mean_of_more_pixels_than_one_convolution_takes_without_loss():
     """On the grid of its operand half a step is lost in one halving, 3/4 in two; more is refused,
     and the rewrite that is named runs."""
