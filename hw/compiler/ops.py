@@ -407,6 +407,8 @@ class _Lowering:
         """Store a tensor that otherwise exists only in row memory."""
         tensor = self.tensor(name)
         unit   = "decoder" if self._fillable(name, unit) != name else unit
+        if name in self.added:              # by that
+            return
         copied = f"{name}{STORED}"
         kernel = np.ones((1, 1), np.int8)
         part   = Part(np.broadcast_to(kernel, (tensor.channels, 1, 1, 1)),
