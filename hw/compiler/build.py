@@ -1,11 +1,12 @@
 """From graph to program: find the plan that fits and costs least."""
 
+import gc
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
 
 from golden import integer
 from hw.compiler.errors import CompileError, NoRoom
-from hw.compiler.estimate import estimate, masks_done, timetable
 from hw.compiler.flow import emit_frames
 from hw.compiler.groups import readers_of
 from hw.compiler.machine import Machine, Order, Schedule
@@ -46,13 +47,21 @@ def compile_network(graph, config, *, frames=1, pure=False):
     """
     if frames < 1:
         raise CompileError(f"Number of frames must be positive, not {frames!r}")
+    with _uncollected():
+        return finish(_best(graph, config, frames, pure))
+
+
+def _best(graph, config, frames, pure):
+    """The machine with everything emitted."""
     network = lower(graph)
     for schedules in SCHEDULES if frames > 1 else SCHEDULES[2:]:
         plans = []
         for schedule in schedules:
             try:
-                spill = cheapest(network, config, min(frames, SEARCHED_FRAMES), schedule)
-                plans.append(plan(network, config, frames, spill, schedule))
+                found = cheapest(network, config, min(frames, SEARCHED_FRAMES), schedule)
+                if frames > SEARCHED_FRAMES:
+                    found = plan(network, config, frames, found[1].spill, schedule)
+                plans.append(found)
             except CompileError as reason:
                 error = reason
         if plans:
@@ -61,34 +70,46 @@ def compile_network(graph, config, *, frames=1, pure=False):
             if (lent and interval(lent) < interval(best)
                     and moved(lent) <= LENT_BYTES * moved(best)):
                 best = lent
-            return finish(best)
+            return best
     raise error
+
+
+@contextmanager
+def _uncollected():
+    """Without Python's garbage collector. A plan is a hundred thousand small objects that all live
+    until it is compared, and looking through them again and again takes a third of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def lent_machine(graph, machine):
     """The machine in which units lend, one frame after the other, for what another does without;
     None if there is no room for it, or not for a single frame without."""
     if machine.frames == 1:
-        return lent(graph, machine)
+        return lent(graph, machine, 1)
     for alone, in SCHEDULES[2:]:
         try:
-            spill = cheapest(machine.network, machine.config, 1, alone)
-            return lent(graph, Machine(machine.network, machine.config, machine.frames,
-                                       frozenset(spill), alone))
+            _, single = cheapest(machine.network, machine.config, 1, alone)
+            return lent(graph, single, machine.frames)
         except CompileError:
             continue
     return None
 
 
-def lent(graph, machine):
-    """The machine in which units lend, with everything emitted; None if there is no room for it.
-    Of what both spill it keeps as many rows as there is room for."""
+def lent(graph, machine, frames):
+    """The machine in which units lend, with everything emitted for ``frames`` frames; None if there
+    is no room for it. Of what both spill it keeps as many rows as there is room for."""
     network = lower(graph, lend=True)
     for share in KEPT_SHARES if machine.spill else KEPT_SHARES[-1:]:
         kept     = machine.onchip.words // share if share else 0
         schedule = replace(machine.schedule, lend=True, kept_words=kept)
         try:
-            return plan(network, machine.config, machine.frames, machine.spill, schedule)[1]
+            return plan(network, machine.config, frames, machine.spill, schedule)[1]
         except CompileError:
             continue
     return None
@@ -96,7 +117,7 @@ def lent(graph, machine):
 
 def interval(machine):
     """Estimated cycles from mask to mask, or to the mask of a single frame."""
-    done = masks_done(machine.emitter, timetable(machine.emitter, machine.config))
+    done = machine.emitter.timetable.masks
     return (done[-1] - done[0]) / (len(done) - 1) if len(done) > 1 else done[0]
 
 
@@ -110,32 +131,32 @@ def plan(network, config, frames, spill, schedule):
     """Cost, and the machine with everything emitted."""
     machine = Machine(network, config, frames, frozenset(spill), schedule)
     emit_frames(machine)
-    return estimate(machine.emitter, config)[-1] + sum(machine.beats.values()), machine
+    return machine.emitter.timetable.masks[-1] + sum(machine.beats.values()), machine
 
 
 def cheapest(network, config, frames, schedule):
-    """The tensors to spill."""
+    """Cost and machine of the plan that spills what pays."""
     largest = spillable(network)
     spill, best, worse = [], None, 0
     while True:
         left = [name for name in largest if name not in spill]
         try:
-            cost, _ = plan(network, config, frames, spill, schedule)
+            found = plan(network, config, frames, spill, schedule)
         except NoRoom as reason:
             if reason.alone and reason.wanted in left:
                 left = [reason.wanted]
             left = [name for name in left if name in (reason.wanted, *reason.live)]
             if not left:
                 if best is not None:
-                    return best[1]
+                    return best
                 raise
         else:
-            if best is None or cost < best[0]:
-                best, worse = (cost, tuple(spill)), 0
+            if best is None or found[0] < best[0]:
+                best, worse = found, 0
             else:
                 worse += 1
             if worse == PATIENCE or not left:
-                return best[1]
+                return best
         spill.append(left[0])
 
 
@@ -161,7 +182,7 @@ def finish(machine):
     base    = image.reserve(0, "program")
     program = machine.emitter.assemble(base, {item.id: item.name for item in network.layers})
     image.place(program, "program")
-    ends    = timetable(machine.emitter, config)
+    ends    = machine.emitter.timetable.ends
     frame   = network.graph.tensors[network.graph.input]
     return Program(
         image=bytes(image.data), program_base=base, program_bytes=len(program),
@@ -173,8 +194,8 @@ def finish(machine):
             parameter_bytes(network) + frame.channels * frame.height * frame.width
             + sum(network.tensors[name].channels * network.tensors[name].height
                   * network.tensors[name].width for name in network.outputs)),
-        estimated_cycles=masks_done(machine.emitter, ends)[-1],
-        timetable=ends,
+        estimated_cycles=machine.emitter.timetable.masks[-1],
+        timetable={engine: ends[engine] for engine in Engine},
         layer_spans=layer_spans(machine, ends),
         blocks=tuple(machine.onchip.history + machine.feedback.history),
         occupancy={"onchip_capacity": config.onchip_bytes + config.feedback_bytes,

@@ -92,7 +92,7 @@ class Machine:
                     "offchip": config.offchip_words}
         for unit in self.units.values():
             memories |= unit.memories()
-        self.emitter  = Emitter(memories, Timetable(config) if schedule.lend else None)
+        self.emitter  = Emitter(memories, Timetable(config))
         for heap in (self.onchip, self.feedback):
             self.emitter.watch(heap)
         self.begins   = []      # per frame: engine -> instructions of the frames before

@@ -16,6 +16,8 @@ class Ring:
         self.memory, self.base, self.row_words, self.slots = memory, base, row_words, slots
         self.produce = produce
         self._holds  = [None] * slots
+        self._places = [(address, Span(memory, address, address + row_words))
+                        for address in range(base, base + slots * row_words, row_words)]
 
     @property
     def words(self):
@@ -23,8 +25,7 @@ class Ring:
 
     def place(self, y):
         """Address and span of the place of row ``y``."""
-        address = self.base + y % self.slots * self.row_words
-        return address, Span(self.memory, address, address + self.row_words)
+        return self._places[y % self.slots]
 
     def holds(self, y):
         return self._holds[y % self.slots] == y
@@ -36,9 +37,11 @@ class Ring:
 
     def get(self, y):
         """The place of row ``y``, produced if it is not there."""
-        if not self.holds(y):
-            self.produce(y, *self.claim(y))
-        return self.place(y)
+        slot = y % self.slots
+        if self._holds[slot] != y:
+            self._holds[slot] = y
+            self.produce(y, *self._places[slot])
+        return self._places[slot]
 
 
 class Map:

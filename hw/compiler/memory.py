@@ -65,8 +65,8 @@ class Heap:
 
     def touch(self, word, engine, index):
         """Instruction ``index`` of ``engine`` reads or writes the block that ``word`` is in."""
-        uses = self.history[self._owner[word]].uses
-        uses[engine] = uses.get(engine, (index, index))[0], index
+        uses = self.history[self._owner.item(word)].uses
+        uses[engine] = uses[engine][0] if engine in uses else index, index
 
     def give(self, base):
         words, _ = self.blocks.pop(base)

@@ -18,7 +18,6 @@ from golden.networks import MODELS
 from golden.quantize import quantize
 from hw.compiler import CompileError, compile_network
 from hw.compiler.build import finish, plan
-from hw.compiler.estimate import masks_done, timetable
 from hw.compiler.machine import Order, Schedule
 from hw.compiler.maps import Map
 from hw.compiler.memory import OffchipImage
@@ -227,7 +226,7 @@ def test_separable_frames_are_encoded_early_and_dense_ones_late():
     def done(model, order):
         network = lower(load_graph(model, 32, 8))
         machine = plan(network, TINY, 4, (), Schedule(order))[1]
-        return masks_done(machine.emitter, timetable(machine.emitter, TINY))[-1]
+        return machine.emitter.timetable.masks[-1]
 
     for model, better in (("elec4848-ds", Order.EARLY), ("elec4848", Order.LATE)):
         found = {order: done(model, order) for order in Order}

@@ -28,7 +28,8 @@ def graph():
 def lent(graph, config, *, spill=None, frames=1):
     """The machine in which units lend."""
     network = lower(graph)
-    spill   = cheapest(network, config, 1, ALONE) if spill is None else spill
+    if spill is None:
+        spill = cheapest(network, config, 1, ALONE)[1].spill
     return lent_machine(graph, plan(network, config, frames, spill, ALONE)[1])
 
 
