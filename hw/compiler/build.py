@@ -11,6 +11,7 @@ from hw.compiler.flow import emit_frames
 from hw.compiler.groups import readers_of
 from hw.compiler.machine import Machine, Order, Schedule
 from hw.compiler.maps import Map
+from hw.compiler.memory import arrange
 from hw.compiler.ops import Pass, lower
 from hw.compiler.program import Program, TapLayer
 from hw.isa import CONVS, INSTRUCTION_BYTES, Engine, Opcode
@@ -25,6 +26,7 @@ SCHEDULES = (           # the next ones where none of these fits
 KEPT_SHARES = (4, 8, 16, None)  # of on-chip memory, for rows of spilled maps, where units lend
 OBSERVED    = (Opcode.CONV, Opcode.FILL, Opcode.GATE)  # what taps record
 LENT_BYTES  = 1.1       # times the off-chip bytes that lending may take
+CLEARLY     = 0.8       # times the cycles of a first plan: what no other spilling makes up for
 
 
 def compile_network(graph, config, *, frames=1, pure=False):
@@ -52,25 +54,60 @@ def compile_network(graph, config, *, frames=1, pure=False):
 
 
 def _best(graph, config, frames, pure):
-    """The machine with everything emitted."""
+    """The machine with everything emitted that takes fewest cycles. Before a search that can be
+    spared, a single frame shows whether lending makes masks come sooner than any order of frames
+    without it, or never will."""
     network = lower(graph)
+    alone   = None if pure else _first_alone(network, config)
+    single  = alone and lent(graph, alone[1], 1)
+    if single and interval(single) < (
+            CLEARLY * interval(alone[1]) if frames == 1 else max(alone[1].emitter.timetable.busy)):
+        mixed = single if frames == 1 else lent(graph, alone[1], frames)
+        if mixed and moved(mixed) <= LENT_BYTES * frames * moved(alone[1]):
+            return mixed
+    best = _unlent(network, config, frames, begin=alone)
+    if single and interval(single) < interval(best):
+        if frames == 1 and alone[1].spill != best.spill:
+            single = lent(graph, best, 1)
+        mixed = single if frames == 1 else lent(graph, alone[1], frames)
+        if (mixed and interval(mixed) < interval(best)
+                and moved(mixed) <= LENT_BYTES * moved(best)):
+            return mixed
+    return best
+
+
+def _first_alone(network, config):
+    """Cost and machine of the first plan that fits for a single frame in which no unit lends; None
+    if none does."""
+    for schedule, in SCHEDULES[2:]:
+        try:
+            return cheapest(network, config, 1, schedule, patience=0)
+        except CompileError:
+            continue
+    return None
+
+
+def _unlent(network, config, frames, *, begin=None):
+    """The machine of the cheapest plan in which no unit lends. ``begin``, if given, is the first
+    that fits for a single frame."""
     for schedules in SCHEDULES if frames > 1 else SCHEDULES[2:]:
-        plans = []
+        plans, spills = [], {}
         for schedule in schedules:
             try:
-                found = cheapest(network, config, min(frames, SEARCHED_FRAMES), schedule)
+                if schedule.order in spills:        # only rows that are read differ
+                    plans.append(plan(network, config, frames, spills[schedule.order], schedule))
+                    continue
+                known = frames == 1 and begin and begin[1].schedule == schedule
+                found = cheapest(network, config, min(frames, SEARCHED_FRAMES), schedule,
+                                 begin=begin if known else None)
+                spills[schedule.order] = found[1].spill
                 if frames > SEARCHED_FRAMES:
                     found = plan(network, config, frames, found[1].spill, schedule)
                 plans.append(found)
             except CompileError as reason:
                 error = reason
         if plans:
-            _, best = min(plans, key=lambda found: found[0])
-            lent    = None if pure else lent_machine(graph, best)
-            if (lent and interval(lent) < interval(best)
-                    and moved(lent) <= LENT_BYTES * moved(best)):
-                best = lent
-            return best
+            return min(plans, key=lambda found: found[0])[1]
     raise error
 
 
@@ -87,20 +124,6 @@ def _uncollected():
             gc.enable()
 
 
-def lent_machine(graph, machine):
-    """The machine in which units lend, one frame after the other, for what another does without;
-    None if there is no room for it, or not for a single frame without."""
-    if machine.frames == 1:
-        return lent(graph, machine, 1)
-    for alone, in SCHEDULES[2:]:
-        try:
-            _, single = cheapest(machine.network, machine.config, 1, alone)
-            return lent(graph, single, machine.frames)
-        except CompileError:
-            continue
-    return None
-
-
 def lent(graph, machine, frames):
     """The machine in which units lend, with everything emitted for ``frames`` frames; None if there
     is no room for it. Of what both spill it keeps as many rows as there is room for."""
@@ -109,7 +132,11 @@ def lent(graph, machine, frames):
         kept     = machine.onchip.words // share if share else 0
         schedule = replace(machine.schedule, lend=True, kept_words=kept)
         try:
-            return plan(network, machine.config, frames, machine.spill, schedule)[1]
+            _, found = plan(network, machine.config, frames, machine.spill, schedule)
+            if found.onchip.strayed:
+                _, found = plan(network, machine.config, frames, machine.spill, schedule,
+                                arrange(found.onchip.lives, found.onchip.words) or {})
+            return found
         except CompileError:
             continue
     return None
@@ -127,21 +154,24 @@ def moved(machine):
     return sum(machine.beats.values()) + -(-program * INSTRUCTION_BYTES // machine.config.vector)
 
 
-def plan(network, config, frames, spill, schedule):
+def plan(network, config, frames, spill, schedule, places=None):
     """Cost, and the machine with everything emitted."""
-    machine = Machine(network, config, frames, frozenset(spill), schedule)
+    machine = Machine(network, config, frames, frozenset(spill), schedule, places)
     emit_frames(machine)
     return machine.emitter.timetable.masks[-1] + sum(machine.beats.values()), machine
 
 
-def cheapest(network, config, frames, schedule):
-    """Cost and machine of the plan that spills what pays."""
+def cheapest(network, config, frames, schedule, *, patience=PATIENCE, begin=None):
+    """Cost and machine of the plan that spills what pays; or of the first that fits, without
+    ``patience``. That one may be given, to ``begin`` with."""
     largest = spillable(network)
-    spill, best, worse = [], None, 0
+    best, worse = begin, 0
+    spill = [*begin[1].spill] if begin else []
+    found = begin
     while True:
         left = [name for name in largest if name not in spill]
         try:
-            found = plan(network, config, frames, spill, schedule)
+            found = found or plan(network, config, frames, spill, schedule)
         except NoRoom as reason:
             if reason.alone and reason.wanted in left:
                 left = [reason.wanted]
@@ -153,10 +183,11 @@ def cheapest(network, config, frames, schedule):
         else:
             if best is None or found[0] < best[0]:
                 best, worse = found, 0
-            else:
+            elif found is not begin:
                 worse += 1
-            if worse == PATIENCE or not left:
+            if worse == patience or not left:
                 return best
+        found = None
         spill.append(left[0])
 
 

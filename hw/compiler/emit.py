@@ -18,6 +18,8 @@ from hw.isa import FORMS, INSTRUCTION_BYTES, PROGRAM_MAGIC, WAITS, Engine, Opcod
 
 ENGINES = len(Engine)
 NOBODY  = {}
+SMALL   = 4096      # words of a memory in which each has a past of its own
+BLOCK   = 8         # words with the same past in a larger one
 
 
 class Span(NamedTuple):
@@ -41,16 +43,18 @@ class _Piece:
         return _Piece(self.reads.copy(), self.writes.copy(), self.seen)
 
 
-class _Accesses:
-    """The pieces of a memory. They begin at each word of a small one, where neighbours have nothing
-    to do with each other; at every eighth of a large one."""
+def grain(words):
+    """Words of a memory whose accesses are not told apart: one of a small memory, where neighbours
+    have nothing to do with each other; several of a large one."""
+    return 1 if words <= SMALL else BLOCK
 
-    SMALL = 4096
-    BLOCK = 8
+
+class _Accesses:
+    """The pieces of a memory."""
 
     def __init__(self, words):
         self.words   = words
-        self._block  = 1 if words <= self.SMALL else self.BLOCK
+        self._block  = grain(words)
         self._starts = [0, -(-words // self._block)]
         self._pieces = [_Piece({}, {})]
 

@@ -14,12 +14,14 @@ SHORT    = 3        # cycles of an instruction that moves nothing
 
 class Timetable:
     """Grows by one instruction at a time, in the order of emission. ``ends`` has, per engine, the
-    cycle in which it has retired 0, 1, 2 .. instructions; ``masks`` when each frame's was stored.
+    cycle in which it has retired 0, 1, 2 .. instructions; ``busy`` how many of these cycles it took
+    without its waits; ``masks`` when each frame's was stored.
     """
 
     def __init__(self, config):
         self.config = config
         self.ends   = [[0] for _ in Engine]
+        self.busy   = [0] * len(Engine)
         self.masks  = []
         self._units  = [config.units.get(engine.name.split("_")[0].lower()) for engine in Engine]
         self._groups = {}       # engine, slot -> cycles of one group of a CONV
@@ -32,7 +34,9 @@ class Timetable:
             done = self.ends[other][count]
             if done > start:
                 start = done
-        ends.append(start + self._cycles(engine, opcode, fields))
+        cycles = self._cycles(engine, opcode, fields)
+        ends.append(start + cycles)
+        self.busy[engine] += cycles
         if opcode is Opcode.STORE and fields.get("frame_end"):
             self.masks.append(ends[-1])
 

@@ -5,7 +5,7 @@ from enum import Enum
 
 from amaranth.lib import data
 
-from hw.compiler.emit import Emitter
+from hw.compiler.emit import Emitter, grain
 from hw.compiler.errors import CompileError
 from hw.compiler.estimate import Timetable
 from hw.compiler.maps import Map, Ring
@@ -70,6 +70,9 @@ class Machine:
     spill : frozenset[str]
         Tensors that go off chip.
     schedule : Schedule
+    places : dict, optional
+        Where blocks of on-chip memory lie: see :class:`hw.compiler.memory.Heap`. Without, some may
+        lie beyond its end where units lend; such a machine only tells how long they live.
 
     Attributes
     ----------
@@ -78,16 +81,19 @@ class Machine:
         spilled maps. Known after :meth:`lay_out`.
     """
 
-    def __init__(self, network, config, frames, spill, schedule):
+    def __init__(self, network, config, frames, spill, schedule, places=None):
         self.network, self.graph, self.config = network, network.graph, config
         self.frames, self.spill, self.schedule = frames, spill, schedule
         self.image    = OffchipImage(config.offchip_bytes)
-        self.onchip   = Heap("onchip", config.onchip_words)
-        self.feedback = Heap("feedback", config.feedback_words)
+        beyond        = config.onchip_words if schedule.lend and places is None else 0
+        self.onchip   = Heap("onchip", config.onchip_words, beyond=beyond, places=places,
+                             align=grain(config.onchip_words))
+        self.feedback = Heap("feedback", config.feedback_words,
+                             align=grain(config.feedback_words))
         self.units    = {name: Unit(self, name) for name in config.units}
         self.alpha    = Heap("alpha", config.alpha_words)
         self.gates    = Heap("gate.params", config.gate_param_words)
-        memories = {"onchip": config.onchip_words, "feedback": config.feedback_words,
+        memories = {"onchip": config.onchip_words + beyond, "feedback": config.feedback_words,
                     "alpha": config.alpha_words, "gate.params": config.gate_param_words,
                     "offchip": config.offchip_words}
         for unit in self.units.values():
@@ -311,6 +317,7 @@ class FrameRows:
         self.tensor  = machine.graph.tensors[machine.graph.input]
         self.vectors = machine.vectors(self.tensor.name)
         self.first   = frame * self.tensor.height
+        self.last    = frame == machine.frames - 1
 
     def get(self, y, _load):
         return 0, *self.machine.frame_ring.get(self.first + y)
@@ -323,4 +330,5 @@ class FrameRows:
         pass
 
     def free(self):
-        pass
+        if self.last:
+            self.machine.onchip.give(self.machine.frame_ring.base)

@@ -8,7 +8,7 @@ import torch
 from golden import integer
 from golden.models import load_graph
 from hw.compiler import build, compile_network
-from hw.compiler.build import LENT_BYTES, cheapest, finish, interval, lent_machine, moved, plan
+from hw.compiler.build import LENT_BYTES, cheapest, finish, interval, moved, plan
 from hw.compiler.lend import CHUNK, Dealer, deal_channels
 from hw.compiler.machine import Order, Schedule
 from hw.compiler.ops import lower
@@ -30,7 +30,7 @@ def lent(graph, config, *, spill=None, frames=1):
     network = lower(graph)
     if spill is None:
         spill = cheapest(network, config, 1, ALONE)[1].spill
-    return lent_machine(graph, plan(network, config, frames, spill, ALONE)[1])
+    return build.lent(graph, plan(network, config, 1, spill, ALONE)[1], frames)
 
 
 @pytest.mark.parametrize("seed", range(3))
