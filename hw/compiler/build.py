@@ -54,26 +54,34 @@ def compile_network(graph, config, *, frames=1, pure=False):
 
 
 def _best(graph, config, frames, pure):
-    """The machine with everything emitted that takes fewest cycles. Before a search that can be
-    spared, a single frame shows whether lending makes masks come sooner than any order of frames
-    without it, or never will."""
+    """The machine with everything emitted that takes fewest cycles. A single frame tells first
+    whether lending certainly makes masks come sooner, so that the search without can be spared, or
+    certainly not, so that no stream need be lent."""
     network = lower(graph)
     alone   = None if pure else _first_alone(network, config)
     single  = alone and lent(graph, alone[1], 1)
-    if single and interval(single) < (
-            CLEARLY * interval(alone[1]) if frames == 1 else max(alone[1].emitter.timetable.busy)):
-        mixed = single if frames == 1 else lent(graph, alone[1], frames)
+    if not single:
+        return _unlent(network, config, frames, begin=alone)
+
+    def stream():
+        return single if frames == 1 else lent(graph, alone[1], frames)
+
+    # No order of frames makes masks come sooner than the busiest engine has done its part of one.
+    sooner = (CLEARLY * interval(alone[1]) if frames == 1 else
+              max(alone[1].emitter.timetable.busy))
+    if interval(single) < sooner:
+        mixed = stream()
         if mixed and moved(mixed) <= LENT_BYTES * frames * moved(alone[1]):
             return mixed
     best = _unlent(network, config, frames, begin=alone)
-    if single and interval(single) < interval(best):
-        if frames == 1 and alone[1].spill != best.spill:
-            single = lent(graph, best, 1)
-        mixed = single if frames == 1 else lent(graph, alone[1], frames)
-        if (mixed and interval(mixed) < interval(best)
-                and moved(mixed) <= LENT_BYTES * moved(best)):
-            return mixed
-    return best
+    if interval(single) >= interval(best):
+        return best
+    if frames == 1 and best.spill != alone[1].spill:
+        single = lent(graph, best, 1)
+    mixed = stream()
+    lend  = (mixed and interval(mixed) < interval(best)
+             and moved(mixed) <= LENT_BYTES * moved(best))
+    return mixed if lend else best
 
 
 def _first_alone(network, config):
@@ -132,11 +140,7 @@ def lent(graph, machine, frames):
         kept     = machine.onchip.words // share if share else 0
         schedule = replace(machine.schedule, lend=True, kept_words=kept)
         try:
-            _, found = plan(network, machine.config, frames, machine.spill, schedule)
-            if found.onchip.strayed:
-                _, found = plan(network, machine.config, frames, machine.spill, schedule,
-                                arrange(found.onchip.lives, found.onchip.words) or {})
-            return found
+            return plan(network, machine.config, frames, machine.spill, schedule)[1]
         except CompileError:
             continue
     return None
@@ -154,10 +158,17 @@ def moved(machine):
     return sum(machine.beats.values()) + -(-program * INSTRUCTION_BYTES // machine.config.vector)
 
 
-def plan(network, config, frames, spill, schedule, places=None):
-    """Cost, and the machine with everything emitted."""
-    machine = Machine(network, config, frames, frozenset(spill), schedule, places)
-    emit_frames(machine)
+def plan(network, config, frames, spill, schedule):
+    """Cost, and the machine with everything emitted. Where on-chip memory would have room, but not
+    in one piece, a first machine tells how long what is in it lives, a second has it arranged."""
+    def emitted(places=None):
+        machine = Machine(network, config, frames, frozenset(spill), schedule, places)
+        emit_frames(machine)
+        return machine
+
+    machine = emitted()
+    if machine.onchip.strayed:
+        machine = emitted(arrange(machine.onchip.lives, machine.onchip.words) or {})
     return machine.emitter.timetable.masks[-1] + sum(machine.beats.values()), machine
 
 

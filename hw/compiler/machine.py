@@ -72,7 +72,7 @@ class Machine:
     schedule : Schedule
     places : dict, optional
         Where blocks of on-chip memory lie: see :class:`hw.compiler.memory.Heap`. Without, some may
-        lie beyond its end where units lend; such a machine only tells how long they live.
+        lie beyond its end; such a machine only tells how long they live.
 
     Attributes
     ----------
@@ -85,7 +85,7 @@ class Machine:
         self.network, self.graph, self.config = network, network.graph, config
         self.frames, self.spill, self.schedule = frames, spill, schedule
         self.image    = OffchipImage(config.offchip_bytes)
-        beyond        = config.onchip_words if schedule.lend and places is None else 0
+        beyond        = config.onchip_words if places is None else 0
         self.onchip   = Heap("onchip", config.onchip_words, beyond=beyond, places=places,
                              align=grain(config.onchip_words))
         self.feedback = Heap("feedback", config.feedback_words,

@@ -7,6 +7,8 @@ import numpy as np
 
 from hw.compiler.errors import CompileError, NoRoom, or_set
 
+MOST_ORDERS = 50        # in which blocks are placed before :func:`arrange` gives up
+
 
 @dataclass
 class Block:
@@ -19,7 +21,7 @@ class Block:
     uses:   dict = field(default_factory=dict)
 
 
-@dataclass(order=True)
+@dataclass(eq=False)
 class Life:
     """When a block of a heap lives: from event ``start`` to event ``stop`` of it, takes and gives
     being events."""
@@ -79,7 +81,9 @@ class Heap:
         return base
 
     def _place(self, base, words, what):
-        if base is None and words <= self.words - self.used():
+        if words > self.words - self.used():        # what strayed needs room as well
+            base = None
+        elif base is None:
             base = min((start for start, stop in self.holes(self.words, self._beyond)
                         if stop - start >= words), default=None)
             self.strayed |= base is not None
@@ -146,33 +150,35 @@ class Heap:
 def arrange(lives, words):
     """Places for blocks in a memory of ``words`` words, name -> bases in the order of their lives,
     such that those that live at the same time lie apart; None if none are found. One after the
-    other, each gets the lowest place that is free as long as it lives: the largest first, or else
-    those that take most room for most of the time."""
-    for size in (lambda life: life.words, lambda life: life.words * (life.stop - life.start)):
-        bases = _placed(sorted(lives, key=size, reverse=True), words)
-        if bases is not None:
+    other, the largest first, each gets the lowest place that is free as long as it lives; one that
+    finds none goes to the front of all, and everything is placed anew."""
+    order = sorted(lives, key=lambda life: life.words, reverse=True)
+    for _ in range(MOST_ORDERS):
+        bases = {}
+        for life in order:
+            base = _lowest(life, bases)
+            if base + life.words > words:
+                order.remove(life)
+                order.insert(0, life)
+                break
+            bases[life] = base
+        else:
             places = {}
             for life in lives:
-                places.setdefault(life.what, []).append(bases[id(life)])
+                places.setdefault(life.what, []).append(bases[life])
             return places
     return None
 
 
-def _placed(lives, words):
-    """Life, by its id, -> base; None if one has no place."""
-    bases, done = {}, []
-    for life in lives:
-        base = 0
-        for start, other in sorted((bases[id(other)], other) for other in done
-                                   if other.start < life.stop and life.start < other.stop):
-            if start - base >= life.words:
-                break
-            base = max(base, start + other.words)
-        if base + life.words > words:
-            return None
-        bases[id(life)] = base
-        done.append(life)
-    return bases
+def _lowest(life, bases):
+    """The lowest place for a block beside those that have theirs and live at the same time."""
+    lowest = 0
+    for base, stop in sorted((base, base + other.words) for other, base in bases.items()
+                             if other.start < life.stop and life.start < other.stop):
+        if base - lowest >= life.words:
+            break
+        lowest = max(lowest, stop)
+    return lowest
 
 
 class OffchipImage:

@@ -1,5 +1,7 @@
 """What `make check-model` prints, and its exit codes."""
 
+import re
+
 import numpy as np
 import onnx
 import pytest
@@ -44,6 +46,8 @@ def test_layers_units_and_costs(small, tmp_path):
     assert f"it runs: about {program.estimated_cycles:,} cycles a frame alone" in text
     macs = 8 * 12 * 6 * 27 + 4 * 6 * 4 * 54 + 8 * 12 * 10
     assert f"{macs:,} MACs, " in text
+    seconds, = re.findall(r"^compiled in (\d+\.\d\d) s of one core$", text, re.MULTILINE)
+    assert 0 < float(seconds) < 60
 
 
 def test_exit_code_of_a_network_that_runs(small, capsys):

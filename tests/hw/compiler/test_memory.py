@@ -110,6 +110,11 @@ def test_what_does_not_fit_at_all_does_not_stray():
     heap.take(40, "c1")
     with pytest.raises(NoRoom):
         heap.take(41, "c2")
+    heap.take(10, "c2")
+    heap.give(0)
+    assert heap.take(50, "c3") >= 80
+    with pytest.raises(NoRoom):             # although there are 40 free words at 0
+        heap.take(21, "c4")
 
 
 @pytest.mark.parametrize("seed", range(10))
