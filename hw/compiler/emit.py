@@ -107,7 +107,7 @@ class Emitter:
         self.streams   = {engine: [] for engine in Engine}
         self._streams  = list(self.streams.values())    # enums are slow keys
         self._accesses = {name: _Accesses(words) for name, words in memories.items()}
-        self._single   = {}     # span -> its piece, in a list, where it is one
+        self._single   = {}     # span -> its piece, where it is one
         self._heaps    = {}
         # Per engine: the retirements of others that its last instruction can rely on, and the same
         # per instruction, so that waits already implied by another wait are left out.
@@ -128,13 +128,12 @@ class Emitter:
         before it began to: of what it writes, only those are waited for."""
         known, bit = self._known[engine], 1 << engine
         needed, users = {}, []
-        read = [piece for span in reads for piece in self._pieces(span)]
+        read, written = self._pieces(reads), self._pieces(writes)
         for piece in read:
             if not piece.seen & bit:
                 users.append(piece.writes)
-        for span in writes:
-            for piece in self._pieces(span):
-                users += piece.reads, _limited(piece.writes, beside) if beside else piece.writes
+        for piece in written:
+            users += piece.reads, _limited(piece.writes, beside) if beside else piece.writes
         for each in users:
             for other, number in each.items():
                 if number > known[other] and other != engine and number > needed.get(other, 0):
@@ -148,8 +147,8 @@ class Emitter:
 
         number = len(self._streams[engine])
         for piece in read:
-            if not piece.whole:
-                read = [piece for span in reads for piece in self._pieces(span)]
+            if not piece.whole:                 # what is written had it cut
+                read = self._pieces(reads)
                 break
         for piece in read:
             piece.reads[engine] = number
@@ -161,19 +160,24 @@ class Emitter:
             if heap is not None:
                 heap.touch(span.start, engine, number - 1)
 
-    def _pieces(self, span):
-        found = self._single.get(span)
-        if found is not None and found[0].whole:
-            return found
-        found = self._accesses[span.memory].pieces(span)
-        if len(found) == 1:
-            self._single[span] = found
+    def _pieces(self, spans):
+        """The pieces of which spans consist."""
+        found, single = [], self._single
+        for span in spans:
+            piece = single.get(span)
+            if piece is not None and piece.whole:
+                found.append(piece)
+                continue
+            pieces = self._accesses[span.memory].pieces(span)
+            if len(pieces) == 1:
+                single[span] = pieces[0]
+            found += pieces
         return found
 
     def _write(self, span, engine, number, beside):
         """Let a span be written. That forgets who was there before: it has waited for all of them,
         so who waits for it waits for them. Not so where others write beside it, who do not."""
-        pieces = self._pieces(span)
+        pieces = self._pieces((span,))
         if beside:
             for piece in pieces:
                 piece.writes[engine] = number
