@@ -160,15 +160,22 @@ def moved(machine):
 
 def plan(network, config, frames, spill, schedule):
     """Cost, and the machine with everything emitted. Where on-chip memory would have room, but not
-    in one piece, a first machine tells how long what is in it lives, a second has it arranged."""
-    def emitted(places=None):
-        machine = Machine(network, config, frames, frozenset(spill), schedule, places)
+    in one piece, a first machine tells how long what is in it lives, a second has it arranged; and
+    what the first stores, but never loads, the next does not store."""
+    def emitted(places=None, unread=()):
+        machine = Machine(network, config, frames, frozenset(spill), schedule, places, unread)
         emit_frames(machine)
         return machine
 
-    machine = emitted()
+    machine, places = emitted(), {}
     if machine.onchip.strayed:
-        machine = emitted(arrange(machine.onchip.lives, machine.onchip.words) or {})
+        places  = arrange(machine.onchip.lives, machine.onchip.words) or {}
+        machine = emitted(places)
+    if machine.stored > machine.loaded:
+        try:
+            machine = emitted(places, machine.stored - machine.loaded)
+        except CompileError:
+            pass            # without the stores, rows came in another order
     return machine.emitter.timetable.masks[-1] + sum(machine.beats.values()), machine
 
 
@@ -244,7 +251,7 @@ def finish(machine):
                    "onchip_peak": (machine.onchip.footprint + machine.feedback.footprint)
                    * config.vector,
                    "offchip_peak": image.end},
-        spilled=tuple(sorted(machine.spill)),
+        spilled=tuple(sorted(machine.spill - machine.unread)),
         frames_at=machine.frames_at, frame_bytes=machine.frame_bytes,
         frame_row_bytes=machine.frame_row, outputs=machine.outputs, vector=config.vector,
         writable=machine.writable, frame_rows=frame_rows(machine))

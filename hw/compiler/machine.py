@@ -73,17 +73,23 @@ class Machine:
     places : dict, optional
         Where blocks of on-chip memory lie: see :class:`hw.compiler.memory.Heap`. Without, some may
         lie beyond its end; such a machine only tells how long they live.
+    unread : collection of str
+        Those of the tensors to spill that are read while they pass by, and so need not be stored.
 
     Attributes
     ----------
+    stored, loaded : set[str]
+        The spilled tensors of which rows went off chip, and came back.
     writable : tuple[int, int]
         First byte that the run writes off chip, and the first behind the last: outputs and
         spilled maps. Known after :meth:`lay_out`.
     """
 
-    def __init__(self, network, config, frames, spill, schedule, places=None):
+    def __init__(self, network, config, frames, spill, schedule, places=None, unread=()):
         self.network, self.graph, self.config = network, network.graph, config
         self.frames, self.spill, self.schedule = frames, spill, schedule
+        self.unread  = frozenset(unread)
+        self.stored, self.loaded = set(), set()
         self.image    = OffchipImage(config.offchip_bytes)
         beyond        = config.onchip_words if places is None else 0
         self.onchip   = Heap("onchip", config.onchip_words, beyond=beyond, places=places,
@@ -172,7 +178,8 @@ class Machine:
         behind the outputs, and then to what was packed: so what the run writes is one piece, and
         holds nothing that it only reads."""
         for item in (item for found in groups for item in found.passes
-                     if item.tensor.name in self.spill and item.tensor.name not in found.inside):
+                     if item.tensor.name in self.spill - self.unread
+                     and item.tensor.name not in found.inside):
             name = item.tensor.name
             for copy in range(min(self.frames, self.schedule.spill_copies)):
                 self._areas[name, copy] = self.image.reserve(
@@ -224,6 +231,8 @@ class Machine:
             return Map(self, item, heap=self.onchip, slots=slots, traffic=Traffic.MASK,
                        offchip=area.base + frame * area.bytes, packed=area.packed,
                        ends_frame=ends_frame)
+        if name in self.unread:
+            return self.passing_map(item, slots)
         if name in self.spill:
             return Map(self, item, heap=self.onchip, slots=slots,
                        offchip=self._areas[name, frame % self.schedule.spill_copies],

@@ -144,6 +144,8 @@ class Map:
                  "frame_end": self.ends_frame and y == self.tensor.height - 1},
                 layer=self.layer, row=y, reads=[span], writes=[self._offchip_span(y)])
             self.machine.charge(self.layer, self.row_words)
+            if self.traffic == Traffic.SPILL:
+                self.machine.stored.add(self.tensor.name)
 
     def ensure(self, y):
         while self.made <= y:
@@ -174,6 +176,7 @@ class Map:
                      "beats": self.row_words, "base": address},
                     layer=self.layer, row=y, reads=[self._offchip_span(y)], writes=[span])
                 self.machine.charge(self.layer, self.row_words)
+                self.machine.loaded.add(self.tensor.name)
 
             self._readers[load] = Ring(self.heap.name, base, self.row_words, slots, produce)
         return self._readers[load]
