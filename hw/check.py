@@ -9,6 +9,7 @@ step; 2: it does not run.
 """
 
 import sys
+from time import process_time
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -39,7 +40,9 @@ def check(model, config, console, *, size=None, width=None):
         If it does not run.
     """
     graph, imported = load_network(model, size, width)
+    started = process_time()
     program = compile_network(graph, config)
+    seconds = process_time() - started
     kinds   = {layer.name: _kind(layer) for layer in graph.layers}
     frame   = graph.tensors[graph.input]
     table   = Table(title=f"{graph.network} on {config.name}, frame "
@@ -58,7 +61,8 @@ def check(model, config, console, *, size=None, width=None):
                       f"{layer.macs:,}" if layer.macs else "", first, last,
                       f"{program.layer_bytes.get(layer.id, 0):,}")
     console.print(table)
-    for line in (*_figures(program, config), *(imported.notes if imported else ()),
+    for line in (*_figures(program, config), f"compiled in {seconds:.2f} s of one core",
+                 *(imported.notes if imported else ()),
                  *(line for _, line in _elsewhere(graph, config))):
         console.print(line, markup=False)
     return program, imported
