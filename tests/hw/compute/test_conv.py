@@ -39,10 +39,13 @@ async def run_and_check(bench, ctx, layer, conv, more_rows=None):
     bench.double(ctx, layer, conv)
     memory, taps = bench.expect(layer, conv)
     bench.taps.clear()
+    bench.landed.clear()
     causes, error = await bench.run(ctx, Opcode.CONV, conv)
     assert error == Error.NONE
     for port in bench.ports:
         assert np.array_equal(bench.memory[port], memory[port]), f"{port}: {layer} {conv}"
+    if layer["packed"]:
+        assert set(bench.landed.values()) == {1}, "a word is written once"
     bench.memory["row"] = memory["row"]
     bench.check_rows(ctx)
     assert sorted(bench.taps) == (sorted(taps) if conv["layer"] else [])
@@ -167,6 +170,18 @@ def test_add_is_a_convolution_of_two_rows():
     bench.simulate(row)
 
 
+@pytest.mark.parametrize("layer, conv", [
+    ({"out_stride": 3}, {"first": 1020, "groups": 8}),
+    ({"spread": 1, "odd": 1, "out_stride": 100}, {"out_base": 50})], ids=["channels", "stride"])
+def test_the_highest_bits_of_an_address(layer, conv):
+    bench = Bench("encoder")
+
+    async def row(ctx):
+        await run_and_check(bench, ctx, layer_of(**layer), conv_of(**conv))
+
+    bench.simulate(row)
+
+
 def test_loads_reach_weights_parameters_and_table():
     bench = Bench("decoder", pixels=2, vector=8, outputs=4)
     layer = layer_of(table=1)
@@ -256,6 +271,7 @@ STRAYS = {     # unit, layer, a first field that leads astray, and its last valu
     "feedback": ("decoder", {"target": Target.FEEDBACK}, {"out_base": 1020}, 1019),
     "alpha":    ("attention", {"target": Target.ALPHA, "packed": 1}, {"alpha_base": 40}, 39),
     "copy":     ("attention", {"target": Target.ALPHA, "packed": 1}, {"out_base": 1024}, 1023),
+    "far":      ("encoder", {"spread": 1, "odd": 1}, {"out_base": (1 << 20) - 1}, 1014),
 }
 
 
