@@ -74,7 +74,7 @@ def test_random_rows_with_and_without_transform_match_numpy(name, pixels, output
 def random_rows(bench, kinds):
     """A testbench: rows of layers of all ``kinds`` for every destination."""
     async def rows(ctx):
-        for target, packed in destinations(bench.engine.name) * 2:
+        for target, packed in destinations(bench.engine.name):
             for kind in kinds:
                 if packed and kind.get("depthwise"):
                     continue
