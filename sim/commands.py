@@ -34,7 +34,7 @@ from sim.names import ENGINES, FUZZ_ENGINES, SIMULATORS, demand_simulator
 try:
     from hw.config import DRAMS, PRESETS, PROTECTIONS, preset
     from hw.machine_file import is_path
-    from sim.explore.space import SHIPPED, read_space
+    from sim.explore.space_file import SHIPPED, read_space
     MEMORY_NAMES = tuple(DRAMS.files)
 except ImportError:             # Amaranth is not installed yet; once it is, `run` looks again
     DRAMS, MEMORY_NAMES, PRESETS, PROTECTIONS, SHIPPED = None, *[("...",)] * 4

@@ -9,6 +9,7 @@ a figure, or a machine made the program fail; 2: it could not be done, and one l
 
 import sys
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 
 from rich.table import Table
@@ -22,7 +23,7 @@ from sim.explore.evaluate import network_of, sources
 from sim.explore.journal import Journal
 from sim.explore.results import make_results, verdict, write_results
 from sim.explore.search import Exploration
-from sim.explore.space import read_space
+from sim.explore.space_file import read_space
 from sim.explore.workers import Workers
 from sim.progress import MachineProgress
 from sim.simulators import ROOT
@@ -45,11 +46,11 @@ def explore(options, console):
     out     = Path(options.out or ROOT / "reports" / f"explore-{space.name}")
     if out.is_file():
         raise InputError(f"{str(out)!r} is a file; name a folder with OUT")
-    head = {"space": space.hash, "sources": sources(), "name": space.name,
-            "network": f"{Path(network.model).name} of width {network.width} at {network.size}, "
-                       f"{network.frames} frames"}
+    head = {"space": space.hash, "sources": sources(), "name": space.name, "network": " ".join(
+        f"{name}={value}" for name, value in asdict(network).items() if value is not None)}
     with Journal(out, head) as journal:
-        exploration = Exploration(space, journal, options.n)
+        with console.status(f"looking at the machines of {space.name}"):
+            exploration = Exploration(space, journal, options.n)
         known       = len(journal.rows)
         if known:
             console.print(f"going on: {known} machines are in the journal")
@@ -60,12 +61,12 @@ def explore(options, console):
                 exploration.run(workers.evaluate, options.seed, progress)
         except KeyboardInterrupt as error:
             raise KeyboardInterrupt(
-                f"{error or 'interrupted'}; {len(journal.rows)} machines are in {journal.path}, "
-                "and the same command goes on") from None
+                f"{str(error) or 'interrupted'}; {len(journal.rows)} machines are in "
+                f"{journal.path}, and the same command goes on") from None
         if not exploration.front:
             raise InputError(_no_machine(exploration))
         results = _write(exploration, network, journal, out)
-        _print(console, results, out, options)
+        _print(console, results, out)
         if options.certify:
             _certify(options.certify, exploration, network, journal, out, console)
             results = _write(exploration, network, journal, out)
@@ -74,7 +75,7 @@ def explore(options, console):
 
 def _write(exploration, network, journal, out):
     results = make_results(exploration, network, journal.certified)
-    write_results(results, exploration.space.candidate(results["winner"]).config, out)
+    write_results(results, exploration.space.machine(results["winner"]), out)
     return results
 
 
@@ -83,7 +84,7 @@ def _certify(count, exploration, network, journal, out, console):
     for row in exploration.front[:count]:
         number = row["machine"]
         if number not in journal.certified:
-            config = exploration.space.candidate(number).config
+            config = exploration.space.machine(number)
             journal.certify(number, certify(row, config, network, out / "certified", console))
         found = journal.certified[number]
         console.print(f"machine {number}: " + (f"the RTL contradicts it: {'; '.join(found[:3])}"
@@ -99,15 +100,16 @@ def _no_machine(exploration):
             f"{count} of them because of: {reason}")
 
 
-def _print(console, results, out, options):
+def _print(console, results, out):
     table = Table(title=f"front of {results['space']}")
     names = results["objectives"]
-    for name in ("machine", *results["parameters"], *names):
+    knobs = [path for path, values in results["parameters"].items() if len(values) > 1]
+    for name in ("machine", *knobs, *names):
         table.add_column(name, justify="right")
     rows = {row["machine"]: row for row in results["rows"]}
     for number in results["front"][:ROWS]:
         row = rows[number]
-        table.add_row(str(number), *map(str, row["knobs"].values()),
+        table.add_row(str(number), *(str(row["knobs"][path]) for path in knobs),
                       *(f"{row['figures'][name]:,}" for name in names))
     console.print(table)
     if len(results["front"]) > ROWS:
@@ -116,6 +118,7 @@ def _print(console, results, out, options):
     console.print(verdict(results), soft_wrap=True)
     if not results["enumerated"] and results["possible"]:
         console.print(f"N={results['possible']} tries all of them", soft_wrap=True)
+    out = out.relative_to(Path.cwd()) if out.is_relative_to(Path.cwd()) else out
     console.print(f"{out}: explore.html, explore.json, explore.csv; make sim "
                   f"CONFIG={out / 'winner.toml'}", soft_wrap=True)
 

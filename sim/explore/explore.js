@@ -5,7 +5,8 @@ const data  = JSON.parse(document.getElementById("data").textContent);
 const byId  = (id) => document.getElementById(id);
 const names = data.figures.map((figure) => figure[0]);
 const plot  = byId("plot");
-const box   = {left: 80, right: 885, top: 15, bottom: 370};
+const box   = {left: 80, right: 865, top: 15, bottom: 370};
+const MARGIN = 0.04;
 const short = new Intl.NumberFormat("en-US", {notation: "compact", maximumFractionDigits: 2});
 const plain = new Intl.NumberFormat("en-US", {maximumFractionDigits: 3});
 const machines = new Map(data.machines.map((machine) => [machine.machine, machine]));
@@ -24,7 +25,8 @@ function node(name, attributes = {}, text = "") {
 function scale(axis) {
   const column = names.indexOf(byId(`axis-${axis}`).value);
   const values = data.machines.map((machine) => machine.figures[column] ?? 0);
-  const least  = values.reduce((a, b) => Math.min(a, b)), most = values.reduce((a, b) => Math.max(a, b));
+  let least = values.reduce((a, b) => Math.min(a, b)), most = values.reduce((a, b) => Math.max(a, b));
+  if (axis !== "c") [least, most] = [least - MARGIN * (most - least), most + MARGIN * (most - least)];
   return {name: names[column], unit: data.figures[column][1], least, most,
           at: (machine) => most > least ? ((machine.figures[column] ?? 0) - least) / (most - least) : 0.5};
 }

@@ -7,6 +7,7 @@ the first would have done.
 
 import random
 from collections import Counter
+from functools import lru_cache
 
 import optuna
 from optuna.distributions import IntDistribution
@@ -21,6 +22,7 @@ __all__ = ["Exploration"]
 MOST_COUNTED = 20_000       # machines of a space that are looked at one by one, at least
 DRAWN        = 2_000        # of a larger one, to see whether any is possible
 GENERATION   = 32           # proposals that are measured together
+KEPT         = 20_000       # machines before they run
 BARREN       = 20           # generations without a new machine, after which it is left to chance
 
 
@@ -52,6 +54,7 @@ class Exploration:
 
     def __init__(self, space, journal, most):
         self.space, self._journal = space, journal
+        self._candidate = lru_cache(KEPT)(space.candidate)
         self.rows = {}
         possible  = self._possible(max(most, MOST_COUNTED))
         self.enumerated = possible is not None and len(possible) <= most
@@ -88,7 +91,7 @@ class Exploration:
                  [random.Random(0).randrange(space.machines) for _ in range(DRAWN)])
         found, broken = [], Counter()
         for number in look:
-            candidate = space.candidate(number)
+            candidate = self._candidate(number)
             if not candidate.status:
                 found.append(number)
             else:
@@ -104,7 +107,7 @@ class Exploration:
 
     def _measure(self, numbers):
         """Make rows of machines, from the journal or from workers."""
-        candidates = {number: self.space.candidate(number) for number in numbers
+        candidates = {number: self._candidate(number) for number in numbers
                       if number not in self.rows}
         for number, candidate in candidates.items():
             if candidate.status:
@@ -113,7 +116,7 @@ class Exploration:
                 self._keep(candidate, self._journal.rows[number])
         asked = [(number, candidate.config) for number, candidate in candidates.items()
                  if number not in self.rows]
-        for number, found in self._evaluate(asked):
+        for number, found in self._evaluate(asked) if asked else ():
             if found["status"] != "lost":       # the next try may do better
                 self._journal.add(number, found)
             self._count += 1
@@ -163,7 +166,7 @@ class Exploration:
         for number in dict.fromkeys(numbers):
             if number not in self.rows and left:
                 found.append(number)
-                left -= not self.space.candidate(number).status
+                left -= not self._candidate(number).status
         return found
 
     def _tell(self, study, trial, row):

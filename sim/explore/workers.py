@@ -14,12 +14,13 @@ from sim.simulators import CACHE
 
 __all__ = ["Workers"]
 
-PATIENCE = 10       # seconds for a scheduler, and for the first worker, to answer
+PATIENCE = 10       # seconds for a scheduler, and for the first of its workers, to answer
+START    = 120      # for the first process of this computer, where every core is busy
 AHEAD    = 4        # machines that wait at each thread
 
 
 class Workers:
-    """Processes that evaluate machines; a context manager.
+    """Processes that evaluate machines, started when there is one to evaluate; a context manager.
 
     Parameters
     ----------
@@ -29,11 +30,6 @@ class Workers:
     scheduler : str
         Address of a cluster's scheduler, in place of these.
 
-    Raises
-    ------
-    InputError
-        If the scheduler cannot be reached or has no workers; later if it is lost, or a worker has
-        other sources.
     """
 
     def __init__(self, network, jobs=None, scheduler=None):
@@ -41,23 +37,24 @@ class Workers:
         self._jobs = jobs or len(os.sched_getaffinity(0))
 
     def __enter__(self):
-        with ExitStack() as stack:
-            logging.getLogger("distributed").setLevel(logging.CRITICAL)
-            where = self._scheduler or stack.enter_context(self._cluster(stack))
-            try:
-                self._client = stack.enter_context(distributed.Client(where, timeout=PATIENCE))
-                self._client.wait_for_workers(1, timeout=PATIENCE if self._scheduler else 60)
-            except TimeoutError:
-                raise InputError(f"The scheduler at {where} has no workers; start some in this "
-                                 "project's folder") from None
-            except (OSError, ValueError, ImportError) as error:
-                raise InputError(f"No scheduler answers at {where} ({_line(error)}); start one, or "
-                                 "leave SCHEDULER out to use this computer") from None
-            self._stack = stack.pop_all()
+        self._stack, self._client = ExitStack(), None
         return self
 
     def __exit__(self, *failed):
         return self._stack.__exit__(*failed)
+
+    def _connect(self):
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+        where = self._scheduler or self._stack.enter_context(self._cluster())
+        try:
+            self._client = self._stack.enter_context(distributed.Client(where, timeout=PATIENCE))
+            self._client.wait_for_workers(1, timeout=PATIENCE if self._scheduler else START)
+        except TimeoutError:
+            raise InputError(f"The scheduler at {where} has no workers; start some in this "
+                             "project's folder") from None
+        except (OSError, ValueError, ImportError) as error:
+            raise InputError(f"No scheduler answers at {where} ({_line(error)}); start one, or "
+                             "leave SCHEDULER out to use this computer") from None
 
     @property
     def threads(self):
@@ -65,7 +62,16 @@ class Workers:
 
     def evaluate(self, configs):
         """``(number, what was found)`` of each ``(number, config)``, in the order in which they
-        end. A machine that several workers died of has the status ``lost``."""
+        end. A machine that several workers died of has the status ``lost``.
+
+        Raises
+        ------
+        InputError
+            If the scheduler cannot be reached, has no workers or is lost, or a worker has other
+            sources.
+        """
+        if self._client is None:
+            self._connect()
         configs = iter(configs)
         numbers = {}
         ended   = distributed.as_completed()
@@ -96,9 +102,9 @@ class Workers:
             raise InputError(f"The workers are gone ({_line(error)}); what they had done is in the "
                              "journal, and the same command goes on") from None
 
-    def _cluster(self, stack):
+    def _cluster(self):
         CACHE.mkdir(exist_ok=True)
-        folder = stack.enter_context(temporary(CACHE, "dask-"))
+        folder = self._stack.enter_context(temporary(CACHE, "dask-"))
         return distributed.LocalCluster(
             n_workers=self._jobs, threads_per_worker=1, processes=True, dashboard_address=None,
             local_directory=str(folder), silence_logs=logging.CRITICAL)
