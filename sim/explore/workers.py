@@ -2,7 +2,9 @@
 
 import logging
 import os
-from contextlib import ExitStack
+import signal
+import threading
+from contextlib import ExitStack, contextmanager
 
 import distributed
 from distributed.scheduler import KilledWorker
@@ -44,7 +46,9 @@ class Workers:
         return self._stack.__exit__(*failed)
 
     def _connect(self):
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+        for name in [name for name in logging.root.manager.loggerDict
+                     if name.partition(".")[0] == "distributed"]:
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)      # what matters is one line
         where = self._scheduler or self._stack.enter_context(self._cluster())
         try:
             self._client = self._stack.enter_context(distributed.Client(where, timeout=PATIENCE))
@@ -98,16 +102,30 @@ class Workers:
         except ModuleNotFoundError as error:
             raise InputError(f"A worker of {self._scheduler} lacks {error.name}; start workers in "
                              "this project's folder") from None
-        except (distributed.CancelledError, OSError) as error:
-            raise InputError(f"The workers are gone ({_line(error)}); what they had done is in the "
-                             "journal, and the same command goes on") from None
+        except (distributed.CancelledError, OSError):
+            raise InputError("The scheduler is gone; what was done is in the journal, and the same "
+                             "command goes on") from None
 
     def _cluster(self):
         CACHE.mkdir(exist_ok=True)
         folder = self._stack.enter_context(temporary(CACHE, "dask-"))
-        return distributed.LocalCluster(
-            n_workers=self._jobs, threads_per_worker=1, processes=True, dashboard_address=None,
-            local_directory=str(folder), silence_logs=logging.CRITICAL)
+        with _deaf():
+            return distributed.LocalCluster(
+                n_workers=self._jobs, threads_per_worker=1, processes=True, dashboard_address=None,
+                local_directory=str(folder), silence_logs=logging.CRITICAL)
+
+
+@contextmanager
+def _deaf():
+    """What is started here leaves Ctrl-C to this process, which ends it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _line(error):
