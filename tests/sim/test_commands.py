@@ -197,10 +197,8 @@ def test_programs_take_what_the_table_says(monkeypatch, goal):
     module = target.module + (".__main__" if target.module in parts else "")
     parse  = importlib.import_module(module)._parse
     values = {name: EXAMPLES.get(name, "1") for name in target.takes}
-    if goal == "disasm":
-        values["ENGINE"] = "gate"
-    elif "ENGINE" in values:
-        values["ENGINE"] = {"fuzz": "interpreter", "sim": "model"}[goal]
+    if "ENGINE" in values:
+        values["ENGINE"] = {"disasm": "gate", "fuzz": "interpreter", "sim": "model"}[goal]
     parsed = parse(commands.arguments(goal, values))
     for name in target.takes.keys() - {"ARGS"}:
         assert str(getattr(parsed, name.lower())) in (values[name], "True"), name
