@@ -15,7 +15,7 @@ export OMP_WAIT_POLICY ?= passive
 export GOALS := $(MAKECMDGOALS)
 unexport $(filter-out OMP_%,$(foreach word,$(MAKEOVERRIDES),$(firstword $(subst =, ,$(word)))))
 
-SIMULATE = sim wave fuzz hostile hostile-code hostile-bus faults mutants bench
+SIMULATE = sim wave fuzz hostile hostile-code hostile-bus faults mutants bench explore
 PROGRAMS = $(SIMULATE) check-model quantise zoo models compare page disasm machine synth prove onnx \
            train export evaluate explain
 

@@ -13,7 +13,8 @@ from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from decimal import Decimal
 
 __all__ = ["Knob", "Mistakes", "Rule", "UNITS", "demand", "differences", "is_table", "knob",
-           "knob_of", "mistakes", "most_of", "read_value", "schema", "spoken", "written"]
+           "knob_of", "mistakes", "most_of", "read_amount", "read_value", "schema", "spoken",
+           "written"]
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
@@ -126,6 +127,20 @@ def read_value(each, value):
     line = _mistake(each, found)
     if line:
         raise Mistakes([line])
+    return found
+
+
+def read_amount(each, value):
+    """A number in the unit of a knob, which need not be what the knob may be: a difference of two
+    of its values.
+
+    Raises
+    ------
+    Mistakes
+    """
+    found = _measured(each, value) if isinstance(value, str) else value
+    if type(found) not in (int, each.type) or not 0 < found < math.inf:
+        raise Mistakes([f"{each.name} goes in steps of a number above 0, not {_quoted(value)}"])
     return found
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from golden.errors import InputError, shown
 from hw.knobs import Mistakes, is_table, knob_of, mistakes, read_value, schema
 
-__all__ = ["CHANGED", "Shelf", "is_path", "parse_changes"]
+__all__ = ["CHANGED", "Shelf", "is_path", "parse_changes", "read_toml", "refuse", "unknown"]
 
 MOST_BYTES = 1 << 16        # of a file; the presets have a hundredth
 MOST_SHOWN = 20             # mistakes of one file that are told
@@ -75,7 +75,7 @@ class Shelf:
         """
         table = {"name": begin.name.removesuffix(CHANGED) + CHANGED, **table}
         made, lines = self._build(self.kind, table, begin, beside, ())
-        _refuse(where, lines)
+        refuse(where, lines)
         return made
 
     def schema(self):
@@ -93,7 +93,7 @@ class Shelf:
                 f"{', '.join(self.files)}, or the path of a file from the folder of this one"}
 
     def _read(self, file, reading):
-        table = _toml(file, self.what)
+        table = read_toml(file, self.what)
         same  = file.resolve()
         if same in reading:
             raise InputError(f"{shown(file)}: its base is itself, by way of "
@@ -109,13 +109,13 @@ class Shelf:
         if not named:
             found = [f"{line}, the name of the file; give it another, or a name in it"
                      if line.startswith("name must") else line for line in found]
-        _refuse(shown(file), lines + found)
+        refuse(shown(file), lines + found)
         return made, made if begin is None else first
 
     def _build(self, kind, table, begin, beside, reading, complete=False, prefix=""):
         """An instance of ``kind``, and mistakes; None where there are any."""
         known  = {each.name: each for each in fields(kind) if knob_of(each) or is_table(each)}
-        lines  = [_unknown(kind, self.kind, name, prefix) for name in table if name not in known]
+        lines  = [unknown(kind, self.kind, name, prefix) for name in table if name not in known]
         values, missing = {}, []
         for name, each in known.items():
             if is_table(each):
@@ -216,7 +216,14 @@ def _typed(text):
     return text
 
 
-def _toml(file, what):
+def read_toml(file, what):
+    """The table of the file of a ``what``.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or is no TOML.
+    """
     try:
         if not file.is_file():
             raise InputError(f"No file {shown(file)!r}; name the TOML file of a {what}")
@@ -237,8 +244,9 @@ def _toml(file, what):
                          "too long") from None
 
 
-def _unknown(kind, whole, name, prefix):
-    """That nothing is called ``name``, and what may be meant."""
+def unknown(kind, whole, name, prefix):
+    """That no knob of ``kind`` is called ``name``, and what may be meant; ``kind`` is ``whole``, or
+    a table in it whose names begin with ``prefix``."""
     known = [each.name for each in fields(kind) if knob_of(each) or is_table(each)]
     near  = [f"{each.name}.{inner.name}" for each in fields(whole) if is_table(each)
              for inner in fields(each.type) if inner.name == name and kind is whole]
@@ -253,7 +261,13 @@ def _safe(name):
     return name if re.fullmatch(r"[\w.-]{1,60}", name) else repr(name[:60])
 
 
-def _refuse(where, lines):
+def refuse(where, lines):
+    """Refuse what has the mistakes ``lines``, if there are any; ``where`` is what it is called.
+
+    Raises
+    ------
+    InputError
+    """
     if len(lines) == 1:
         raise InputError(f"{where}: {lines[0]}")
     if lines:

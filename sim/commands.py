@@ -34,9 +34,10 @@ from sim.names import ENGINES, FUZZ_ENGINES, SIMULATORS, demand_simulator
 try:
     from hw.config import DRAMS, PRESETS, PROTECTIONS, preset
     from hw.machine_file import is_path
+    from sim.explore.space_file import SHIPPED, read_space
     MEMORY_NAMES = tuple(DRAMS.files)
 except ImportError:             # Amaranth is not installed yet; once it is, `run` looks again
-    DRAMS, MEMORY_NAMES, PRESETS, PROTECTIONS = None, ("...",), ("...",), ("...",)
+    DRAMS, MEMORY_NAMES, PRESETS, PROTECTIONS, SHIPPED = None, *[("...",)] * 4
 
     def preset(*_, **__):
         """Nothing is known to be wrong."""
@@ -191,6 +192,17 @@ def _dram(name, value):
         DRAMS.load(value)
 
 
+def _space(name, value):
+    if DRAMS is not None:
+        read_space(value)
+
+
+def _address(name, value):
+    if not re.fullmatch(r"(tcp|tls|wss?)://[^\s:/]+:[0-9]{1,5}", value):
+        raise InputError(f"{name} must be the address of a scheduler, such as tcp://10.0.0.1:8786, "
+                         f"not {value!r}")
+
+
 def _engine(name, value):
     if _engines():
         _one_of(*_engines())(name, value)
@@ -222,6 +234,7 @@ VARIABLES = {
     "B":          Variable("folder of another run"),
     "BATCH":      Variable("images per batch", POSITIVE),
     "BITS":       Variable("neighbouring bits that flip together", POSITIVE),
+    "CERTIFY":    Variable("how many of the best machines run through the RTL, too", _whole(0)),
     "CHECKPOINT": Variable("file that `make train` wrote", _exists("a checkpoint")),
     "CLAHE":      Variable("1: equalise images as ELEC4848 does", SWITCH),
     "CONFIG":     Variable(f"the machine: {_or(PRESETS)}, or a file such as my.toml; of fuzz "
@@ -275,6 +288,8 @@ VARIABLES = {
     "RESUME":     Variable("1: go on with the run in OUT", SWITCH),
     "REUSE":      Variable("0: measure again what is known", SWITCH),
     "RUN":        Variable("folder of a run"),
+    "SCHEDULER":  Variable("of a Dask cluster, such as tcp://host:8786; the cores of this computer "
+                           "unless given", _address),
     "SCHEMA":     Variable("1: the JSON schema of such files, for editors", SWITCH),
     "SCHEDULE":   Variable(_or(SCHEDULES), _one_of(*SCHEDULES)),
     "SCORE":      Variable("per cent of the mutants that must be noticed", _whole(0)),
@@ -287,6 +302,8 @@ VARIABLES = {
     "SIZE":       Variable("side of a frame, in pixels; the network's own unless given, of tiny "
                            "32", POSITIVE),
     "SKIP":       Variable("1: leave broken pairs out", SWITCH),
+    "SPACE":      Variable(f"of machines: {_or(tuple(SHIPPED))}, or a file such as my.toml",
+                           _space),
     "SPLIT":      Variable("a split.csv to use", _exists("a split.csv")),
     "START":      Variable("checkpoint to begin with, or shipped weights: elec4848-32"),
     "STRIDE":     Variable("pixels between positions of the window", POSITIVE),
@@ -358,6 +375,9 @@ TARGETS = {
     "machine": Target("every knob of a machine, as a file to change and keep",
                       "hw.machine", _takes("CONFIG=reference SET DRAM PROTECTION SCHEMA=0 OUT"),
                       flags=("SCHEMA",), checks={"OUT": _any}),
+    "explore": Target(
+        "a space of machines: each to the cycle, and the best of them", "sim.explore",
+        _takes("SPACE N=1000 SEED=0 JOBS SCHEDULER CERTIFY=0 OUT"), needs=("SPACE",)),
     "onnx": Target("write a network as ONNX QDQ, judged by ONNX Runtime", "golden.referee",
                    _takes("MODEL=elec4848 IMAGE=phantom:7 SIZE WIDTH OUT=reports"),
                    checks={"OUT": _any}),

@@ -52,10 +52,10 @@ class BankedMemory(wiring.Component):
 
     def __init__(self, *, depth, vector, lanes, banks, readers, writers,
                  background=0, protection="none", name="onchip"):
-        for name, value in (("banks", banks), ("readers", readers), ("writers", writers),
+        for size, value in (("banks", banks), ("readers", readers), ("writers", writers),
                             ("lanes", lanes), ("vector", vector), ("depth", depth)):
             if value < 1:
-                raise ValueError(f"Memory {name} must be positive, not {value!r}")
+                raise ValueError(f"Memory {size} must be positive, not {value!r}")
         if background not in (0, 1) or background >= readers:
             raise ValueError(f"Memory background readers must be 0 or 1 of {readers}, "
                              f"not {background!r}")

@@ -17,7 +17,7 @@ from sim.page.timeline import layer_causes, timeline
 from sim.page.words import BOUNDS, CAUSES, CLASSES, ENGINES, WORDS
 from sim.trace_file import read_trace
 
-__all__ = ["render", "write_page"]
+__all__ = ["embedded", "render", "write_page"]
 
 HERE     = Path(__file__).parent
 PICTURES = (
@@ -66,8 +66,8 @@ def render(report, pictures=(), trace=None, *, folder="reports/latest"):
     return environment.get_template("page.html.j2").render(
         r=report, folder=shlex.quote(str(folder)), trace=trace is not None,
         style=Markup((HERE / "page.css").read_text()),
-        script=Markup((HERE / "page.js").read_text()),
-        report_json=_embedded(report), timeline_json=_embedded(timeline(report, trace)),
+        script=Markup("".join((HERE / name).read_text() for name in ("tables.js", "page.js"))),
+        report_json=embedded(report), timeline_json=embedded(timeline(report, trace)),
         frames=[one for one in pictures if one[3] == "frame"],
         alphas=[one for one in pictures if one[3] == "alpha"],
         engines=_engine_rows(report), layers=_layer_rows(report, trace),
@@ -112,7 +112,7 @@ def _uri(path, kind="image/png"):
     return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
-def _embedded(value):
+def embedded(value):
     """JSON that may stand in a script element."""
     return Markup(json.dumps(value, separators=(",", ":")).replace("<", "\\u003c"))
 

@@ -81,6 +81,12 @@ REFUSED = [
      "CONFIGS takes some of reference, edge, tiny, all, with commas between; not 'huge'"),
     ("fuzz ENGINE=model", "ENGINE must be rtl or interpreter, not 'model'"),
     ("disasm PROGRAM=none", "No file 'none'; PROGRAM is the program.bin of a run"),
+    ("explore", ("`make explore` needs SPACE=...: of machines: lanes or tiny, or a file such as "
+                "my.toml")),
+    ("explore SPACE=huge",
+     "Unknown space 'huge'; known are lanes, tiny, or the path of a .toml file"),
+    ("explore SPACE=tiny SCHEDULER=here",
+     "SCHEDULER must be the address of a scheduler, such as tcp://10.0.0.1:8786, not 'here'"),
     ("compare", "`make compare` needs A=...: folder of a run"),
     ("compare A=x", "`make compare` needs B=...: folder of another run"),
     ("wave", "`make wave` needs AT=...: mismatch, error, layer:NAME or a cycle"),
@@ -176,7 +182,7 @@ EXAMPLES = {"A": "x", "B": "y", "AT": "7", "ARGS": "", "CUT": "e1a", "START": "e
             "MODELS": "unet-busi", "LOSS": "dice", "PART": "test", "SCHEDULE": "cosine",
             "PROTECTION": "secded", "SET": "alpha_words=64",
             "DEVICE": "cpu", "SIZE": "32", "KINDS": "image",
-            "OF": "python",
+            "OF": "python", "SPACE": "tiny", "SCHEDULER": "tcp://10.0.0.1:8786",
             **dict.fromkeys(("CHECKPOINT", "PROGRAM", "SPLIT",
                             "TRUTH"), "Makefile")}
 
@@ -187,7 +193,7 @@ def test_programs_take_what_the_table_says(monkeypatch, goal):
     monkeypatch.chdir(ROOT)
     target = commands.TARGETS[goal]
     parts  = ("sim.page", "sim.campaigns.hostile", "sim.campaigns.mutants", "golden.explain",
-              "hw.prove")
+              "hw.prove", "sim.explore")
     module = target.module + (".__main__" if target.module in parts else "")
     parse  = importlib.import_module(module)._parse
     values = {name: EXAMPLES.get(name, "1") for name in target.takes}

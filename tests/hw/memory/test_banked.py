@@ -192,3 +192,10 @@ def test_random_against_a_list(banks, readers, writers, background, idle):
 def test_wrong_parameters(parameters, message):
     with pytest.raises(ValueError, match=message):
         memory(**parameters)
+
+
+def test_errors_are_of_the_memory_by_its_name():
+    """A loop took the name: no error of on-chip or feedback memory ever reached the controller."""
+    for given, name in (({}, "onchip"), ({"name": "feedback"}, "feedback")):
+        made = memory(protection="secded", **given)
+        assert made.protected == [(name, store) for store in made.stores]

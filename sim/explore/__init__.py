@@ -1,0 +1,1 @@
+"""A space of machines: which of them are the best, to the cycle."""

@@ -1,0 +1,92 @@
+"""One machine: compiled for, and run on the exact cycle model. This is what workers do."""
+
+import hashlib
+import time
+from dataclasses import dataclass
+from functools import cache
+
+from golden.errors import InputError
+from golden.models import load_graph
+from hw.compiler import CompileError, compile_network
+from hw.compiler.importer import is_file, load_network
+from hw.config import usual_shape
+from sim.errors import SimulationError
+from sim.explore.metrics import of_run, stacks
+from sim.model import run_model
+from sim.simulators import ROOT
+
+__all__ = ["Network", "OtherSources", "evaluate", "network_of", "sources"]
+
+FOLDERS  = ("golden", "hw", "sim/model")
+SUFFIXES = (".py", ".hpp", ".cpp", ".toml", ".safetensors")
+
+
+class OtherSources(Exception):
+    """A worker runs other sources than the one who asked it."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """What every machine of a space runs."""
+    model:  str
+    size:   int | None
+    width:  int | None
+    frames: int
+
+
+def network_of(space):
+    """The network of a space, in the size that it usually has where the file gives none."""
+    if is_file(space.model):
+        return Network(space.model, space.size, space.width, space.frames)
+    size, width = usual_shape(space.model, space.base)
+    return Network(space.model, space.size or size, space.width or width, space.frames)
+
+
+def evaluate(config, network, expected):
+    """What is found out about a machine: ``status`` ``measured`` with ``metrics`` and ``units``
+    (cycles by cause), or ``failed``, or ``fault``, with the ``reason``; and the ``seconds`` of CPU.
+
+    ``expected`` are :func:`sources` of who asks.
+
+    Raises
+    ------
+    OtherSources
+        If those here are others.
+    InputError
+        If the network cannot be had.
+    """
+    if sources() != expected:
+        raise OtherSources
+    graph = _graph(network.model, network.size, network.width)
+    start = time.process_time()
+    try:
+        program = compile_network(graph, config, frames=network.frames)
+        run     = run_model(program, config)
+        found   = {"status": "measured", "reason": "", "metrics": of_run(config, program, run),
+                   "units": stacks(run)}
+    except (CompileError, SimulationError) as error:
+        found = {"status": "failed", "reason": " ".join(str(error).split())}
+    except Exception as error:          # one machine of thousands: told, and never in silence
+        found = {"status": "fault", "reason": f"{type(error).__name__}: {error}"}
+    return found | {"seconds": round(time.process_time() - start, 3)}
+
+
+@cache
+def sources():
+    """A hash of everything that the figures may depend on."""
+    digest = hashlib.sha256()
+    for folder in FOLDERS:
+        for path in sorted((ROOT / folder).rglob("*")):
+            if path.suffix in SUFFIXES:
+                digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+@cache
+def _graph(model, size, width):
+    if not is_file(model):
+        return load_graph(model, size, width)
+    try:
+        return load_network(model, size, width)[0]
+    except OSError as error:
+        raise InputError(f"{model}: {error.strerror}") from None

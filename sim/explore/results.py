@@ -1,0 +1,153 @@
+"""What a search leaves: explore.json, explore.csv, the winner as a machine file, and the page."""
+
+import csv
+import json
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+
+from markupsafe import Markup
+
+from golden.folders import Fresh
+from hw.isa import Cause
+from hw.knobs import spoken
+from hw.machine import text_of
+from sim.explore.metrics import METRICS
+from sim.page.build import embedded
+from sim.page.words import CAUSES, ENGINES
+from sim.pages import render
+
+__all__ = ["FILES", "make_results", "write_results"]
+
+FILES        = ("explore.json", "explore.csv", "winner.toml", "explore.html")
+MOST_ON_PAGE = 2000         # machines
+MOST_REASONS = 50
+HERE         = Path(__file__).parent
+
+
+def make_results(exploration, network, certified):
+    """Everything that was found, as ``explore.json`` has it. ``certified`` are the sentences of
+    :func:`sim.explore.certify.certify` by machine."""
+    space, rows = exploration.space, exploration.rows
+    counts = Counter(row["status"] for row in rows.values())
+    front  = [row["machine"] for row in exploration.front]
+    kept   = [*METRICS, *(name for name in space.objectives if name not in METRICS)]
+    return {
+        "schema":     1,
+        "space":      space.name,
+        "base":       space.base.name,
+        "network":    asdict(network),
+        "objectives": list(space.objectives),
+        "constraints": [each.text for each in space.constraints],
+        "parameters": {path: list(values) for path, values in space.parameters.items()},
+        "machines":   space.machines,
+        "possible":   exploration.possible,
+        "enumerated": exploration.enumerated,
+        "proved":     exploration.enumerated and not counts["lost"] and not counts["fault"],
+        "counts":     dict(sorted(counts.items())),
+        "cpu_s":      round(sum(row["seconds"] or 0 for row in rows.values()), 3),
+        "front":      front,
+        "winner":     front[0],
+        "causes":     [cause.name.lower() for cause in Cause],
+        "rows":       [{**row, "figures": {name: row["figures"][name] for name in kept
+                                           if name in row["figures"]},
+                        "certified": certified.get(row["machine"])}
+                       for _, row in sorted(rows.items())],
+    }
+
+
+def verdict(results):
+    """How much of the space is known, as a sentence."""
+    front, count = len(results["front"]), results["counts"].get("measured", 0)
+    among = (f"all {results['possible']} possible machines of {results['machines']} were tried"
+             if results["enumerated"] else
+             f"of {results['machines']} machines {count} were found to run and meet the "
+             "constraints, the others were not tried, or do not")
+    what  = ("the front is proved within the space" if results["proved"] else
+             "nothing is proved of the others")
+    return f"{among}: {what}; it has {front} machine{'' if front == 1 else 's'}"
+
+
+def write_results(results, winner, out):
+    """The files, each in one piece; ``winner`` is the machine."""
+    with Fresh(out, (), shared=True) as folder:
+        (folder / "explore.json").write_text(json.dumps(results, indent=1) + "\n")
+        _write_table(results, folder / "explore.csv")
+        (folder / "winner.toml").write_text(text_of(winner))
+        (folder / "explore.html").write_text(page(results))
+
+
+def _write_table(results, file):
+    figures = _figures(results)
+    front   = set(results["front"])
+    with file.open("w", newline="") as opened:
+        table = csv.writer(opened)
+        table.writerow(["machine", "status", "reason", "front", "certified",
+                        *results["parameters"], *figures])
+        for row in results["rows"]:
+            table.writerow([row["machine"], row["status"], row["reason"],
+                            int(row["machine"] in front), _mark(row),
+                            *row["knobs"].values(),
+                            *(row["figures"].get(name) for name in figures)])
+
+
+def _mark(row):
+    """What the RTL said of a machine, in a word."""
+    if row["certified"] is None:
+        return ""
+    return "contradicted" if row["certified"] else "equal"
+
+
+def _figures(results):
+    return [*METRICS, *(name for name in results["objectives"]
+                        if name not in METRICS and name not in results["parameters"])]
+
+
+def page(results):
+    """``explore.html``: the front first, and as many of the others as a page can hold."""
+    first   = results["objectives"][0]
+    good    = {row["machine"]: row for row in results["rows"] if row["status"] == "measured"}
+    others  = sorted(good.keys() - set(results["front"]),
+                     key=lambda number: (_figure(good[number], first), number))
+    shown   = [good[number] for number in [*results["front"], *others][:MOST_ON_PAGE]]
+    figures = [name for name in _figures(results)
+               if any(_figure(row, name) is not None for row in shown)]
+    reasons = Counter((row["status"], row["reason"]) for row in results["rows"]
+                      if row["status"] != "measured")
+    units   = {name: label for members in ENGINES.values() for name, label in members.items()
+               if name in shown[0]["units"]}
+    data    = {"figures": [[name, METRICS[name].unit if name in METRICS else ""]
+                           for name in figures],
+               "axes": (results["objectives"] + [name for name in figures
+                                                 if name not in results["objectives"]]),
+               "objectives": results["objectives"], "units": units,
+               "causes": [[key, CAUSES[key].name] for key in results["causes"]],
+               "machines": [{"machine": row["machine"], "knobs": _spoken(row),
+                             "figures": [_figure(row, name) for name in figures],
+                             "front": row["machine"] in results["front"],
+                             "certified": _mark(row),
+                             "units": [row["units"][name] for name in units]} for row in shown]}
+    return render("explore.html.j2", results=results, verdict=verdict(results), shown=shown,
+                  figures=figures, metrics=METRICS, figure=_figure, spoken=_spoken, mark=_mark,
+                  front=set(results["front"]), good=len(good), causes=CAUSES,
+                  reasons=reasons.most_common(MOST_REASONS), more=len(reasons) - MOST_REASONS,
+                  data=embedded(data), text=_text,
+                  tables=Markup((HERE.parent / "page" / "tables.js").read_text()),
+                  script=Markup((HERE / "explore.js").read_text()))
+
+
+def _figure(row, name):
+    return row["figures"].get(name, row["knobs"].get(name))
+
+
+def _spoken(row):
+    """The knobs of a machine for people."""
+    return {path: spoken(value, "bytes" if path.endswith("_bytes") else "")
+            for path, value in row["knobs"].items()}
+
+
+def _text(value):
+    """A figure for people."""
+    if value is None:
+        return "–"
+    return f"{value:,.0f}".replace(",", " ") if value == int(value) else f"{value:,.3f}"

@@ -1,0 +1,132 @@
+"""Who does the work: Dask, on all cores of this computer or on a cluster."""
+
+import logging
+import os
+import signal
+import threading
+from contextlib import ExitStack, contextmanager
+
+import distributed
+from distributed.scheduler import KilledWorker
+
+from golden.errors import InputError
+from golden.folders import temporary
+from sim.explore.evaluate import OtherSources, evaluate, sources
+from sim.simulators import CACHE
+
+__all__ = ["Workers"]
+
+PATIENCE = 10       # seconds for a scheduler, and for the first of its workers, to answer
+START    = 120      # for the first process of this computer, where every core is busy
+AHEAD    = 4        # machines that wait at each thread
+
+
+class Workers:
+    """Processes that evaluate machines, started when there is one to evaluate; a context manager.
+
+    Parameters
+    ----------
+    network : sim.explore.evaluate.Network
+    jobs : int
+        Processes on this computer; None: one for each core.
+    scheduler : str
+        Address of a cluster's scheduler, in place of these.
+
+    """
+
+    def __init__(self, network, jobs=None, scheduler=None):
+        self.network, self._scheduler = network, scheduler
+        self._jobs = jobs or len(os.sched_getaffinity(0))
+
+    def __enter__(self):
+        self._stack, self._client = ExitStack(), None
+        return self
+
+    def __exit__(self, *failed):
+        return self._stack.__exit__(*failed)
+
+    def _connect(self):
+        for name in [name for name in logging.root.manager.loggerDict
+                     if name.partition(".")[0] == "distributed"]:
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)      # what matters is one line
+        where = self._scheduler or self._stack.enter_context(self._cluster())
+        try:
+            self._client = self._stack.enter_context(distributed.Client(where, timeout=PATIENCE))
+            self._client.wait_for_workers(1, timeout=PATIENCE if self._scheduler else START)
+        except TimeoutError:
+            raise InputError(f"The scheduler at {where} has no workers; start some in this "
+                             "project's folder") from None
+        except (OSError, ValueError, ImportError) as error:
+            raise InputError(f"No scheduler answers at {where} ({_line(error)}); start one, or "
+                             "leave SCHEDULER out to use this computer") from None
+
+    @property
+    def threads(self):
+        return max(1, sum(self._client.nthreads().values()))
+
+    def evaluate(self, configs):
+        """``(number, what was found)`` of each ``(number, config)``, in the order in which they
+        end. A machine that several workers died of has the status ``lost``.
+
+        Raises
+        ------
+        InputError
+            If the scheduler cannot be reached, has no workers or is lost, or a worker has other
+            sources.
+        """
+        if self._client is None:
+            self._connect()
+        configs = iter(configs)
+        numbers = {}
+        ended   = distributed.as_completed()
+
+        def ask(count):
+            for number, config in (one for _, one in zip(range(count), configs, strict=False)):
+                future = self._client.submit(evaluate, config, self.network, sources(), pure=False)
+                numbers[future.key] = number
+                ended.add(future)
+
+        ask(AHEAD * self.threads)
+        for future in ended:
+            yield numbers.pop(future.key), self._result(future)
+            ask(1)
+
+    def _result(self, future):
+        try:
+            return future.result()
+        except KilledWorker:
+            return {"status": "lost", "reason": "its workers died", "seconds": 0}
+        except OtherSources:
+            raise InputError(f"A worker of {self._scheduler} has other sources than these; start "
+                             "all of them in folders with the same") from None
+        except ModuleNotFoundError as error:
+            raise InputError(f"A worker of {self._scheduler} lacks {error.name}; start workers in "
+                             "this project's folder") from None
+        except (distributed.CancelledError, OSError):
+            raise InputError("The scheduler is gone; what was done is in the journal, and the same "
+                             "command goes on") from None
+
+    def _cluster(self):
+        CACHE.mkdir(exist_ok=True)
+        folder = self._stack.enter_context(temporary(CACHE, "dask-"))
+        with _deaf():
+            return distributed.LocalCluster(
+                n_workers=self._jobs, threads_per_worker=1, processes=True, dashboard_address=None,
+                local_directory=str(folder), silence_logs=logging.CRITICAL)
+
+
+@contextmanager
+def _deaf():
+    """What is started here leaves Ctrl-C to this process, which ends it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _line(error):
+    return " ".join(str(error).split()) or type(error).__name__
