@@ -1,6 +1,8 @@
 """An ONNX file as it comes: whether it is one, its constants, shapes and who reads what."""
 
 import math
+import subprocess
+import sys
 from collections import Counter
 
 import onnx
@@ -18,6 +20,9 @@ from hw.compiler.importer.check import (
 from hw.compiler.importer.layout import channels_first
 from hw.compiler.importer.qoperators import BEHIND, DYNAMIC, as_qdq
 
+INFER  = ("import sys, onnx; onnx.shape_inference.infer_shapes(onnx.ModelProto.FromString("
+          "sys.stdin.buffer.read()), data_prop=True)")
+SECONDS = 20        # for that
 OLDEST = 11         # opset: Clip with bounds as inputs, Resize with coordinate transformations
 QUANTISE = "`make quantise MODEL=... CALIBRATION=folder` makes one of it"
 MOST_CHANNELS = 4   # of a frame
@@ -40,6 +45,7 @@ class File:
         self.model = channels_first(as_qdq(plain(self.model, self.path), self.path))
         self.input, self.frame_shape = fixed_frame(self.model, self.path, size)
         self._tidy()
+        self._check_slices()
         self.model = self._inferred()
         self.graph = self.model.graph
         self.constants = {x.name: numpy_helper.to_array(x) for x in self.graph.initializer}
@@ -97,6 +103,25 @@ class File:
         del self.model.graph.value_info[:]
         for info in self.model.graph.output:
             info.ClearField("type")
+
+    def _check_slices(self):
+        """Where a part is taken of a map with less than no rows, which a kernel larger than its map
+        makes, ONNX's shape inference ends the process; so first it is asked in another one."""
+        of_maps, sliced = {self.input.name}, False
+        for node in self.model.graph.node:
+            if node.op_type != "Shape" and of_maps.intersection(node.input):
+                of_maps.update(node.output)
+                sliced = sliced or node.op_type == "Slice"
+        if sliced:
+            try:
+                done = subprocess.run([sys.executable, "-I", "-c", INFER], check=False,
+                                      input=self.model.SerializeToString(),
+                                      stderr=subprocess.DEVNULL, timeout=SECONDS).returncode
+            except subprocess.TimeoutExpired:
+                done = -1
+            if done < 0:
+                self.refuse("no shapes follow for its Slices; look for a kernel that is larger "
+                            "than its map, or use a larger frame")
 
     def _inferred(self):
         """The model with the type and shape of every tensor, as far as they follow."""

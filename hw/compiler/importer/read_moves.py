@@ -119,7 +119,8 @@ def _part(reader, node, name, value, shape, whole):
     """The part of a map in these ranges of frames, channels, rows and columns."""
     batch, channels, *sides = whole
     if min(map(len, whole)) < 1 or any(side.step < 1 for side in whole) or len(batch) != 1:
-        raise Refusal(f"it takes {by(map(len, whole))} of {by(shape)}, or backwards",
+        turned = " backwards" if any(side.step < 1 for side in whole) else ""
+        raise Refusal(f"it takes {by(map(len, whole))} of {by(shape)}{turned}",
                       "take some channels, rows and columns, in order")
     steps = [side.step for side in sides]
     if steps[0] != steps[1] or steps[0] > 2:

@@ -66,6 +66,8 @@ def _check_pool(reader, node, facts, value):
                       f"{by(pads)}", "use 2x2 with stride 2 and no pads, or a Conv with "
                                      "stride 2")
     shape = reader.dims(value, node.input[0])
+    if shape is not None and min(shape[2:]) < 2:
+        raise Refusal(f"a window of 2x2 on a map of {by(shape[2:])}", "use a larger frame")
     odd = shape is not None and any(side % 2 for side in shape[2:])
     if odd and (facts.get("ceil_mode") or facts.get("auto_pad", "NOTSET") not in (
             "NOTSET", "VALID")):

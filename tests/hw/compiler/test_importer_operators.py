@@ -365,7 +365,9 @@ def test_splits(given):
     (([0, 0], [8, 12], [2, 3], [3, 3]),
      "steps of 3x3; take every row and column, or every second of both"),
     (([-1], [-9], [2], [-1]),
-     "it takes 1x4x8x12 of 1x4x8x12, or backwards; take some channels, rows and columns, in order"),
+     "it takes 1x4x8x12 of 1x4x8x12 backwards; take some channels, rows and columns, in order"),
+    (([5], [5], [2]), ("it takes 1x4x0x12 of 1x4x8x12; take some channels, rows and columns, in "
+                       "order")),
 ])
 def test_parts_that_are_refused(arguments, message):
     small = Model()
@@ -373,6 +375,25 @@ def test_parts_that_are_refused(arguments, message):
     with pytest.raises(InputError) as caught:
         import_onnx("small.onnx", model=small.output(small.quantised(x)).model())
     assert str(caught.value) == f"small.onnx: node 'odd' (Slice): {message}"
+
+
+@pytest.mark.parametrize("part", [([9, 6], [6, -1], [1, 3], [2, -1]), ([7], [3], [3], [3])])
+def test_a_part_of_less_than_nothing(part):
+    """ONNX's shape inference ended the process."""
+    small = Model(frame=(3, 2, 3))
+    x = small.quantised(small.node("AveragePool", layer(small), kernel_shape=[7, 7]))
+    x = small.node("Slice", x, *map(np.int64, part))
+    with pytest.raises(InputError, match="no shapes follow for its Slices; look for a kernel"):
+        import_onnx("small.onnx", model=small.output(small.quantised(x)).model())
+
+
+def test_a_window_on_one_column_at_the_end():
+    small = Model(frame=(3, 5, 1))
+    x = small.node("MaxPool", layer(small), kernel_shape=[2, 2], strides=[2, 2], name="odd")
+    with pytest.raises(InputError) as caught:
+        import_onnx("small.onnx", model=small.output(x).model())
+    assert str(caught.value) == ("small.onnx: node 'odd' (MaxPool): a window of 2x2 on a map of "
+                                 "5x1; use a larger frame")
 
 
 # What changes nothing.
