@@ -59,6 +59,7 @@ class _Arbitrary:
     def __init__(self, seed, depth, widths, largest_side):
         self.seed, self.widths, self.largest_side = seed, widths, largest_side
         self.choice = random.Random(seed)
+        self.rarely = random.Random(f"{seed}")      # so that what is drawn of it changes no other
         self.noise  = torch.Generator().manual_seed(seed)
         self.depth  = depth or self.choice.choice((1, 1, 2, 2, 3, 4))
         self.tensors, self.layers, self.values = {}, [], {}
@@ -117,7 +118,40 @@ class _Arbitrary:
                 x = self._sum(x, before)
         if self.choice.random() < 0.15:
             x = self._sum(self._dense(x, self._shape(x)[0], (1, 1)), x)
+        if self.rarely.random() < 0.08:
+            x = self._excited(x)
         return x
+
+    def _excited(self, x):
+        """A gate with a factor for each channel, made of the means of all (squeeze and excitation);
+        of maps of more than 7x7 pixels, averages first. Larger ones stay as they are."""
+        channels, *sides = self._shape(x)
+        before, self.unit = self.unit, "attention"
+        even, mean = not any(side % 2 for side in sides), x
+        if max(sides) > 7 and even and max(sides) <= 14:
+            mean = self._average(x, (2, 2), stride=2)
+        if max(self._shape(mean)[1:]) <= 7:
+            mean  = self._average(mean, self._shape(mean)[1:])
+            alpha = self._dense(self._dense(mean, self._width(), (1, 1)), channels, (1, 1))
+            alpha = self._sigmoid(alpha)
+            halve = even and (max(sides) > 7 or self.rarely.random() < 0.7)
+            x = self._gated(self._spread(alpha, [side // (1 + halve) for side in sides]), x)
+        self.unit = before
+        return x
+
+    def _average(self, x, kernel, *, stride=1):
+        channels = self._shape(x)[0]
+        return self._conv(x, torch.ones(channels, 1, *kernel, dtype=torch.int8), stride=stride,
+                          padding=(0, 0, 0, 0), groups=channels, bias=False)
+
+    def _spread(self, x, sides):
+        """One pixel at every row and column, by a convolution that pads all around it."""
+        channels, around = self._shape(x)[0], [side - 1 for side in sides]
+        ones  = torch.ones(channels, 1, *sides, dtype=torch.int8)
+        layer = Conv(self._name("spread"), x, ones, torch.zeros(channels, dtype=torch.int32),
+                     *fixed_point(torch.ones(channels)), 1, (*around, *around), 0, 255, self.unit,
+                     channels)
+        return self._put(layer, output_shape(layer, self._shape(x)), *self._of(x))
 
     def _activated(self, x):
         """A table that is no sigmoid, for a convolution to read: x * sigmoid(x) or a leaky ReLU.
@@ -135,10 +169,7 @@ class _Arbitrary:
         if kind < 0.5:
             return self._layer(MaxPool, x, self._of(x))
         if kind < 0.65:
-            channels = self._shape(x)[0]
-            ones = torch.ones(channels, 1, 2, 2, dtype=torch.int8)
-            return self._conv(x, ones, stride=2, padding=(0, 0, 0, 0), groups=channels,
-                              bias=False)
+            return self._average(x, (2, 2), stride=2)
         kernel  = self.choice.choice(((3, 3), (2, 2), (5, 3)))
         sides   = [self._halving(k) for k in kernel]
         padding = (sides[0][0], sides[1][0], sides[0][1], sides[1][1])
@@ -157,7 +188,7 @@ class _Arbitrary:
         kind = self.choice.random()
         if kind < 0.3:
             return skip
-        channels, height, width = self._shape(skip)
+        channels = self._shape(skip)[0]
         inner = self._width()
         many  = self.choice.random() < 0.3
         same  = self.choice.random() < 0.4
@@ -169,10 +200,17 @@ class _Arbitrary:
             query = self._dense(signal, inner, self.choice.choice(((1, 1), (3, 3))))
             key   = self._dense(skip, inner, (2, 2), stride=2, padding=(0, 0, 0, 0))
         logit = self._dense(self._sum(query, key), channels if many else 1, (1, 1))
-        t = self.tensors[logit]
-        table = sigmoid_table(8 / 256, t.zero_point)
-        alpha = self._put(Lookup(self._name("alpha"), logit, table, self.unit),
-                          self._shape(logit), 1 / 256, 0)
+        return self._gated(self._sigmoid(logit), skip)
+
+    def _sigmoid(self, x):
+        table = sigmoid_table(8 / 256, self.tensors[x].zero_point)
+        return self._put(Lookup(self._name("alpha"), x, table, self.unit), self._shape(x), 1 / 256,
+                         0)
+
+    def _gated(self, alpha, skip):
+        """Alpha of all or half of the skip's rows and columns, times the skip."""
+        channels, height, width = self._shape(skip)
+        t     = self.tensors[alpha]
         zero  = self.choice.choice((0, 0, 17))
         product = (self.values[alpha].to(torch.int64).repeat_interleave(
             height // t.height, 1).repeat_interleave(width // t.width, 2)

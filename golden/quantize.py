@@ -7,6 +7,7 @@ part of the weights before it, or of the multiplier and bias of the gate before 
 
 from fractions import Fraction
 
+import numpy as np
 import torch
 
 from golden.calibration import Calibration
@@ -52,16 +53,17 @@ def fixed_point(factor_C):
 
     Factors too small for that, such as 0, become m = 0 and s = 1.
     """
-    mantissa_C, exponent_C = torch.frexp(factor_C.to(torch.float64))
-    m_C = torch.round(mantissa_C * 2**15)
-    rounded_up_C = m_C.abs() == 2**15
-    m_C = torch.where(rounded_up_C, m_C / 2, m_C)
-    s_C = 15 - exponent_C - rounded_up_C.to(exponent_C.dtype)
+    exact_C = factor_C.to(torch.float64).numpy()
+    mantissa_C, exponent_C = np.frexp(exact_C)
+    m_C = np.rint(mantissa_C * 2**15)
+    rounded_up_C = np.abs(m_C) == 2**15
+    m_C = np.where(rounded_up_C, m_C / 2, m_C)
+    s_C = 15 - exponent_C - rounded_up_C
     if (s_C < 1).any():
-        raise ValueError(f"Factor {factor_C[s_C < 1][0].item():g} is 2**14 or more")
+        raise ValueError(f"Factor {exact_C[s_C < 1][0]:g} is 2**14 or more")
     dead_C = (m_C == 0) | (s_C > 47)
     m_C[dead_C], s_C[dead_C] = 0, 1
-    return m_C.to(torch.int16), s_C.to(torch.uint8)
+    return (torch.from_numpy(m_C.astype(np.int16)), torch.from_numpy(s_C.astype(np.uint8)))
 
 
 def sum_weights(scale_a, scale_b):

@@ -1,13 +1,15 @@
 """``make check-model``: whether a network runs, where, and at what cost, before anything is built.
 
 MODEL is an ONNX QDQ file or a name of ``make models``. Prints every layer with its unit, the
-estimated cycles at which its first and last row are done, and its off-chip bytes; or every reason
-why not, with the nearest rewrite that would run. ONNX Runtime then computes every layer of a file
-on the very inputs that the integer model has. Exit code 0: it runs; 1: ONNX Runtime differs by more
-than a step; 2: it does not run.
+estimated cycles at which its first and last row are done, and its off-chip bytes, and what the
+other machines would make of it; or every reason why not, with the nearest rewrite that would run,
+and what share of the network would. ONNX Runtime then computes every layer of a file on the very
+inputs that the integer model has. Exit code 0: it runs; 1: ONNX Runtime differs by more than a
+step; 2: it does not run.
 """
 
 import sys
+from time import process_time
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -24,6 +26,7 @@ from hw.config import PRESETS, preset, usual_shape
 
 __all__ = ["check", "main"]
 
+NONE_RUNS = "no preset runs it; take a smaller frame, or fewer channels in that layer"
 NAME_COLUMNS = 30       # at most, of a layer's name
 
 
@@ -37,7 +40,9 @@ def check(model, config, console, *, size=None, width=None):
         If it does not run.
     """
     graph, imported = load_network(model, size, width)
+    started = process_time()
     program = compile_network(graph, config)
+    seconds = process_time() - started
     kinds   = {layer.name: _kind(layer) for layer in graph.layers}
     frame   = graph.tensors[graph.input]
     table   = Table(title=f"{graph.network} on {config.name}, frame "
@@ -56,8 +61,10 @@ def check(model, config, console, *, size=None, width=None):
                       f"{layer.macs:,}" if layer.macs else "", first, last,
                       f"{program.layer_bytes.get(layer.id, 0):,}")
     console.print(table)
-    for line in (*_figures(program, config), *(imported.notes if imported else ())):
-        console.print(line)
+    for line in (*_figures(program, config), f"compiled in {seconds:.2f} s of one core",
+                 *(imported.notes if imported else ()),
+                 *(line for _, line in _elsewhere(graph, config))):
+        console.print(line, markup=False)
     return program, imported
 
 
@@ -88,38 +95,43 @@ def _command(arguments):
         _, imported = check(options.model, config, console, size=options.size,
                             width=options.width)
     except Refused as refused:
-        reasons = (f"{refused.path} does not run", *refused.reasons)
-        raise InputError("\n  ".join(reasons)) from None
+        raise InputError("\n  ".join(refused.lines)) from None
     except CompileError as error:
-        raise InputError(f"{error}\n  {_elsewhere(options)}") from None
+        graph, _ = load_network(options.model, options.size, options.width)
+        found = tuple(_elsewhere(graph, config))
+        if not any(runs for runs, _ in found):
+            found += (False, NONE_RUNS),
+        raise InputError("\n  ".join((str(error), *(line for _, line in found)))) from None
     agreed = imported is None or not options.referee or referee(imported, options.image, console)
     return 0 if agreed else 1
 
 
-def _elsewhere(options):
-    """Which other presets a network that does not compile would run on."""
-    graph, _ = load_network(options.model, options.size, options.width)
-    runs = [name for name, config in PRESETS.items() if _compiles(graph, config)]
-    return (f"it runs with CONFIG={' or '.join(runs)}" if runs else
-            "no preset runs it; take a smaller frame, or fewer channels in that layer")
+def _elsewhere(graph, config):
+    """Whether the presets other than ``config`` run a network, and how fast, or why not."""
+    for name, other in PRESETS.items():
+        if other == config:
+            continue
+        try:
+            yield True, f"with CONFIG={name}: {_score(compile_network(graph, other), other)}"
+        except CompileError as error:
+            yield False, f"not with CONFIG={name}: {error}"
 
 
-def _compiles(graph, config):
-    try:
-        return bool(compile_network(graph, config))
-    except CompileError:
-        return False
+def _score(program, config):
+    """Speed on a machine, and how much of it is used."""
+    macs   = sum(layer.macs for layer in program.layers)
+    cycles = program.estimated_cycles
+    return (f"about {cycles:,} cycles a frame alone, {cycles / config.clock_mhz / 1e3:.2f} ms at "
+            f"{config.clock_mhz:g} MHz, {macs / cycles / config.mac_lanes:.1%} of "
+            f"{config.mac_lanes} lanes")
 
 
 def _figures(program, config):
     """What the whole network costs, a line each."""
     macs    = sum(layer.macs for layer in program.layers)
-    cycles  = program.estimated_cycles
     traffic = sum(program.layer_bytes.values()) + program.program_bytes
-    yield (f"it runs: about {cycles:,} cycles a frame alone, {cycles / config.clock_mhz / 1e3:.2f} "
-           f"ms at {config.clock_mhz:g} MHz")
-    yield (f"{macs:,} MACs, {macs / cycles / config.mac_lanes:.1%} of {config.mac_lanes} lanes; "
-           f"in a stream, where frames overlap, it is more")
+    yield f"it runs: {_score(program, config)}"
+    yield f"{macs:,} MACs; in a stream, where frames overlap, more of the lanes are used"
     yield (f"off chip {traffic:,} bytes, {traffic / program.compulsory_bytes:.2f} times the "
            "compulsory ones")
     if program.spilled:

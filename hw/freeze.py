@@ -10,6 +10,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from golden.referee import session
+from hw.compiler.importer.file import needed
 
 __all__ = ["NORMS", "frozen"]
 
@@ -49,13 +50,9 @@ def frozen(model, frames):
                 f"{node.name}_frozen", epsilon=norm["epsilon"]))
         else:
             nodes.append(node)
-    read, needed = {x.name for x in graph.output}, []
-    for node in reversed(nodes):
-        if read.intersection(node.output):
-            read.update(node.input)
-            needed.append(node)
+    nodes = needed(nodes, [x.name for x in graph.output])
     del graph.node[:]
-    graph.node.extend(reversed(needed))
+    graph.node.extend(nodes)
     return changed
 
 

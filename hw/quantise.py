@@ -37,9 +37,11 @@ from golden.progress import bars
 from hw.compiler.importer import Refused, import_onnx
 from hw.compiler.importer.check import plain, printable, read_model, told
 from hw.compiler.importer.door import as_channels
-from hw.compiler.importer.file import MOST_CHANNELS
-from hw.compiler.importer.read import POINTWISE, TOGETHER
+from hw.compiler.importer.file import fixed_frame
+from hw.compiler.importer.layout import channels_first
+from hw.compiler.importer.read_tables import POINTWISE, TOGETHER
 from hw.freeze import frozen
+from hw.squeeze import in_steps
 
 __all__ = ["calibrated", "main", "quantised"]
 
@@ -76,12 +78,11 @@ def quantised(path, frames, *, size=None, freeze=False, advance=lambda: None):
     InputError
         If it is no float model of one frame, or ONNX Runtime does not take it.
     """
-    model = plain(read_model(path), path)
+    model = channels_first(plain(read_model(path), path))
     if any(node.op_type in ("DequantizeLinear", "QLinearConv") for node in model.graph.node):
         raise InputError(f"{path} is quantised already; `make sim MODEL={path}` takes it as it is")
-    shape  = _fixed(model, path, size)
-    name   = _frame(model, path).name
-    reals  = [frame.numpy()[None].astype(np.float32) / 255 for frame in frames(*shape)]
+    name, shape = _fixed(model, path, size)
+    reals = [frame.numpy()[None].astype(np.float32) / 255 for frame in frames(*shape)]
     with tempfile.TemporaryDirectory() as scratch:
         steps = [Path(scratch) / f"{number}.onnx" for number in range(3)]
         try:
@@ -91,7 +92,7 @@ def quantised(path, frames, *, size=None, freeze=False, advance=lambda: None):
             feeds = [{name: real} for real in reals]
             onnx.save(frozen(model, feeds) if freeze else model, steps[0])
             quant_pre_process(steps[0], steps[1], skip_symbolic_shape=True)
-            ready = onnx.load(steps[1])
+            ready = in_steps(onnx.load(steps[1]))
             for number, node in enumerate(ready.graph.node):
                 node.name = node.name or f"{node.op_type}_{number}"
             quantize_static(
@@ -170,35 +171,16 @@ class _Reader(CalibrationDataReader):
         return feed
 
 
-def _frame(model, path):
-    stored = {x.name for x in model.graph.initializer}
-    inputs = [x for x in model.graph.input if x.name not in stored]
-    if len(inputs) != 1:
-        raise InputError(f"{path}: {len(inputs)} inputs, and the engine takes one frame; stack "
-                         "them as channels")
-    return inputs[0]
-
-
 def _fixed(model, path, size):
-    """Channels, rows and columns of the frame, which become those of the model; batch 1."""
-    given = _frame(model, path)
-    kind  = given.type.tensor_type
-    dims  = [x.dim_value for x in kind.shape.dim]
-    if kind.elem_type != TensorProto.FLOAT or len(dims) != 4:
-        raise InputError(f"{path}: input {printable(given.name)!r} is no float N x C x H x W; "
-                         "export with channels first, in float32")
-    channels, *sides = dims[1:]
-    sides = [side or size or 0 for side in sides]
-    if not 1 <= channels <= MOST_CHANNELS or min(sides) < 1 or dims[0] > 1:
-        raise InputError(f"{path}: input {printable(given.name)!r} has the shape "
-                         f"{'x'.join(str(x or '?') for x in dims)}; export with a batch of 1, 1 to "
-                         f"{MOST_CHANNELS} channels and fixed rows and columns, or give SIZE")
-    for x, value in zip(kind.shape.dim, (1, channels, *sides), strict=True):
-        x.dim_value = value
+    """Name, channels, rows and columns of the frame, which become those of the model."""
+    given, shape = fixed_frame(model, path, size)
+    if given.type.tensor_type.elem_type != TensorProto.FLOAT:
+        raise InputError(f"{path}: input {printable(given.name)!r} is not float32; export with "
+                         "float32")
     for info in model.graph.output:
         info.type.tensor_type.ClearField("shape")
     del model.graph.value_info[:]
-    return channels, *sides
+    return given.name, shape
 
 
 def main(arguments=None):
@@ -230,8 +212,8 @@ def _command(arguments):
     try:
         imported = import_onnx(path, model=made)
     except Refused as refused:
-        reasons = (f"{options.model} does not run", *refused.reasons)
-        raise InputError("\n  ".join(reasons)) from None
+        lines = (f"{options.model} does not run", *refused.lines[1:])
+        raise InputError("\n  ".join(lines)) from None
     with Fresh(path.parent, (), shared=True) as folder:
         onnx.save(made, folder / path.name)
     console.print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, {len(imported.graph.layers)} "

@@ -49,7 +49,7 @@ OWN      = "own"            # the off-chip timing that a preset brings
 ALL      = "all"
 SMALL    = 64                # pixels; full frames of all take a day
 SIZES    = {"tiny": 32}
-SOURCES  = (".py", ".v", ".cpp", ".safetensors")
+SOURCES  = (".py", ".v", ".cpp", ".hpp", ".toml", ".safetensors")
 PACKAGES = ("golden", "hw", "sim")
 BUSY     = 0.75             # load average per core from which times of the CPU are doubtful
 SPEED    = 400_000          # cycles simulated per second, about, to tell the time left
@@ -116,6 +116,9 @@ class Column:
 
 GROUPS = {
     "machine": ("The machine", "MAC: multiply-accumulate. IPC: vector instructions per cycle."),
+    "model":   ("The exact cycle model",
+                ("Counters: those of which hardware and model differ. Seconds of a processor; "
+                 "faster: the RTL's over the model's.")),
     "masks":   ("Masks", "Dice: twice the common area of two masks over the sum of their areas."),
     "cpu":     ("Beside this CPU", "Machine / CPU: frames per second, one over the other."),
 }
@@ -136,6 +139,11 @@ COLUMNS = (
     Column("traffic_ratio",    "off-chip / compulsory",  "{:.2f}"),
     Column("ipc",              "IPC",                    "{:.3f}"),
     Column("cpi",              "CPI",                    "{:.3f}"),
+    Column("model_cycles",     "cycles",                 "{:,}", "model"),
+    Column("model_differs",    "counters",               "{}", "model"),
+    Column("rtl_s",            "RTL, s",                 "{:,.1f}", "model"),
+    Column("model_s",          "model, s",               "{:,.3f}", "model"),
+    Column("model_faster",     "times faster",           "{:,.0f}", "model"),
     Column("dice_float",       "Dice to float",          "{:.4f}", "masks"),
     Column("dice_truth",       "Dice to truth",          "{:.4f}", "masks"),
     Column("dice_truth_float", "float's Dice to truth",  "{:.4f}", "masks"),
@@ -186,7 +194,9 @@ def figures_of(report):
     if refusal(report):
         return {}
     mask, given = report["mask"], report.get("input", {})
-    iou = mask["iou_float"]
+    iou   = mask["iou_float"]
+    model = report.get("cycle_model", {})
+    rtl_s, model_s = report["simulation"].get("cpu_s"), model.get("cpu_s")
     return {
         "size":          given.get("size"),
         "frames":        report["frames"],
@@ -202,6 +212,11 @@ def figures_of(report):
         "traffic_ratio": report["traffic"]["offchip"]["ratio"],
         "ipc":           report["ipc"],
         "cpi":           report["cpi"],
+        "model_cycles":  model.get("cycles"),
+        "model_differs": len(model["differences"]) if model else None,
+        "rtl_s":         rtl_s,
+        "model_s":       model_s,
+        "model_faster":  rtl_s / model_s if rtl_s and model_s else None,
         "dice_float":    2 * iou / (1 + iou),
         "dice_truth":    mask.get("dice_truth") if given.get("trained", True) else None,
     }

@@ -164,6 +164,16 @@ def _presets(name, value):
         preset(one.strip())
 
 
+def _machines(name, value):
+    """Presets, files, and random machines."""
+    try:
+        from hw.arbitrary import arbitrary_machine, is_arbitrary
+    except ImportError:
+        return
+    for one in map(str.strip, value.split(",")):
+        (arbitrary_machine if is_arbitrary(one) else preset)(one)
+
+
 def _some_files_of(known, load, also):
     """Some of the names ``known``, or paths that ``load`` can read."""
     some = _some_of(known, also)
@@ -228,7 +238,7 @@ VARIABLES = {
     "CHECKPOINT": Variable("file that `make train` wrote", _exists("a checkpoint")),
     "CLAHE":      Variable("1: equalise images as ELEC4848 does", SWITCH),
     "CONFIG":     Variable(f"the machine: {_or(PRESETS)}, or a file such as my.toml; of fuzz "
-                           "several, with commas", _preset),
+                           "several, with commas, also random:SEED", _preset),
     "CONFIGS":    Variable("machines, with commas, or all; also files",
                            _some_files_of(PRESETS, preset, ("all",))),
     "CROP":       Variable("side of what the network sees", POSITIVE),
@@ -339,7 +349,7 @@ TARGETS = {
     "fuzz": Target(
         "random networks through every door, every tensor compared", "sim.campaigns.fuzz",
         _takes("N=200 SEED=0 CONFIG=tiny,edge ENGINE=rtl REFEREE=0 DEPTH WIDEST=48 SIDE=40 CUT"),
-        checks={"CONFIG": _presets, "ENGINE": _one_of(*FUZZ_ENGINES)}),
+        checks={"CONFIG": _machines, "ENGINE": _one_of(*FUZZ_ENGINES)}),
     "hostile-code": Target(
         "spoiled programs on the chip: none may hang or write astray", "sim.campaigns.hostile_code",
         _takes("N=1000 SEED=0 SIM=verilator")),

@@ -89,9 +89,14 @@ def refusal(report):
     """Why no figure of a run counts; None if it does.
 
     A run counts if something was compared, nothing differed, and the causes of every engine sum to
-    the cycles of the run.
+    the cycles of the run. Of the cycle model nothing can be compared; of the hardware its counters
+    with that model's, too.
     """
-    tensors = report["tensors"]
+    tensors, model = report["tensors"], report.get("cycle_model", {})
+    if model.get("differences"):
+        return f"not cycle-exact: {model['differences'][0]}"
+    if report["engine"] == "model":
+        return _uncharged(report)
     if not tensors["compared"]:
         return "not bit-exact: no tensor was compared"
     if not report["bit_exact"] or tensors["mismatched"] or tensors.get("problems"):
@@ -99,6 +104,10 @@ def refusal(report):
                 + _first(tensors))
     if tensors.get("first_mismatch"):
         return "not bit-exact" + _first(tensors)
+    return _uncharged(report)
+
+
+def _uncharged(report):
     for name, unit in report["units"].items():
         charged = sum(unit["stack"].values())
         if charged != report["cycles"]["total"]:

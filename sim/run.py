@@ -207,9 +207,10 @@ def _beside(chip, trace, program, config):
     try:
         run = run_model(program, config)
     except SimulationError as error:
-        return {"cycles": None, "differences": [str(error)]}, None
+        return {"cycles": None, "cpu_s": None, "differences": [str(error)]}, None
     found = differences(chip.counters(), chip.offchip, run, trace)
-    return {"cycles": run.cycles, "differences": found}, None if found else run.timetable
+    return ({"cycles": run.cycles, "cpu_s": run.cpu_s, "differences": found},
+            None if found else run.timetable)
 
 
 def _draw(options, job, expected, truth, folder, hardware=None):

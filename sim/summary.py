@@ -22,7 +22,8 @@ def print_summary(console, report, folder):
                   f"{_measured_by(report['engine'])}, {report['frames']} frame(s)")
     facts  = {
         "time":       f"{report['execution_time_ms']:.3f} ms at {report['clock']['mhz']:g} MHz, "
-                      f"{cycles['total']} cycles",
+                      f"{cycles['total']} cycles (the compiler expected "
+                      f"{cycles['estimated'] / cycles['total'] - 1:+.1%})",
         "frame":      f"latency {cycles['latency']} cycles" + (
                       f", interval {cycles['interval']:.0f}" if cycles["interval"] else ""),
         "stages":     ", ".join(f"{name} {cycle / 1e6:.2f} M"

@@ -1,15 +1,17 @@
 """From graph to program: find the plan that fits and costs least."""
 
+import gc
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
 
 from golden import integer
 from hw.compiler.errors import CompileError, NoRoom
-from hw.compiler.estimate import estimate, masks_done, timetable
 from hw.compiler.flow import emit_frames
 from hw.compiler.groups import readers_of
 from hw.compiler.machine import Machine, Order, Schedule
 from hw.compiler.maps import Map
+from hw.compiler.memory import arrange
 from hw.compiler.ops import Pass, lower
 from hw.compiler.program import Program, TapLayer
 from hw.isa import CONVS, INSTRUCTION_BYTES, Engine, Opcode
@@ -24,6 +26,7 @@ SCHEDULES = (           # the next ones where none of these fits
 KEPT_SHARES = (4, 8, 16, None)  # of on-chip memory, for rows of spilled maps, where units lend
 OBSERVED    = (Opcode.CONV, Opcode.FILL, Opcode.GATE)  # what taps record
 LENT_BYTES  = 1.1       # times the off-chip bytes that lending may take
+CLEARLY     = 0.8       # times the cycles of a first plan: what no other spilling makes up for
 
 
 def compile_network(graph, config, *, frames=1, pure=False):
@@ -46,49 +49,98 @@ def compile_network(graph, config, *, frames=1, pure=False):
     """
     if frames < 1:
         raise CompileError(f"Number of frames must be positive, not {frames!r}")
+    with _uncollected():
+        return finish(_best(graph, config, frames, pure))
+
+
+def _best(graph, config, frames, pure):
+    """The machine with everything emitted that takes fewest cycles. A single frame tells first
+    whether lending certainly makes masks come sooner, so that the search without can be spared, or
+    certainly not, so that no stream need be lent."""
     network = lower(graph)
-    for schedules in SCHEDULES if frames > 1 else SCHEDULES[2:]:
-        plans = []
-        for schedule in schedules:
-            try:
-                spill = cheapest(network, config, min(frames, SEARCHED_FRAMES), schedule)
-                plans.append(plan(network, config, frames, spill, schedule))
-            except CompileError as reason:
-                error = reason
-        if plans:
-            _, best = min(plans, key=lambda found: found[0])
-            lent    = None if pure else lent_machine(graph, best)
-            if (lent and interval(lent) < interval(best)
-                    and moved(lent) <= LENT_BYTES * moved(best)):
-                best = lent
-            return finish(best)
-    raise error
+    alone   = None if pure else _first_alone(network, config)
+    single  = alone and lent(graph, alone[1], 1)
+    if not single:
+        return _unlent(network, config, frames, begin=alone)
+
+    def stream():
+        return single if frames == 1 else lent(graph, alone[1], frames)
+
+    # No order of frames makes masks come sooner than the busiest engine has done its part of one.
+    sooner = (CLEARLY * interval(alone[1]) if frames == 1 else
+              max(alone[1].emitter.timetable.busy))
+    if interval(single) < sooner:
+        mixed = stream()
+        if mixed and moved(mixed) <= LENT_BYTES * frames * moved(alone[1]):
+            return mixed
+    best = _unlent(network, config, frames, begin=alone)
+    if interval(single) >= interval(best):
+        return best
+    if frames == 1 and best.spill != alone[1].spill:
+        single = lent(graph, best, 1)
+    mixed = stream()
+    lend  = (mixed and interval(mixed) < interval(best)
+             and moved(mixed) <= LENT_BYTES * moved(best))
+    return mixed if lend else best
 
 
-def lent_machine(graph, machine):
-    """The machine in which units lend, one frame after the other, for what another does without;
-    None if there is no room for it, or not for a single frame without."""
-    if machine.frames == 1:
-        return lent(graph, machine)
-    for alone, in SCHEDULES[2:]:
+def _first_alone(network, config):
+    """Cost and machine of the first plan that fits for a single frame in which no unit lends; None
+    if none does."""
+    for schedule, in SCHEDULES[2:]:
         try:
-            spill = cheapest(machine.network, machine.config, 1, alone)
-            return lent(graph, Machine(machine.network, machine.config, machine.frames,
-                                       frozenset(spill), alone))
+            return cheapest(network, config, 1, schedule, patience=0)
         except CompileError:
             continue
     return None
 
 
-def lent(graph, machine):
-    """The machine in which units lend, with everything emitted; None if there is no room for it.
-    Of what both spill it keeps as many rows as there is room for."""
+def _unlent(network, config, frames, *, begin=None):
+    """The machine of the cheapest plan in which no unit lends. ``begin``, if given, is the first
+    that fits for a single frame."""
+    for schedules in SCHEDULES if frames > 1 else SCHEDULES[2:]:
+        plans, spills = [], {}
+        for schedule in schedules:
+            try:
+                if schedule.order in spills:        # only rows that are read differ
+                    plans.append(plan(network, config, frames, spills[schedule.order], schedule))
+                    continue
+                known = frames == 1 and begin and begin[1].schedule == schedule
+                found = cheapest(network, config, min(frames, SEARCHED_FRAMES), schedule,
+                                 begin=begin if known else None)
+                spills[schedule.order] = found[1].spill
+                if frames > SEARCHED_FRAMES:
+                    found = plan(network, config, frames, found[1].spill, schedule)
+                plans.append(found)
+            except CompileError as reason:
+                error = reason
+        if plans:
+            return min(plans, key=lambda found: found[0])[1]
+    raise error
+
+
+@contextmanager
+def _uncollected():
+    """Without Python's garbage collector. A plan is a hundred thousand small objects that all live
+    until it is compared, and looking through them again and again takes a third of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def lent(graph, machine, frames):
+    """The machine in which units lend, with everything emitted for ``frames`` frames; None if there
+    is no room for it. Of what both spill it keeps as many rows as there is room for."""
     network = lower(graph, lend=True)
     for share in KEPT_SHARES if machine.spill else KEPT_SHARES[-1:]:
         kept     = machine.onchip.words // share if share else 0
         schedule = replace(machine.schedule, lend=True, kept_words=kept)
         try:
-            return plan(network, machine.config, machine.frames, machine.spill, schedule)[1]
+            return plan(network, machine.config, frames, machine.spill, schedule)[1]
         except CompileError:
             continue
     return None
@@ -96,7 +148,7 @@ def lent(graph, machine):
 
 def interval(machine):
     """Estimated cycles from mask to mask, or to the mask of a single frame."""
-    done = masks_done(machine.emitter, timetable(machine.emitter, machine.config))
+    done = machine.emitter.timetable.masks
     return (done[-1] - done[0]) / (len(done) - 1) if len(done) > 1 else done[0]
 
 
@@ -107,35 +159,53 @@ def moved(machine):
 
 
 def plan(network, config, frames, spill, schedule):
-    """Cost, and the machine with everything emitted."""
-    machine = Machine(network, config, frames, frozenset(spill), schedule)
-    emit_frames(machine)
-    return estimate(machine.emitter, config)[-1] + sum(machine.beats.values()), machine
+    """Cost, and the machine with everything emitted. Where on-chip memory would have room, but not
+    in one piece, a first machine tells how long what is in it lives, a second has it arranged; and
+    what the first stores, but never loads, the next does not store."""
+    def emitted(places=None, unread=()):
+        machine = Machine(network, config, frames, frozenset(spill), schedule, places, unread)
+        emit_frames(machine)
+        return machine
+
+    machine, places = emitted(), {}
+    if machine.onchip.strayed:
+        places  = arrange(machine.onchip.lives, machine.onchip.words) or {}
+        machine = emitted(places)
+    if machine.stored > machine.loaded:
+        try:
+            machine = emitted(places, machine.stored - machine.loaded)
+        except CompileError:
+            pass            # without the stores, rows came in another order
+    return machine.emitter.timetable.masks[-1] + sum(machine.beats.values()), machine
 
 
-def cheapest(network, config, frames, schedule):
-    """The tensors to spill."""
+def cheapest(network, config, frames, schedule, *, patience=PATIENCE, begin=None):
+    """Cost and machine of the plan that spills what pays; or of the first that fits, without
+    ``patience``. That one may be given, to ``begin`` with."""
     largest = spillable(network)
-    spill, best, worse = [], None, 0
+    best, worse = begin, 0
+    spill = [*begin[1].spill] if begin else []
+    found = begin
     while True:
         left = [name for name in largest if name not in spill]
         try:
-            cost, _ = plan(network, config, frames, spill, schedule)
+            found = found or plan(network, config, frames, spill, schedule)
         except NoRoom as reason:
             if reason.alone and reason.wanted in left:
                 left = [reason.wanted]
             left = [name for name in left if name in (reason.wanted, *reason.live)]
             if not left:
                 if best is not None:
-                    return best[1]
+                    return best
                 raise
         else:
-            if best is None or cost < best[0]:
-                best, worse = (cost, tuple(spill)), 0
-            else:
+            if best is None or found[0] < best[0]:
+                best, worse = found, 0
+            elif found is not begin:
                 worse += 1
-            if worse == PATIENCE or not left:
-                return best[1]
+            if worse == patience or not left:
+                return best
+        found = None
         spill.append(left[0])
 
 
@@ -161,7 +231,7 @@ def finish(machine):
     base    = image.reserve(0, "program")
     program = machine.emitter.assemble(base, {item.id: item.name for item in network.layers})
     image.place(program, "program")
-    ends    = timetable(machine.emitter, config)
+    ends    = machine.emitter.timetable.ends
     frame   = network.graph.tensors[network.graph.input]
     return Program(
         image=bytes(image.data), program_base=base, program_bytes=len(program),
@@ -173,15 +243,15 @@ def finish(machine):
             parameter_bytes(network) + frame.channels * frame.height * frame.width
             + sum(network.tensors[name].channels * network.tensors[name].height
                   * network.tensors[name].width for name in network.outputs)),
-        estimated_cycles=masks_done(machine.emitter, ends)[-1],
-        timetable=ends,
+        estimated_cycles=machine.emitter.timetable.masks[-1],
+        timetable={engine: ends[engine] for engine in Engine},
         layer_spans=layer_spans(machine, ends),
         blocks=tuple(machine.onchip.history + machine.feedback.history),
         occupancy={"onchip_capacity": config.onchip_bytes + config.feedback_bytes,
                    "onchip_peak": (machine.onchip.footprint + machine.feedback.footprint)
                    * config.vector,
                    "offchip_peak": image.end},
-        spilled=tuple(sorted(machine.spill)),
+        spilled=tuple(sorted(machine.spill - machine.unread)),
         frames_at=machine.frames_at, frame_bytes=machine.frame_bytes,
         frame_row_bytes=machine.frame_row, outputs=machine.outputs, vector=config.vector,
         writable=machine.writable, frame_rows=frame_rows(machine))

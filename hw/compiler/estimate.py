@@ -9,77 +9,57 @@ from hw.isa import Engine, FillMode, Opcode
 
 OVERHEAD = 20       # cycles of an instruction beyond its vector instructions
 LATENCY  = 60       # cycles to the first off-chip beat, and after the last
-
-
-def estimate(emitter, config):
-    """Cycle in which each frame's mask has been stored, from the streams of an
-    :class:`hw.compiler.emit.Emitter`."""
-    return masks_done(emitter, timetable(emitter, config))
-
-
-def masks_done(emitter, ends):
-    """The same from the timetable."""
-    return [ends[engine][index + 1] for engine, stream in emitter.streams.items()
-            for index, (_, fields, *_) in enumerate(stream) if fields.get("frame_end")]
+SHORT    = 3        # cycles of an instruction that moves nothing
 
 
 class Timetable:
-    """Grows by one instruction at a time. ``ends`` has, per engine, the cycle in which it has
-    retired 0, 1, 2 .. instructions."""
+    """Grows by one instruction at a time, in the order of emission. ``ends`` has, per engine, the
+    cycle in which it has retired 0, 1, 2 .. instructions; ``busy`` how many of these cycles it took
+    without its waits; ``masks`` when each frame's was stored.
+    """
 
     def __init__(self, config):
         self.config = config
-        self.ends   = {engine: [0] for engine in Engine}
-        self._slots = {}
+        self.ends   = [[0] for _ in Engine]
+        self.busy   = [0] * len(Engine)
+        self.masks  = []
+        self._units  = [config.units.get(engine.name.split("_")[0].lower()) for engine in Engine]
+        self._groups = {}       # engine, slot -> cycles of one group of a CONV
 
     def add(self, engine, opcode, fields, waits):
         """The next instruction of ``engine``; those that it waits for are there already."""
-        ends  = self.ends
-        start = max([ends[engine][-1], *(ends[other][count] for other, count in waits)])
-        if opcode == Opcode.LAYER:
-            self._slots[engine, fields["slot"]] = fields
-        ends[engine].append(start + _cycles(engine, opcode, fields, self._slots, self.config))
+        ends  = self.ends[engine]
+        start = ends[-1]
+        for other, count in waits:
+            done = self.ends[other][count]
+            if done > start:
+                start = done
+        cycles = self._cycles(engine, opcode, fields)
+        ends.append(start + cycles)
+        self.busy[engine] += cycles
+        if opcode is Opcode.STORE and fields.get("frame_end"):
+            self.masks.append(ends[-1])
 
     def end(self, engine):
         """Cycle in which ``engine`` has retired all that it was given so far."""
         return self.ends[engine][-1]
 
-
-def timetable(emitter, config):
-    """Per engine, the cycle in which it has retired 0, 1, 2 .. instructions."""
-    table   = Timetable(config)
-    ends    = table.ends
-    streams = emitter.streams
-    moved   = True
-    while moved:
-        moved = False
-        for engine, stream in streams.items():
-            while len(ends[engine]) <= len(stream):
-                opcode, fields, _, _, waits = stream[len(ends[engine]) - 1]
-                if any(count >= len(ends[other]) for other, count in waits):
-                    break
-                table.add(engine, opcode, fields, waits)
-                moved = True
-    if any(len(ends[engine]) <= len(stream) for engine, stream in streams.items()):
-        raise AssertionError("The program waits for itself")
-    return ends
-
-
-def _cycles(engine, opcode, fields, slots, config):
-    if opcode in (Opcode.SYNC, Opcode.LAYER, Opcode.ROWS):
-        return 3
-    if opcode in (Opcode.LOAD, Opcode.STORE):
-        words = fields["beats"] * (config.vector // 4 if fields.get("expand") else 1)
-        return words + LATENCY
-    if opcode == Opcode.FILL:
-        written = {FillMode.COPY: 1, FillMode.POOL: 2, FillMode.UP: 2}[fields["mode"]]
-        return fields["width"] * fields["vectors"] * written + OVERHEAD
-    if opcode == Opcode.GATE:
-        return (fields["width"] * fields["vectors"] * config.vector // config.gate_lanes
-                + OVERHEAD)
-    unit = config.units[engine.name.split("_")[0].lower()]
-    return (fields["groups"] * group_cycles(slots[engine, fields["slot"]], unit, config.vector)
-            + OVERHEAD)
+    def _cycles(self, engine, opcode, fields):
+        config = self.config
+        if opcode is Opcode.CONV:
+            return fields["groups"] * self._groups[engine, fields["slot"]] + OVERHEAD
+        if opcode is Opcode.FILL:
+            written = 1 if fields["mode"] is FillMode.COPY else 2
+            return fields["width"] * fields["vectors"] * written + OVERHEAD
+        if opcode is Opcode.LOAD or opcode is Opcode.STORE:
+            return fields["beats"] * (config.vector // 4 if fields.get("expand") else 1) + LATENCY
+        if opcode is Opcode.GATE:
+            return (fields["width"] * fields["vectors"] * config.vector // config.gate_lanes
+                    + OVERHEAD)
+        if opcode is Opcode.LAYER:
+            self._groups[engine, fields["slot"]] = group_cycles(fields, self._units[engine],
+                                                                config.vector)
+        return SHORT
 
 
 def group_cycles(layer, unit, vector):

@@ -5,7 +5,7 @@ from enum import Enum
 
 from amaranth.lib import data
 
-from hw.compiler.emit import Emitter
+from hw.compiler.emit import Emitter, grain
 from hw.compiler.errors import CompileError
 from hw.compiler.estimate import Timetable
 from hw.compiler.maps import Map, Ring
@@ -70,29 +70,41 @@ class Machine:
     spill : frozenset[str]
         Tensors that go off chip.
     schedule : Schedule
+    places : dict, optional
+        Where blocks of on-chip memory lie: see :class:`hw.compiler.memory.Heap`. Without, some may
+        lie beyond its end; such a machine only tells how long they live.
+    unread : collection of str
+        Those of the tensors to spill that are read while they pass by, and so need not be stored.
 
     Attributes
     ----------
+    stored, loaded : set[str]
+        The spilled tensors of which rows went off chip, and came back.
     writable : tuple[int, int]
         First byte that the run writes off chip, and the first behind the last: outputs and
         spilled maps. Known after :meth:`lay_out`.
     """
 
-    def __init__(self, network, config, frames, spill, schedule):
+    def __init__(self, network, config, frames, spill, schedule, places=None, unread=()):
         self.network, self.graph, self.config = network, network.graph, config
         self.frames, self.spill, self.schedule = frames, spill, schedule
+        self.unread  = frozenset(unread)
+        self.stored, self.loaded = set(), set()
         self.image    = OffchipImage(config.offchip_bytes)
-        self.onchip   = Heap("onchip", config.onchip_words)
-        self.feedback = Heap("feedback", config.feedback_words)
+        beyond        = config.onchip_words if places is None else 0
+        self.onchip   = Heap("onchip", config.onchip_words, beyond=beyond, places=places,
+                             align=grain(config.onchip_words))
+        self.feedback = Heap("feedback", config.feedback_words,
+                             align=grain(config.feedback_words))
         self.units    = {name: Unit(self, name) for name in config.units}
         self.alpha    = Heap("alpha", config.alpha_words)
         self.gates    = Heap("gate.params", config.gate_param_words)
-        memories = {"onchip": config.onchip_words, "feedback": config.feedback_words,
+        memories = {"onchip": config.onchip_words + beyond, "feedback": config.feedback_words,
                     "alpha": config.alpha_words, "gate.params": config.gate_param_words,
                     "offchip": config.offchip_words}
         for unit in self.units.values():
             memories |= unit.memories()
-        self.emitter  = Emitter(memories, Timetable(config) if schedule.lend else None)
+        self.emitter  = Emitter(memories, Timetable(config))
         for heap in (self.onchip, self.feedback):
             self.emitter.watch(heap)
         self.begins   = []      # per frame: engine -> instructions of the frames before
@@ -166,7 +178,8 @@ class Machine:
         behind the outputs, and then to what was packed: so what the run writes is one piece, and
         holds nothing that it only reads."""
         for item in (item for found in groups for item in found.passes
-                     if item.tensor.name in self.spill and item.tensor.name not in found.inside):
+                     if item.tensor.name in self.spill - self.unread
+                     and item.tensor.name not in found.inside):
             name = item.tensor.name
             for copy in range(min(self.frames, self.schedule.spill_copies)):
                 self._areas[name, copy] = self.image.reserve(
@@ -218,6 +231,8 @@ class Machine:
             return Map(self, item, heap=self.onchip, slots=slots, traffic=Traffic.MASK,
                        offchip=area.base + frame * area.bytes, packed=area.packed,
                        ends_frame=ends_frame)
+        if name in self.unread:
+            return self.passing_map(item, slots)
         if name in self.spill:
             return Map(self, item, heap=self.onchip, slots=slots,
                        offchip=self._areas[name, frame % self.schedule.spill_copies],
@@ -311,6 +326,7 @@ class FrameRows:
         self.tensor  = machine.graph.tensors[machine.graph.input]
         self.vectors = machine.vectors(self.tensor.name)
         self.first   = frame * self.tensor.height
+        self.last    = frame == machine.frames - 1
 
     def get(self, y, _load):
         return 0, *self.machine.frame_ring.get(self.first + y)
@@ -323,4 +339,5 @@ class FrameRows:
         pass
 
     def free(self):
-        pass
+        if self.last:
+            self.machine.onchip.give(self.machine.frame_ring.base)

@@ -16,6 +16,8 @@ class Ring:
         self.memory, self.base, self.row_words, self.slots = memory, base, row_words, slots
         self.produce = produce
         self._holds  = [None] * slots
+        self._places = [(address, Span(memory, address, address + row_words))
+                        for address in range(base, base + slots * row_words, row_words)]
 
     @property
     def words(self):
@@ -23,8 +25,7 @@ class Ring:
 
     def place(self, y):
         """Address and span of the place of row ``y``."""
-        address = self.base + y % self.slots * self.row_words
-        return address, Span(self.memory, address, address + self.row_words)
+        return self._places[y % self.slots]
 
     def holds(self, y):
         return self._holds[y % self.slots] == y
@@ -36,9 +37,11 @@ class Ring:
 
     def get(self, y):
         """The place of row ``y``, produced if it is not there."""
-        if not self.holds(y):
-            self.produce(y, *self.claim(y))
-        return self.place(y)
+        slot = y % self.slots
+        if self._holds[slot] != y:
+            self._holds[slot] = y
+            self.produce(y, *self._places[slot])
+        return self._places[slot]
 
 
 class Map:
@@ -141,6 +144,8 @@ class Map:
                  "frame_end": self.ends_frame and y == self.tensor.height - 1},
                 layer=self.layer, row=y, reads=[span], writes=[self._offchip_span(y)])
             self.machine.charge(self.layer, self.row_words)
+            if self.traffic == Traffic.SPILL:
+                self.machine.stored.add(self.tensor.name)
 
     def ensure(self, y):
         while self.made <= y:
@@ -171,6 +176,7 @@ class Map:
                      "beats": self.row_words, "base": address},
                     layer=self.layer, row=y, reads=[self._offchip_span(y)], writes=[span])
                 self.machine.charge(self.layer, self.row_words)
+                self.machine.loaded.add(self.tensor.name)
 
             self._readers[load] = Ring(self.heap.name, base, self.row_words, slots, produce)
         return self._readers[load]

@@ -95,7 +95,8 @@ class Network:
     """``passes`` in topological order; ``made`` maps a tensor to the pass that makes it, and
     ``moves`` to what moves it; ``layouts`` gives the channel counts of the runs of channels that
     begin at whole vectors; ``outputs`` are what the host reads; ``copies`` are stored copies that
-    take a tensor's place in rows where it would lie beside others."""
+    take a tensor's place in rows where it would lie beside others; ``packed`` keeps what
+    :meth:`hw.compiler.unit.Unit.packed` has made of a part."""
     graph:   integer.IntegerGraph
     tensors: dict
     passes:  tuple
@@ -104,6 +105,7 @@ class Network:
     layouts: dict
     outputs: tuple
     copies:  dict = field(default_factory=dict)
+    packed:  dict = field(default_factory=dict)
 
     @property
     def layers(self):
@@ -304,7 +306,7 @@ class _Lowering:
         multiplier, shift = layer.multiplier.numpy(), layer.shift.numpy()
         folded = layer.bias.numpy().astype(np.int64)
         built  = tuple(Part(
-            bias=folded - zero * part["weight"].astype(np.int64).sum(axis=(1, 2, 3)),
+            bias=folded - zero * part["weight"].sum(axis=(1, 2, 3), dtype=np.int64),
             multiplier=multiplier, shift=shift, **part) for part in parts)
         table, tensor = None, self.tensor(layer.name)
         readers = self.readers.get(layer.name, [])
@@ -326,7 +328,7 @@ class _Lowering:
         name   = self._fillable(layer.input, layer.unit)
         zero   = self.tensor(name).zero_point
         bias   = (layer.bias.numpy().astype(np.int64)
-                  - zero * weight.astype(np.int64).sum(axis=(1, 2, 3)))
+                  - zero * weight.sum(axis=(1, 2, 3), dtype=np.int64))
         part   = Part(weight, bias, layer.multiplier.numpy(), layer.shift.numpy(),
                       tuple((0, ky - top) for ky in kys), left,
                       self.tensor(layer.name).width, layer.stride)
@@ -407,6 +409,8 @@ class _Lowering:
         """Store a tensor that otherwise exists only in row memory."""
         tensor = self.tensor(name)
         unit   = "decoder" if self._fillable(name, unit) != name else unit
+        if name in self.added:              # by that
+            return
         copied = f"{name}{STORED}"
         kernel = np.ones((1, 1), np.int8)
         part   = Part(np.broadcast_to(kernel, (tensor.channels, 1, 1, 1)),
@@ -467,9 +471,8 @@ class _Lowering:
 def _needed_rows(weight):
     """Numbers of the kernel rows that are not all zeros, those of a dilated kernel say, or of the
     first if all are; and the weights in them."""
-    kys = np.flatnonzero(weight.any(axis=(0, 1, 3)))
-    kys = kys if len(kys) else np.zeros(1, int)
-    return kys.tolist(), weight[:, :, kys]
+    kys = [ky for ky in range(weight.shape[2]) if weight[:, :, ky].any()] or [0]
+    return kys, weight if len(kys) == weight.shape[2] else weight[:, :, kys]
 
 
 def _split(weight):

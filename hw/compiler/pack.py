@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hw.compiler.emit import encode_layout
+from hw.compiler.emit import encode_columns
 from hw.compiler.errors import CompileError
 from hw.compute.transform import COLUMNS
 from hw.isa import Requant
@@ -28,11 +28,17 @@ class Packed:
 
 def padded_channels(layout, vector):
     """Position of every channel when each run of them starts at a fresh vector; and the total."""
-    positions, base = [], 0
+    runs, total = _runs(layout, vector)
+    return np.concatenate([np.arange(base, base + channels) for base, channels in runs]), total
+
+
+def _runs(layout, vector):
+    """(position of the first, number) of each run of channels; and the total."""
+    runs, base = [], 0
     for channels in layout:
-        positions += range(base, base + channels)
+        runs.append((base, channels))
         base += -(-channels // vector) * vector
-    return np.array(positions), base
+    return runs, base
 
 
 def pack_dense(name, part, *, layout, vector, outputs, transformed):
@@ -42,10 +48,13 @@ def pack_dense(name, part, *, layout, vector, outputs, transformed):
     weight       = part.weight
     out_channels = weight.shape[0]
     groups       = -(-out_channels // outputs)
-    positions, channels = padded_channels(layout, vector)
+    runs, channels = _runs(layout, vector)
 
     padded = np.zeros((groups * outputs, channels, *weight.shape[2:]), np.int8)
-    padded[:out_channels, positions] = weight
+    first  = 0
+    for base, count in runs:
+        padded[:out_channels, base:base + count] = weight[:, first:first + count]
+        first += count
     vectors, (kernel_h, kernel_w) = channels // vector, weight.shape[2:]
     # group, output, vector, lane, ky, kx  ->  group, ky, kx, vector, output, lane; or vector, kx
     words = padded.reshape(groups, outputs, vectors, vector, kernel_h, kernel_w)
@@ -85,10 +94,9 @@ def pack_requant(name, bias, multiplier, shift, *, positions, channels, vector):
     if bias.min() < INT32.min or bias.max() > INT32.max:
         raise CompileError(f"Layer {name!r} has a folded bias of {int(abs(bias).max())}, beyond "
                            "32 bits; quantise it with a larger input scale")
-    blank = encode_layout(Requant, {"bias": 0, "multiplier": 0, "shift": 1})
-    blobs = [blank.to_bytes(vector, "little")] * channels
-    for index, position in enumerate(positions):
-        blobs[position] = encode_layout(Requant, {
-            "bias": int(bias[index]) & 0xFFFFFFFF, "multiplier": int(multiplier[index]) & 0xFFFF,
-            "shift": int(shift[index])}).to_bytes(vector, "little")
-    return b"".join(blobs)
+    words = np.zeros((channels, vector // 8), np.uint64)
+    words[:, :1] = encode_columns(Requant, {"bias": [0], "multiplier": [0], "shift": [1]})
+    words[positions, :1] = encode_columns(Requant, {
+        "bias": bias & 0xFFFFFFFF, "multiplier": np.asarray(multiplier, np.int64) & 0xFFFF,
+        "shift": np.asarray(shift, np.int64)})
+    return words.astype("<u8").tobytes()

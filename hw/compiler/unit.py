@@ -5,7 +5,7 @@ from itertools import takewhile
 
 from amaranth.lib import data
 
-from hw.compiler.emit import Span
+from hw.compiler.emit import NOBODY, Span
 from hw.compiler.errors import CompileError, or_set
 from hw.compiler.estimate import OVERHEAD, group_cycles
 from hw.compiler.maps import Ring
@@ -77,22 +77,25 @@ class Unit:
         return -(-width // self.config.banks) * vectors
 
     def packed(self, item, part):
-        """A part's weights and parameters, packed once."""
+        """A part's weights and parameters, packed once for all plans of a network."""
         if part not in self._packed:
-            vector, outputs = self.machine.config.vector, self.config.outputs
-            layout = self.machine.network.layouts[item.operands[0]]
+            network, vector, outputs = self.machine.network, self.machine.config.vector, \
+                self.config.outputs
+            layout = network.layouts[item.operands[0]]
             if item.depthwise:
                 taps = self.config.depthwise_taps(part.stride)
                 if part.clamp and part.weight.shape[3] > taps:
                     raise CompileError(
                         f"Layer {item.name!r} interpolates, for which the {self.name}'s depthwise "
                         f"steps of {taps} columns are too narrow; give it 2 outputs or more")
-                self._packed[part] = pack_depthwise(
-                    item.name, part, layout=layout, vector=vector, outputs=outputs, taps=taps)
+                pack, how = pack_depthwise, {"taps": taps}
             else:
-                self._packed[part] = pack_dense(
-                    item.name, part, layout=layout, vector=vector, outputs=outputs,
-                    transformed=self.transforms(item, part))
+                pack, how = pack_dense, {"transformed": self.transforms(item, part)}
+            key = part, vector, outputs, *how.values()
+            if key not in network.packed:
+                network.packed[key] = pack(item.name, part, layout=layout, vector=vector,
+                                           outputs=outputs, **how)
+            self._packed[part] = network.packed[key]
             self.machine.packed.append((self, item, part))
         return self._packed[part]
 
@@ -294,14 +297,13 @@ class PartRun:
                 layer=self.item.id, writes=[span])
             machine.charge(self.item.id, 256 // machine.config.vector)
 
-    def row(self, y, sources, address, spans, *, alpha_base=0, tapped=False, beside=None):
+    def row(self, y, sources, address, spans, *, alpha_base=0, tapped=False, beside=NOBODY):
         """Output row ``y`` from the row-memory places ``sources`` to ``address``; ``spans`` are
         the words that it writes, ``beside`` other units (see :class:`hw.compiler.emit.Emitter`). A
         row that was ``tapped`` is not observed again."""
         unit, emitter = self.unit, self.unit.machine.emitter
         first = self.first if self.item.depthwise else 0
-        rows  = [{"valid": 0, "base": 0} if place is None else
-                 {"valid": 1, "base": place[0] + first} for place in sources]
+        rows  = [(0, 0) if place is None else (1, place[0] + first) for place in sources]
         layer = 0 if tapped else self.item.id
         reads = [*self.reads, *(place[1] for place in sources if place is not None)]
         if len(rows) > KERNEL_ROWS:

@@ -1,9 +1,10 @@
 """``make fuzz``: random networks through every door, until one goes wrong.
 
 Each goes from :mod:`golden.arbitrary` to ONNX QDQ and back, which must change nothing; is compiled
-for every preset; runs, and each tensor must equal golden's. One that fails is made smaller while it
-still fails the same way, and printed as the command that replays it. Exit code 0: all agree; 1: one
-does not; 2: it could not be done.
+for every machine; runs, and each tensor must equal golden's, and on the RTL each counter that of
+the exact cycle model. Machines are presets, files, or ``random:SEED``. A network that fails is made
+smaller while it still fails the same way, and printed as the command that replays it. Exit code 0:
+all agree; 1: one does not; 2: it could not be done.
 """
 
 import sys
@@ -21,6 +22,7 @@ from golden.folders import temporary
 from golden.onnx_export import export
 from golden.progress import bars
 from golden.referee import STEP_BAR
+from hw.arbitrary import PREFIX, arbitrary_machine, is_arbitrary
 from hw.compiler import CompileError, compile_network
 from hw.compiler.importer import import_onnx, judge
 from hw.compiler.pack import padded_channels
@@ -29,6 +31,8 @@ from sim.compare import compare_tensors
 from sim.errors import SimulationError
 from sim.host import RtlEngine
 from sim.interpreter import Deadlock, Interpreter
+from sim.model import differences as cycle_differences
+from sim.model import run_model
 from sim.names import FUZZ_ENGINES
 from sim.simulators import CACHE, check_installed
 from sim.taps import Recorded, golden_name
@@ -55,8 +59,9 @@ class Case:
 
     def command(self, config, engine, referee):
         """What replays it."""
+        machine = config.name.replace("random-", PREFIX)
         asked = {"SEED": self.seed, "DEPTH": self.depth, "WIDEST": self.widest, "SIDE": self.side,
-                 "CUT": self.cut, "CONFIG": config.name, "ENGINE": engine,
+                 "CUT": self.cut, "CONFIG": machine, "ENGINE": engine,
                  "REFEREE": 1 if referee else None}
         return "make fuzz N=1 " + " ".join(f"{name}={value}" for name, value in asked.items()
                                            if value is not None)
@@ -102,7 +107,7 @@ def differences(graph, again):
 
 
 def find(case, config, *, engine, referee=False):
-    """What is wrong with a network on one preset: a short kind, and a line; None if nothing."""
+    """What is wrong with a network on one machine: a short kind, and a line; None if nothing."""
     graph   = case.graph()
     image   = arbitrary_image(graph, case.seed + 1)
     imported = import_onnx(graph.network, model=export(graph))
@@ -119,10 +124,12 @@ def find(case, config, *, engine, referee=False):
     except CompileError as error:
         return "compile", f"does not compile: {error}"
     try:
-        outputs, recorded = (_rtl if engine == "rtl" else _interpreted)(
+        outputs, recorded, otherwise = (_rtl if engine == "rtl" else _interpreted)(
             program, config, image, case.seed)
     except (SimulationError, Deadlock) as error:
         return "run", f"does not run: {error}"
+    if otherwise:
+        return "cycles", f"the cycle model differs in {len(otherwise)} counters: {otherwise[0]}"
     compared = compare_tensors([golden], [outputs], recorded)
     if compared["problems"]:
         return "tensor", compared["problems"][0]
@@ -161,8 +168,8 @@ def shrink(case, fails, *, tried=lambda smaller: None):
 
 
 def fuzz(cases, configs, console, *, engine, referee=False):
-    """Run all cases on all presets; returns the first that fails, shrunk, with its preset and what
-    is wrong, or None."""
+    """Run all cases on all machines; returns the first that fails, shrunk, with its machine and
+    what is wrong, or None."""
     cases = list(cases)
     with bars(console) as bar:
         task = bar.add_task(f"networks, {engine}", total=len(cases) * len(configs))
@@ -197,13 +204,15 @@ def _command(arguments):
         raise InputError(f"N must be positive, not {options.n}")
     if options.engine == "rtl":
         check_installed("verilator")
-    configs = [preset(name) for name in options.config.split(",")]
+    configs = [arbitrary_machine(name) if is_arbitrary(name) else preset(name)
+               for name in options.config.split(",")]
     cases   = [Case(options.seed + index, options.depth, options.widest, options.side, options.cut)
                for index in range(options.n)]
     wrong   = fuzz(cases, configs, console, engine=options.engine, referee=bool(options.referee))
     if wrong is None:
         console.print(f"{options.n} networks on {' and '.join(x.name for x in configs)}: every "
-                      "tensor equal")
+                      "tensor equal" + (", every counter that of the cycle model"
+                                        if options.engine == "rtl" else ""))
         return 0
     case, config, line = wrong
     console.print(f"{len(case.graph().layers)} layers: {line}")
@@ -219,7 +228,8 @@ def _rtl(program, config, image, _):
         chip.load([image])
         chip.start()
         chip.wait()
-        return chip.read_back()[0], chip.recorded()
+        otherwise = cycle_differences(chip.counters(), chip.offchip, run_model(program, config))
+        return chip.read_back()[0], chip.recorded(), otherwise
 
 
 @cache
@@ -238,7 +248,7 @@ def _interpreted(program, config, image, seed):
     outputs = {output.name: program.unpack(
         output, machine.offchip[output.base:][:output.bytes].tobytes()).numpy()
         for output in program.outputs}
-    return outputs, [_tapped(layer, machine, config) for layer in program.layers]
+    return outputs, [_tapped(layer, machine, config) for layer in program.layers], []
 
 
 def _tapped(layer, machine, config):

@@ -38,11 +38,12 @@ class ModelRun:
     ``counters`` are ``(counter, *indices) -> value`` of all that :func:`sim.counters.selectors` may
     ask for; ``offchip`` the counters of the off-chip memory by name, as :class:`sim.host.RtlEngine`
     has them; ``timetable`` has per engine the cycle in which it had retired 0, 1, 2 ..
-    instructions.
+    instructions. ``cpu_s`` are the processor's seconds in the kernel.
     """
     counters:  dict
     offchip:   dict
     timetable: dict
+    cpu_s:     float
 
     @property
     def cycles(self):
@@ -88,12 +89,14 @@ def run_model(program, config, *, cycle_limit=None, progress=lambda cycles: None
     result    = ResultStruct()
     reason    = ctypes.create_string_buffer(REASON)
     kernel    = _kernel()
-    codes     = []
+    done      = []
 
     def call():
-        codes.append(kernel.run_machine(
+        start = time.thread_time()
+        code  = kernel.run_machine(
             ctypes.byref(machine), words, *(values.ctypes for values in (counts, addresses, state)),
-            ctypes.byref(result), retired.ctypes, reason, ctypes.c_int64(REASON)))
+            ctypes.byref(result), retired.ctypes, reason, ctypes.c_int64(REASON))
+        done.append((code, time.thread_time() - start))
 
     thread = threading.Thread(target=call, daemon=True)     # so that Ctrl-C gets through
     thread.start()
@@ -104,14 +107,16 @@ def run_model(program, config, *, cycle_limit=None, progress=lambda cycles: None
     finally:
         state[1] = 1
         thread.join()
-    if codes[0]:
+    code, cpu_s = done[0]
+    if code:
         raise SimulationError(f"The cycle model cannot run this program: {reason.value.decode()}")
     ends = np.split(retired, np.cumsum(counts)[:-1])
     return ModelRun(
         _counters(result),
         {"read_bytes": result.memory_read_bytes, "written_bytes": result.memory_written_bytes,
          **{name: getattr(result, name) for name in OFFCHIP}},
-        {engine: [0, *done.tolist()] for engine, done in zip(Engine, ends, strict=True)})
+        {engine: [0, *cycles.tolist()] for engine, cycles in zip(Engine, ends, strict=True)},
+        cpu_s)
 
 
 def _number(image, at):

@@ -269,11 +269,11 @@ private:
 
     Cycle next(Cycle now) const {
         if (m_dirty || m_ending) return now + 1;
-        Cycle event = std::min({m_memory.wake, m_load.wake, m_stores.wake, m_gate.wake,
-                                m_monitor.wake, m_fetcher.wake});
+        Cycle event = std::min({m_load.wake, m_stores.wake, m_gate.wake, m_monitor.wake,
+                                m_fetcher.wake});
         for (const FillEngine& fill : m_fills) event = std::min(event, fill.wake);
         for (const ConvEngine& conv : m_convs) event = std::min(event, conv.wake);
-        return event;
+        return event >= NEVER && m_memory.quiet() ? NEVER : std::min(event, m_memory.wake);
     }
 
     Port& port(int engine) {

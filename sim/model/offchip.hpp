@@ -42,6 +42,11 @@ public:
         return m_refreshes + std::max<Cycle>(0, std::min(now, m_refresh_end) - m_refresh_begin);
     }
 
+    // Nobody waits for an answer.
+    bool quiet() const {
+        return empty() && !m_bus_valid && !read_valid && !acknowledges() && !m_data.moves();
+    }
+
     void tick(const OffchipWires& wires, Cycle now) {
         m_busy += (now - m_seen) * busy();
         m_seen = now;
@@ -201,14 +206,16 @@ private:
         }
     }
 
+    bool empty() const {
+        return !m_offered && !m_read_cut.valid && !m_write_cut.valid && m_reads.level == 0
+               && (m_writes.level == 0 || m_complete == 0) && !m_refresh_due;
+    }
+
     Cycle next(Cycle now) const {
         const bool waits = m_offered && m_prepared && !m_refresh_due
                            && (m_read_cut.valid || m_reads.level == 0)
                            && (m_write_cut.valid || m_writes.level == 0 || m_complete == 0);
-        const bool empty = !m_offered && !m_read_cut.valid && !m_write_cut.valid
-                           && m_reads.level == 0 && (m_writes.level == 0 || m_complete == 0)
-                           && !m_refresh_due;
-        if ((!waits && !empty) || m_bus_valid || read_valid || acknowledges() || m_data.moves())
+        if ((!waits && !empty()) || m_bus_valid || read_valid || acknowledges() || m_data.moves())
             return now + 1;
         Cycle event = m_refresh_at;
         if (waits) event = std::min(event, std::max(m_ready_at, m_refresh_end));

@@ -1,5 +1,7 @@
 """What `make check-model` prints, and its exit codes."""
 
+import re
+
 import numpy as np
 import onnx
 import pytest
@@ -8,7 +10,9 @@ from rich.console import Console
 from golden.referee import LayerVerdict
 from hw import check as module
 from hw.check import check, main
-from hw.config import EDGE, TINY
+from hw.compiler import compile_network
+from hw.compiler.importer.rewrites import KNOWN
+from hw.config import EDGE, REFERENCE, TINY
 from tests.hw.compiler.onnx_models import Model
 
 
@@ -29,7 +33,7 @@ def small(tmp_path):
 
 def test_layers_units_and_costs(small, tmp_path):
     with (tmp_path / "log").open("w") as log:
-        program, _ = check(small, TINY, Console(file=log, width=160))
+        program, imported = check(small, TINY, Console(file=log, width=160))
     text = (tmp_path / "log").read_text()
     convolved = [layer.unit for layer in program.layers if layer.macs]
     assert convolved[0] == convolved[1] == "encoder"
@@ -43,7 +47,12 @@ def test_layers_units_and_costs(small, tmp_path):
         assert cells[-1] == f"{program.layer_bytes.get(layer.id, 0):,}"
     assert f"it runs: about {program.estimated_cycles:,} cycles a frame alone" in text
     macs = 8 * 12 * 6 * 27 + 4 * 6 * 4 * 54 + 8 * 12 * 10
-    assert f"{macs:,} MACs, " in text
+    assert f"{macs:,} MACs; " in text
+    for other in (REFERENCE, EDGE):
+        cycles = compile_network(imported.graph, other).estimated_cycles
+        assert f"with CONFIG={other.name}: about {cycles:,} cycles a frame alone" in text
+    seconds, = re.findall(r"^compiled in (\d+\.\d\d) s of one core$", text, re.MULTILINE)
+    assert 0 < float(seconds) < 60
 
 
 def test_exit_code_of_a_network_that_runs(small, capsys):
@@ -65,30 +74,34 @@ def test_onnx_runtime_judges_every_layer(small, capsys, monkeypatch):
     assert line not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("channels", "line"), [
-    (600, "  it runs with CONFIG=reference or edge\n"),
-    (2100, "  no preset runs it; take a smaller frame, or fewer channels in that layer\n")])
-def test_what_would_run_a_network_that_does_not_fit(channels, line, tmp_path, capsys):
+@pytest.mark.parametrize(("channels", "expected"), [
+    (600, ["with CONFIG=reference: about ", "with CONFIG=edge: about "]),
+    (2100, ["not with CONFIG=reference: ", "not with CONFIG=edge: ",
+            "no preset runs it; take a smaller frame, or fewer channels in that layer"])])
+def test_what_would_run_a_network_that_does_not_fit(channels, expected, tmp_path, capsys):
     model = Model(frame=(3, 24, 24))
     x = model.quantised(model.conv(model.image(), (channels, 3, 1, 1)))
     onnx.save(model.output(x).model(), tmp_path / "wide.onnx")
     assert main(["--model", str(tmp_path / "wide.onnx"), "--config", "tiny"]) == 2
-    assert capsys.readouterr().err.endswith(line)
+    first, *lines = capsys.readouterr().err.splitlines()
+    assert first.startswith("error: ")
+    assert len(lines) == len(expected)
+    assert all(line.startswith(f"  {start}") for line, start in zip(lines, expected, strict=True))
 
 
 def test_every_reason_is_printed(tmp_path, capsys):
     model = Model()
     x = model.quantised(model.conv(model.image(), (4, 3, 1, 1)))
-    a = model.quantised(model.node("GlobalAveragePool", x, name="one"))
+    a = model.quantised(model.node("LRN", x, size=3, name="one"))
     b = model.quantised(model.conv(x, (4, 4, 9, 1), pads=[4, 0, 4, 0], name="two"))
     path = tmp_path / "odd.onnx"
     onnx.save(model.output(a, b).model(), path)
     assert main(["--model", str(path)]) == 2
     assert capsys.readouterr().err == (
         f"error: {path} does not run\n"
-        "  node 'one' (GlobalAveragePool): the engine has no such operator; use AveragePool 2x2 "
-        "with stride 2\n"
-        "  node 'two' (Conv): a kernel of 9x1; use several of up to 7x7\n")
+        f"  node 'one' (LRN): the engine has no such operator; {KNOWN}\n"
+        "  node 'two' (Conv): a kernel of 9x1; use several of up to 7x7\n"
+        "  1 of 3 operators would run as they are, with 8% of the multiplications\n")
 
 
 @pytest.mark.parametrize(("arguments", "message"), [

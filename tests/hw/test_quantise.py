@@ -12,10 +12,14 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from torch import nn
 
+from golden.images import read_image
 from golden.integer import Gate, Lookup
+from golden.referee import session
 from hw import freeze, quantise
 from hw.compiler.importer import import_onnx
+from hw.compiler.importer.rewrites import KNOWN
 from hw.config import TINY
+from hw.squeeze import in_steps
 from tests.hw.compiler.running import runs
 
 MACHINE = replace(TINY, onchip_bytes=1 << 20, offchip_bytes=1 << 24)
@@ -85,8 +89,8 @@ def test_rows_and_columns_that_the_file_leaves_open(tmp_path, capsys):
     out = tmp_path / "q.onnx"
     assert quantise.main([f"--model={path}", f"--out={out}", "--calibration=phantom:2"]) == 2
     assert capsys.readouterr().err == (
-        f"error: {path}: input 'image' has the shape ?x1x?x?; export with a batch of 1, 1 to 4 "
-        "channels and fixed rows and columns, or give SIZE\n")
+        f"error: {path}: input 'image' has the dynamic shape ? x 1 x ? x ?; export with fixed rows "
+        "and columns, or give SIZE\n")
     assert not out.exists()
     assert quantise.main([f"--model={path}", f"--out={out}", "--calibration=phantom:2",
                           "--size=24"]) == 0
@@ -105,11 +109,13 @@ def model(path, operator, kind=TensorProto.FLOAT, **how):
 
 
 @pytest.mark.parametrize(("make", "message"), [
-    (lambda folder: model(folder / "x.onnx", "GlobalAveragePool"),
-     ("{path} does not run\n  node 'odd' (GlobalAveragePool): the engine has no such operator; use "
-      "AveragePool 2x2 with stride 2")),
+    (lambda folder: model(folder / "x.onnx", "LRN", size=3),
+     (f"{{path}} does not run\n  node 'odd' (LRN): the engine has no such operator; {KNOWN}\n"
+      "  0 of 1 operators would run as they are")),
     (lambda folder: model(folder / "x.onnx", "Neg", TensorProto.DOUBLE),
-     "{path}: input 'image' is no float N x C x H x W; export with channels first, in float32"),
+     ("{path}: input 'image' is of type DOUBLE; declare it as one of float, float16, uint8, int8")),
+    (lambda folder: model(folder / "x.onnx", "Neg", TensorProto.FLOAT16),
+     "{path}: input 'image' is not float32; export with float32"),
     (lambda folder: folder / "none.onnx", "No file {path}; MODEL is the path of an ONNX file"),
     (lambda folder: "elec4848", ("MODEL must be an ONNX file, not 'elec4848'; the project's own "
                                  "networks are quantised already")),
@@ -240,3 +246,65 @@ def test_a_file_from_before_scales_for_each_channel(tmp_path):
     made = onnx.load(tmp_path / "old-int8.onnx")
     assert {x.domain: x.version for x in made.opset_import}[""] == quantise.OPSET
     runs(made)
+
+
+# Squeeze and excitation.
+
+class Excited(nn.Module):
+    """Factors for each channel, as people write them."""
+
+    def __init__(self, channels, kind):
+        super().__init__()
+        make = (lambda a, b: nn.Conv2d(a, b, 1)) if kind == "convolutions" else nn.Linear
+        self.kind   = kind
+        self.layers = nn.Sequential(make(channels, channels // 4), nn.SiLU(),
+                                    make(channels // 4, channels),
+                                    nn.Hardsigmoid() if kind == "mean" else nn.Sigmoid())
+
+    def forward(self, x):
+        pooled = nn.functional.adaptive_avg_pool2d(x, 1)
+        match self.kind:
+            case "convolutions":
+                return x * self.layers(pooled)
+            case "flatten":
+                return x * self.layers(pooled.flatten(1))[:, :, None, None]
+            case "view":
+                return x * self.layers(pooled.view(x.shape[:2])).view(*x.shape[:2], 1, 1)
+        return x * self.layers(x.mean((2, 3))).view(*x.shape[:2], 1, 1)
+
+
+def squeezed(kind):
+    return nn.Sequential(
+        nn.Conv2d(3, 12, 3, padding=1), nn.ReLU(), Excited(12, kind),
+        nn.Conv2d(12, 8, 3, padding=1, stride=2), nn.ReLU(), Excited(8, kind), nn.Conv2d(8, 1, 1))
+
+
+@pytest.mark.parametrize("kind", ["convolutions", "flatten", "view", "mean"])
+@pytest.mark.parametrize("shape", [(3, 16, 16), (3, 30, 22)])
+def test_squeeze_and_excitation(tmp_path, kind, shape):
+    torch.manual_seed(0)
+    path = exported(tmp_path / "net.onnx", squeezed(kind), shape=shape)
+    model = onnx.load(path)
+    frame = {"image": np.random.default_rng(0).random((1, *shape), np.float32)}
+    exact, stepped = (session(each).run(None, frame)[0] for each in (model, in_steps(model)))
+    assert np.allclose(exact, stepped, atol=1e-5)
+    _, made = quantise.quantised(path, lambda channels, *sides: [
+        read_image(f"phantom:{seed}", sides) for seed in range(2)])
+    imported = runs(made)
+    assert sum(isinstance(each, Gate) for each in imported.graph.layers) == 2
+
+
+def test_vectors_that_stay_vectors(tmp_path):
+    """The rewriting leaves alone what ends as a vector, and what no map of one pixel has."""
+    class Classes(nn.Module):
+        def __init__(self, end):
+            super().__init__()
+            self.end = end
+
+        def forward(self, x):
+            return self.end(x.mean((2, 3)))
+    for end in (nn.Sigmoid(), nn.Sequential(nn.Softmax(-1), nn.Sigmoid())):
+        graph = onnx.load(exported(tmp_path / "net.onnx", Classes(end), shape=(3, 8, 8)))
+        made  = in_steps(graph)
+        frame = {"image": np.random.default_rng(0).random((1, 3, 8, 8), np.float32)}
+        assert np.allclose(*(session(each).run(None, frame)[0] for each in (graph, made)))

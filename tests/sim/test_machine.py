@@ -134,10 +134,13 @@ def test_one_build_serves_every_memory_and_clock(tmp_path):
 
 
 def simulate(options, folder):
-    """A run that must be bit exact; its report must keep the schema and the ledger."""
+    """A run that must be bit exact, and cycle exact with the model; its report must keep the schema
+    and the ledger."""
     report = run.run(run.Options(out=str(folder / "run"), **options), Console(quiet=True))
     jsonschema.validate(report, json.loads(SCHEMA.read_text()))
     assert report["bit_exact"], report["tensors"]["first_mismatch"] or report["tensors"]["problems"]
+    assert report["cycle_model"]["differences"] == []
+    assert report["cycle_model"]["cycles"] == report["cycles"]["total"]
     for name, unit in report["units"].items():
         assert sum(unit["stack"].values()) == report["cycles"]["total"], name
     offchip = report["traffic"]["offchip"]

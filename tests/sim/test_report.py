@@ -96,7 +96,7 @@ def test_ipc_is_instructions_per_cycle():
 def test_latency_interval_and_utilisation():
     one, many = report(1), report(3)
     lanes, macs = preset("tiny").mac_lanes, sum(layer.macs for layer in LAYERS)
-    assert one["cycles"] == {"total": CYCLES, "latency": 2000, "interval": None}
+    assert one["cycles"] == {"total": CYCLES, "latency": 2000, "interval": None, "estimated": 5_000}
     assert one["mac_utilization"] == {"latency": macs / (lanes * 2000), "steady": None}
     assert many["cycles"]["interval"] == 1500
     assert many["mac_utilization"]["steady"] == macs / (lanes * 1500)

@@ -122,6 +122,7 @@ def machine(reports, monkeypatch):
     monkeypatch.setattr(run, "RtlEngine", Chip)
     for name, value in (("make_report", report), ("frame_times", lambda *_: {}),
                         ("compare_tensors", lambda *_: {}), ("environment", lambda *_: {}),
+                        ("_beside", lambda *_: ({"cycles": 1, "differences": []}, None)),
                         ("write_page", lambda folder, **_: (folder / "report.html").write_text("")),
                         ("print_summary", lambda *_: None)):
         monkeypatch.setattr(run, name, value)
@@ -143,6 +144,22 @@ def test_nothing_of_an_earlier_run_remains(machine):
         "overlay.png", "program.bin", "report.html", "report.json", "sheet.png", "simulator.log",
         "truth.png"]
     assert all(any(fnmatch(path.name, name) for name in run.FILES) for path in out.iterdir())
+
+
+def test_cycles_other_than_the_model_s_fail_the_run(machine, monkeypatch):
+    wrong = {"cycles": 1, "differences": ["cycles: 2 in the hardware, 1 in the model"]}
+    monkeypatch.setattr(run, "_beside", lambda *_: (wrong, None))
+    assert run.main([*TINY, "--out", str(machine / "out")]) == 1
+
+
+def test_golden_alone_draws_its_masks_and_measures_nothing(machine, capsys):
+    out = machine / "out"
+    assert run.main([*TINY, "--engine", "golden", "--out", str(out)]) == 0
+    assert sorted(path.name for path in out.iterdir()) == [
+        *(f"alpha{level}-golden.png" for level in (1, 2, 3, 4)),
+        "input.png", "machine.toml", "mask-golden.png", "overlay.png", "sheet.png", "truth.png"]
+    assert "masks of the golden integer model" in capsys.readouterr().out
+    assert not (machine / "reports" / "latest").exists()
 
 
 def test_only_make_sim_moves_latest(machine):

@@ -1,5 +1,6 @@
 """The end of a network: what the host does there, and the mask that comes of it."""
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -8,10 +9,12 @@ from onnx import TensorProto
 from hw.compiler.importer.errors import Refusal
 from hw.compiler.importer.values import Constant, Host, Step
 
-FLOAT_TYPES = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16)
+EXACT_FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)     # enough for bytes
+FLOAT_TYPES  = (*EXACT_FLOATS, TensorProto.BFLOAT16)
 SQUASHES   = ("Sigmoid", "Softmax", "LogSoftmax")
 OVER_CHANNELS = ("Softmax", "LogSoftmax", "ArgMax")
-AFTER_END  = ("Cast", "Squeeze", "Identity", "Dropout", "Sigmoid", *OVER_CHANNELS)
+RESHAPED   = ("Squeeze", "Transpose", "Reshape")        # no number becomes another by these
+AFTER_END  = ("Cast", *RESHAPED, "Identity", "Dropout", "Sigmoid", *OVER_CHANNELS)
 TO_INTEGERS = ("QuantizeLinear", "DequantizeLinear")
 PER_CHANNEL = 13            # opset from which Softmax is over one axis
 
@@ -20,12 +23,14 @@ PER_CHANNEL = 13            # opset from which Softmax is over one axis
 class Ending:
     """What the first output of a file holds: ``output``, its name; the host's ``steps``;
     ``squashed``, whether what they start from is a probability already, a sigmoid's say; ``grid``,
-    scale and zero point if integers come out, of which the file holds ``offset`` less."""
+    scale and zero point if integers come out, of which the file holds ``offset`` less; ``dims``,
+    those that it has of "NCHW", in its order."""
     output:   str
     steps:    tuple = ()
     squashed: bool  = False
     grid:     tuple = None
     offset:   int   = 0
+    dims:     str   = "NCHW"
 
     @property
     def classes(self):
@@ -40,7 +45,11 @@ class Ending:
 
     def read(self, seen, shape_HW):
         """The file's output, as ONNX Runtime gives it, as float32 C x H x W or class numbers."""
-        seen_CHW = np.asarray(seen).reshape(-1, *shape_HW)
+        shape    = dict(zip("HW", shape_HW, strict=True))
+        seen     = np.asarray(seen).reshape([shape.get(name, -1 if name == "C" else 1)
+                                             for name in self.dims])
+        seen_CHW = seen.transpose([self.dims.index(name) for name in "NCHW"
+                                   if name in self.dims]).reshape(-1, *shape_HW)
         if self.grid is None or self.classes:
             return seen_CHW.astype(np.int64 if self.classes else np.float32)
         scale, zero = self.grid
@@ -105,6 +114,12 @@ def continued(host, node, facts, opset, shape, *operands):
                           "cast to float, or after ArgMax")
         case "Squeeze":
             return _squeezed(host, facts, shape, operands)
+        case "Transpose":
+            order = facts.get("perm", range(len(host.dims))[::-1])
+            return Host(host.name, (*host.steps, Step(operator)),
+                        "".join(host.dims[axis] for axis in order))
+        case "Reshape":
+            return _reshaped(host, shape, operands)
         case "Identity" | "Dropout":
             return host
         case _:
@@ -131,10 +146,40 @@ def _over_channels(host, operator, facts, opset):
     return Host(host.name, (*host.steps, Step(operator)), dims)
 
 
-def _squeezed(host, facts, shape, operands):
+def _sizes(host, shape):
+    """Of every dimension, at the end of the steps."""
     sizes = dict(zip("NCHW", shape, strict=True))
     if "ArgMax" in host.operators:
         sizes["C"] = 1
+    return sizes
+
+
+def _reshaped(host, shape, operands):
+    """Reshape, which the host only does where it drops, adds or moves dimensions of size 1."""
+    sizes = _sizes(host, shape)
+    if not isinstance(operands[0], Constant):
+        raise Refusal("its shape depends on the frame", "use a constant shape")
+    whole  = math.prod(sizes[name] for name in host.dims)
+    wanted = [int(x) for x in operands[0].real.reshape(-1)]
+    wanted = [sizes[host.dims[axis]] if side == 0 and axis < len(host.dims) else side
+              for axis, side in enumerate(wanted)]
+    if -1 in wanted:
+        known = math.prod(side for side in wanted if side != -1)
+        wanted[wanted.index(-1)] = whole // max(1, known)
+    large = [name for name in host.dims if sizes[name] != 1]
+    small = [name for name in "NCHW" if sizes[name] == 1]
+    kept  = iter(large), iter(small)
+    dims = [next(kept[side == 1], "") for side in wanted]
+    if [sizes.get(name) for name in dims] != wanted or len(set(dims)) < len(dims) or (
+            next(kept[0], None)):
+        raise Refusal(f"it makes {'x'.join(map(str, wanted))} of "
+                      f"{'x'.join(str(sizes[name]) for name in host.dims)}",
+                      "leave out what moves rows, columns or channels")
+    return Host(host.name, (*host.steps, Step("Reshape")), "".join(dims))
+
+
+def _squeezed(host, facts, shape, operands):
+    sizes = _sizes(host, shape)
     axes = facts.get("axes")
     if operands and operands[0] is not None:
         if not isinstance(operands[0], Constant):

@@ -15,13 +15,15 @@ from hw.compiler.importer.check import (
     read_model,
     told,
 )
+from hw.compiler.importer.layout import channels_first
+from hw.compiler.importer.qoperators import BEHIND, DYNAMIC, as_qdq
 
 OLDEST = 11         # opset: Clip with bounds as inputs, Resize with coordinate transformations
 QUANTISE = "`make quantise MODEL=... CALIBRATION=folder` makes one of it"
 MOST_CHANNELS = 4   # of a frame
+THROUGH = ("DequantizeLinear", "Identity", "Dropout", "Cast", "Pad")    # numbers stay as they are
 FRAMES    = {TensorProto.FLOAT: "float", TensorProto.FLOAT16: "float16", TensorProto.UINT8: "uint8",
              TensorProto.INT8: "int8"}
-QOPERATORS = ("QLinearConv", "QLinearAdd", "QLinearMatMul", "ConvInteger", "MatMulInteger")
 
 
 class File:
@@ -35,14 +37,14 @@ class File:
         self.path  = str(path)
         self.model = read_model(path) if model is None else model
         self._check()
-        self.model = plain(self.model, self.path)
-        self.input = self._frame()
-        self._fix(size)
+        self.model = channels_first(as_qdq(plain(self.model, self.path), self.path))
+        self.input, self.frame_shape = fixed_frame(self.model, self.path, size)
+        self._tidy()
         self.model = self._inferred()
         self.graph = self.model.graph
         self.constants = {x.name: numpy_helper.to_array(x) for x in self.graph.initializer}
         self.outputs = [x.name for x in self.graph.output]
-        self.nodes   = self._needed()
+        self.nodes   = needed(self.graph.node, self.outputs)
         self.readers = {}
         for node in self.nodes:
             for name in node.input:
@@ -60,13 +62,13 @@ class File:
 
     def uses(self, name, own):
         """How many outputs, and nodes but those that make its ``own``, read a tensor, through
-        DequantizeLinear and Identity."""
+        :data:`THROUGH`."""
         count, open_ = 0, [name]
         while open_:
             name   = open_.pop()
             count += self.outputs.count(name)
             for node in self.readers.get(name, []):
-                if node.op_type in ("DequantizeLinear", "Identity"):
+                if node.op_type in THROUGH:
                     open_.append(node.output[0])
                 else:
                     count += node.output[0] not in own
@@ -80,71 +82,21 @@ class File:
             self.refuse(f"opset {self._opset()} is older than {OLDEST}; export with opset 13 or "
                         "newer")
         operators = Counter(node.op_type for node in model.graph.node)
-        operator = next((name for name in QOPERATORS if operators[name]), None)
-        if operator:
-            self.refuse(f"operator {operator} belongs to another format than QDQ; quantise with "
-                        "quant_format=QuantFormat.QDQ")
         functions = {name for body in model.functions for name in (n.op_type for n in body.node)}
-        if not operators["DequantizeLinear"] and "DequantizeLinear" not in functions:
+        if not {"DequantizeLinear", *BEHIND, *DYNAMIC}.intersection({*operators, *functions}):
             self.refuse("a float model, without QuantizeLinear and DequantizeLinear; " + QUANTISE)
 
     def _opset(self):
         return next((x.version for x in self.model.opset_import if x.domain in ("", "ai.onnx")), 0)
 
-    def _frame(self):
-        """The one input that is not a constant."""
-        graph  = self.model.graph
-        stored = {x.name for x in graph.initializer}
-        inputs = [x for x in graph.input if x.name not in stored]
-        if len(inputs) != 1:
-            names = printable(", ".join(x.name for x in inputs))
-            self.refuse(f"{len(inputs)} inputs ({names}), and the engine takes one frame; "
-                        + ("stack them as channels" if inputs else EXPORT))
-        return inputs[0]
-
-    def _fix(self, size):
-        """Batch 1, and a frame whose size is known."""
-        name = printable(self.input.name)
-        kind = self.input.type.tensor_type.elem_type
-        batch, channels, *sides = self._dims()
-        if kind not in FRAMES:
-            known = kind in TensorProto.DataType.values()
-            shown = TensorProto.DataType.Name(kind) if known else kind
-            self.refuse(f"input {name!r} is of type {shown}; declare it as one of "
-                        + ", ".join(FRAMES.values()))
-        if batch not in (0, 1):
-            self.refuse(f"input {name!r} has a batch of {batch}; export with a batch of 1")
-        if size is not None:
-            sides = [side or size for side in sides]
-        if channels < 1 or min(sides) < 1:
-            shown = " x ".join(str(x or "?") for x in (batch, channels, *sides))
-            self.refuse(f"input {name!r} has the dynamic shape {shown}; export with fixed rows and "
-                        "columns, or give SIZE")
-        if channels > MOST_CHANNELS:
-            hint = ("; it looks like channels last: convert with channels first"
-                    if sides[-1] <= MOST_CHANNELS else "; convolve them to 4 or fewer before")
-            self.refuse(f"input {name!r} has {channels} channels, and a frame has 1 to 4{hint}")
-        if math.prod(sides) * MOST_CHANNELS > LARGEST_MEMORY:
-            self.refuse(f"input {name!r} has {sides[0]} x {sides[1]} pixels, and no machine has "
-                        f"room for more than {LARGEST_MEMORY // MOST_CHANNELS:,}; use a smaller "
-                        "frame")
-        self.frame_shape = channels, *sides
-        for x, value in zip(self.input.type.tensor_type.shape.dim, (1, channels, *sides),
-                            strict=True):
-            x.dim_value = value
+    def _tidy(self):
+        """Types and shapes follow anew; operators under an older name get their own."""
         for node in self.model.graph.node:
             if node.op_type in ("QuantizeLinear", "DequantizeLinear") or node.domain == "ai.onnx":
-                node.domain = ""                # the same operators under an older name
+                node.domain = ""
         del self.model.graph.value_info[:]
         for info in self.model.graph.output:
             info.ClearField("type")
-
-    def _dims(self):
-        dims = [x.dim_value for x in self.input.type.tensor_type.shape.dim]
-        if len(dims) != 4:
-            self.refuse(f"input {printable(self.input.name)!r} has {len(dims)} dimensions; frames "
-                        "are N x C x H x W")
-        return dims
 
     def _inferred(self):
         """The model with the type and shape of every tensor, as far as they follow."""
@@ -156,14 +108,65 @@ class File:
             self.refuse(f"shapes or types contradict each other ({told(error)}); check it with "
                         "onnx.checker.check_model(..., full_check=True)")
 
-    def _needed(self):
-        """The nodes that outputs depend on, in order."""
-        wanted, nodes = set(self.outputs), []
-        for node in reversed(self.graph.node):
-            if wanted.intersection(node.output) - {""}:
-                wanted.update(node.input)
-                nodes.append(node)
-        return nodes[::-1]
+
+def fixed_frame(model, path, size=None):
+    """The one input of a model that is not a constant, and its channels, rows and columns, which
+    become those of the model; its batch becomes 1.
+
+    Raises
+    ------
+    InputError
+        If there is no such input, or no machine takes it.
+    """
+    def refuse(what):
+        raise InputError(f"{path}: {what}")
+
+    stored = {x.name for x in model.graph.initializer}
+    inputs = [x for x in model.graph.input if x.name not in stored]
+    if len(inputs) != 1:
+        names = printable(", ".join(x.name for x in inputs))
+        refuse(f"{len(inputs)} inputs ({names}), and the engine takes one frame; "
+               + ("stack them as channels" if inputs else EXPORT))
+    given, = inputs
+    name   = printable(given.name)
+    kind   = given.type.tensor_type.elem_type
+    dims   = [x.dim_value for x in given.type.tensor_type.shape.dim]
+    if len(dims) != 4:
+        refuse(f"input {name!r} has {len(dims)} dimensions; frames are N x C x H x W")
+    batch, channels, *sides = dims
+    if kind not in FRAMES:
+        shown = TensorProto.DataType.Name(kind) if kind in TensorProto.DataType.values() else kind
+        refuse(f"input {name!r} is of type {shown}; declare it as one of "
+               + ", ".join(FRAMES.values()))
+    if batch not in (0, 1):
+        refuse(f"input {name!r} has a batch of {batch}; export with a batch of 1")
+    if size is not None:
+        sides = [side or size for side in sides]
+    if channels < 1 or min(sides) < 1:
+        shown = " x ".join(str(x or "?") for x in (batch, channels, *sides))
+        refuse(f"input {name!r} has the dynamic shape {shown}; export with fixed rows and "
+               "columns, or give SIZE")
+    if channels > MOST_CHANNELS:
+        hint = ("; it looks like channels last: convert with channels first"
+                if sides[-1] <= MOST_CHANNELS else "; convolve them to 4 or fewer before")
+        refuse(f"input {name!r} has {channels} channels, and a frame has 1 to 4{hint}")
+    if math.prod(sides) * MOST_CHANNELS > LARGEST_MEMORY:
+        refuse(f"input {name!r} has {sides[0]} x {sides[1]} pixels, and no machine has room for "
+               f"more than {LARGEST_MEMORY // MOST_CHANNELS:,}; use a smaller frame")
+    shape = channels, *sides
+    for x, value in zip(given.type.tensor_type.shape.dim, (1, *shape), strict=True):
+        x.dim_value = value
+    return given, shape
+
+
+def needed(nodes, outputs):
+    """The nodes that outputs depend on, in order."""
+    wanted, found = set(outputs), []
+    for node in reversed(nodes):
+        if wanted.intersection(node.output) - {""}:
+            wanted.update(node.input)
+            found.append(node)
+    return found[::-1]
 
 
 def attributes(node):

@@ -1,5 +1,6 @@
 """On which unit each layer runs, after figure 10 of ELEC4848."""
 
+import functools
 from dataclasses import replace
 
 from golden.integer import Gate, Input, TransposedConv, Upsample
@@ -14,8 +15,7 @@ def placed(layers, outputs):
     Decoder: what depends on an upsampled tensor or a product otherwise. Encoder: the rest, down to
     the bottleneck.
     """
-    by_name = {layer.name: layer for layer in layers}
-    cones   = _cones(layers, by_name, outputs)
+    cones = _cones(layers, outputs)
     decoded, found = set(), []
     for layer in layers:
         if isinstance(layer, Input):
@@ -38,23 +38,53 @@ def placed(layers, outputs):
     return tuple(found)
 
 
-def _cones(layers, by_name, outputs):
-    """Tensors from which every way to an output leads through some product's attention map."""
-    cones = set()
-    for gate in (layer for layer in layers if isinstance(layer, Gate)):
-        above  = _above([gate.alpha], by_name)
-        others = _above([name for name in outputs if name != gate.alpha], by_name,
-                        without=gate.alpha)
-        cones |= above - others
-    return {name for name in cones if not isinstance(by_name[name], Input)}
+def _cones(layers, outputs):
+    """Tensors from which every way to an output leads through some product's attention map.
+
+    Of every tensor the nearest one through which all its ways lead is known once its readers' are:
+    it is the last that theirs have in common. So these make a tree, whose root is what comes after
+    the outputs, and a tensor is in a cone if an attention map is on its way to the root.
+    """
+    alphas  = {layer.alpha for layer in layers if isinstance(layer, Gate)}
+    readers = {}
+    for layer in layers:
+        for name in layer.inputs:
+            readers.setdefault(name, []).append(layer.name)
+    tree, cones = _Tree(), set()
+    for layer in reversed(layers):
+        name  = layer.name
+        ahead = None if name in outputs else functools.reduce(tree.common, readers[name])
+        tree.add(name, ahead)
+        if name in alphas or ahead in cones:
+            cones.add(name)
+    return cones
 
 
-def _above(names, by_name, *, without=None):
-    """These tensors and all that they depend on, ``without`` one and what only it needs."""
-    seen, open_ = set(), [name for name in names if name != without]
-    while open_:
-        name = open_.pop()
-        if name not in seen:
-            seen.add(name)
-            open_ += [source for source in by_name[name].inputs if source != without]
-    return seen
+class _Tree:
+    """A tree that grows from its root, None. Besides its parent every node knows one further up, so
+    that ways up take a number of steps like the logarithm of their length."""
+
+    def __init__(self):
+        self._parent, self._far, self._depth = {None: None}, {None: None}, {None: 0}
+
+    def add(self, name, parent):
+        """A leaf."""
+        far   = self._far[parent]
+        equal = (self._depth[parent] - self._depth[far]
+                 == self._depth[far] - self._depth[self._far[far]])
+        self._parent[name] = parent
+        self._far[name]    = self._far[far] if equal else parent
+        self._depth[name]  = self._depth[parent] + 1
+
+    def common(self, a, b):
+        """The node furthest from the root that is above both, or one of them."""
+        if self._depth[a] < self._depth[b]:
+            a, b = b, a
+        while self._depth[a] > self._depth[b]:
+            near = self._depth[self._far[a]] < self._depth[b]
+            a = (self._parent if near else self._far)[a]
+        while a != b:
+            same = self._far[a] == self._far[b]
+            a, b = ((self._parent[a], self._parent[b]) if same else
+                    (self._far[a], self._far[b]))
+        return a

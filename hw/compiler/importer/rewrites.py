@@ -5,8 +5,6 @@ FREEZE = ("train with BatchNormalization instead, or freeze its statistics (make
 REWRITES = {
     "Gemm":       "use a 1x1 Conv",
     "MatMul":     "use a 1x1 Conv",
-    "GlobalAveragePool": "use AveragePool 2x2 with stride 2",
-    "ReduceMean": "use AveragePool 2x2 with stride 2",
     "Flatten":    "keep maps as N x C x H x W",
     "Reshape":    "keep maps as N x C x H x W",
     "InstanceNormalization": FREEZE,
@@ -15,8 +13,6 @@ REWRITES = {
     "Transpose":  "export with channels first",
     "MaxUnpool":  "use Resize x2 or ConvTranspose 2x2 with stride 2",
     "Upsample":   "export with opset 13 or newer, which has Resize",
-    "Split":      "use one Conv for each part",
-    "Slice":      "use a Conv that picks the channels",
 }
 KNOWN = ("Conv, ConvTranspose, BatchNormalization, Relu, Clip, Sigmoid, Add, Mul, Concat, MaxPool, "
          "AveragePool, Resize, DepthToSpace, Pad, Identity, Dropout and activations run, and "

@@ -1,10 +1,10 @@
 """``make mutants``: do the tests notice small faults in the RTL, or in Python?
 
 Draws N of the faults that :mod:`.sites` finds in the chip, and asks of each, alone: do small frames
-on the whole chip show it, or runs that end badly (:mod:`.frames`)? If not, is it one at all, or is
-the chip the same with it (:mod:`.equivalent`)? If it is one, does a test of its block fail
-(:mod:`.blocks`), or a proof (:mod:`.proofs`), or another test of its folder? What nobody notices is
-listed: a test is missing there.
+on the whole chip show it (:mod:`.frames`)? If not, is it one at all, or is the chip the same with
+it (:mod:`.equivalent`)? If it is one, does a test of its block fail (:mod:`.blocks`), or a run that
+ends badly (:mod:`.frames`), or a proof (:mod:`.proofs`), or another test of its folder? What nobody
+notices is listed: a test is missing there.
 
 With ``--of=python`` the faults are those that :mod:`.syntax` finds in compiler and integer
 arithmetic, and only tests are asked.

@@ -23,7 +23,7 @@ PATIENCE    = 2000      # cycles that a register access may take
 STALL_LIMIT = 10_000
 MEDDLE      = 3000      # cycles from the start of a run
 WHOLE_MAP   = {"MONITOR_LAYER": 0, "MONITOR_X0": 0, "MONITOR_Y0": 0, "MONITOR_WIDTH": 0x7FF,
-               "MONITOR_HEIGHT": 0xFFF, "MONITOR_DECIMATE": 0}
+               "MONITOR_HEIGHT": 0xFFF, "MONITOR_DECIMATE": 0, "MONITOR_ENABLE": 1}
 COUNTERS  = {
     "cycles": [counter_index(Counter.CYCLES)],
     "bytes":  [counter_index(kind, traffic) for kind in (Counter.READ_BYTES, Counter.WRITTEN_BYTES)
@@ -117,7 +117,6 @@ async def run(dut, host, job, frame):
                             (Register.CYCLE_LIMIT_LO, frame.get("cycle_limit", 0)),
                             (Register.PROGRAM_BASE, frame["program_base"]),
                             *((Register[name], value) for name, value in monitor.items()),
-                            (Register.MONITOR_ENABLE, 1),
                             (Register.CONTROL, Control.const({"start": 1}).as_bits())):
         await patiently(host.write(register, value))
     # Whoever takes longer than the machine without a mutant is seen, so there is no need to wait.

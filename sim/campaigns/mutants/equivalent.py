@@ -3,10 +3,12 @@
 One part of the chip at a time, the fragment that holds the statement. Whatever comes from other
 parts, memories among them, is free. First Yosys' SAT solver, in one step: all registers are free,
 too, and the next value of each and each signal that another part reads must be the same with the
-mutant and without. Then property-directed reachability, in every run from reset: the two have
-registers of their own, and only what another part reads must be the same.
+mutant and without. Then, of states that are reached from reset (property-directed reachability),
+and with all that lies inside the part, or the whole block of the chip in which it lies: what one
+part never says to another is known there. Then in every run from reset: the two have registers of
+their own, and only what another part reads must be the same.
 
-What differs only in states that need the other parts' help to be out of reach is not found out.
+What differs only in states that need other blocks' help to be out of reach is not found out.
 """
 
 import tempfile
@@ -26,6 +28,7 @@ from sim.campaigns.mutants.sites import apply
 __all__ = ["Prover"]
 
 SECONDS = 40        # for one part of the chip, one way
+BLOCK   = 3         # how many levels down blocks are: the simulation, the chip, its blocks
 
 
 class Prover:
@@ -40,9 +43,21 @@ class Prover:
     """
 
     def __init__(self, chip, ports):
-        self._parts = list(_parts(chip))
-        self._read  = [_read_by(part) for part in self._parts]
-        self._ports = SignalSet(ports)
+        self._parts  = []       # depth first, so that what lies inside a part follows it
+        self._ends   = []       # for each, the number of the first behind it that is not inside
+        self._blocks = []       # and that of the block in which it lies
+        self._add(chip, [])
+        self._read   = [_read_by(part) for part in self._parts]
+        self._ports  = SignalSet(ports)
+
+    def _add(self, part, around):
+        around = [*around, len(self._parts)]
+        self._parts.append(part)
+        self._ends.append(None)
+        self._blocks.append(around[:BLOCK][-1])
+        for inner, *_ in part.subfragments:
+            self._add(inner, around)
+        self._ends[around[-1]] = len(self._parts)
 
     def in_any_state(self, mutant):
         """Whether nothing changes with ``mutant`` in any part that has it; False also where that
@@ -50,33 +65,45 @@ class Prover:
         return self._all(_same, mutant)
 
     def in_any_run(self, mutant):
-        """The same of the states that these parts reach by themselves."""
-        return self._all(_same_from_reset, mutant)
+        """The same of the states that these parts reach, by themselves or with all inside them; or
+        of any state of the blocks that they belong to, which comes last, as Yosys may end there."""
+        return (self._all(_same, mutant, self._inside)
+                or self._all(_same_where_reached, mutant)
+                or self._all(_same_where_reached, mutant, self._inside)
+                or self._all(_same_from_reset, mutant)
+                or self._all(_same, mutant, lambda index: self._inside(self._blocks[index])))
 
-    def _all(self, same, mutant):
-        touched = 0
-        for index, part in enumerate(self._parts):
-            if type(part) is not Fragment:
-                continue
-            wrong = Fragment()
-            for domain, statements in part.statements.items():
-                wrong.add_statements(domain, *statements)
-            if not apply(wrong, {mutant: C(1, 1)}):
-                continue
-            touched += 1
+    def _inside(self, index):
+        return range(index, self._ends[index])
+
+    def _all(self, same, mutant, around=lambda index: range(index, index + 1)):
+        """Whether all parts with ``mutant`` in them are the ``same`` with it, each together with
+        those ``around`` it: numbers of parts, of which two either share none, or one has all."""
+        regions = [around(index) for index, part in enumerate(self._parts)
+                   if type(part) is Fragment and apply(_copy([part]), {mutant: C(1, 1)})]
+        regions = [each for each in dict.fromkeys(regions)
+                   if not any(each.start in other and each != other for other in regions)]
+        for region in regions:
+            parts = [part for part in self._parts[region.start:region.stop]
+                     if type(part) is Fragment]
+            right, wrong = _copy(parts), _copy(parts)
+            apply(wrong, {mutant: C(1, 1)})
             seen = SignalSet(self._ports)
             for other, read in enumerate(self._read):
-                if other != index:
+                if other not in region or type(self._parts[other]) is not Fragment:
                     seen.update(read)
-            if not same(part.statements, wrong.statements, seen):
+            if not same(right.statements, wrong.statements, seen):
                 return False
-        return touched > 0
+        return bool(regions)
 
 
-def _parts(fragment):
-    yield fragment
-    for inner, *_ in fragment.subfragments:
-        yield from _parts(inner)
+def _copy(parts):
+    """A fragment with the statements of all ``parts``."""
+    copy = Fragment()
+    for part in parts:
+        for domain, statements in part.statements.items():
+            copy.add_statements(domain, *statements)
+    return copy
 
 
 def _read_by(part):
@@ -139,6 +166,20 @@ class _Replace(ValueTransformer, StatementTransformer):
 
 def _same(statements, mutated, seen):
     """Whether two sets of statements drive the same values."""
+    fragment, differ, _ = _miter(statements, mutated, seen)
+    if differ is None:
+        return True
+    free = SignalSet(_rhs(fragment.statements["comb"])) - _lhs(fragment.statements["comb"])
+    text, _ = rtlil.convert_fragment(
+        fragment, ports={"differ": (differ, None), **{
+            f"free_{index}": (signal, None) for index, signal in enumerate(free)}},
+        name="top", emit_src=False)
+    return _proved(text)
+
+
+def _miter(statements, mutated, seen):
+    """Both sets in one fragment; the signal that says that they drive different values, None where
+    there are none to drive; and the next value of each register as the first set has it."""
     differ = []
     combs = _lhs(statements.get("comb", ()))
     syncs = SignalSet()
@@ -167,15 +208,10 @@ def _same(statements, mutated, seen):
         if signal in seen:
             differ.append(comb[signal] != comb_wrong[signal])
     if not differ:
-        return True
+        return fragment, None, following
     out = Signal(name="differ")
     fragment.add_statements("comb", out.eq(Cat(differ).any()))
-    free = SignalSet(_rhs(fragment.statements["comb"])) - _lhs(fragment.statements["comb"])
-    text, _ = rtlil.convert_fragment(
-        fragment, ports={"differ": (out, None), **{
-            f"free_{index}": (signal, None) for index, signal in enumerate(free)}},
-        name="top", emit_src=False)
-    return _proved(text)
+    return fragment, out, following
 
 
 def _proved(text):
@@ -186,16 +222,29 @@ def _proved(text):
         path.write_text(text)
         result = Path(scratch) / "result"
         design = libyosys.Design()
-        for command in (f"read_rtlil {path}", "proc", "opt -full", "wreduce", "opt -full",
+        for command in (f"read_rtlil {path}", "proc -norom", "opt -full", "wreduce", "opt -full",
                         f"tee -q -o {result} sat -timeout {SECONDS} -prove differ 0 top"):
             libyosys.run_pass(command, design)
         return "SUCCESS!" in result.read_text()
 
 
+def _same_where_reached(statements, mutated, seen):
+    """The same in every state that the first set of statements reaches from reset; False also where
+    that was not shown in time."""
+    if set(statements) - {"comb", "sync"}:
+        return False
+    fragment, differ, following = _miter(statements, mutated, seen)
+    if differ is None:
+        return True
+    for signal, later in following.items():
+        fragment.add_statements("sync", signal.eq(later))
+    return _always(fragment, differ == 0)
+
+
 def _same_from_reset(statements, mutated, seen):
     """Whether, from reset and in every run, all that is ``seen`` of two sets of statements has the
     same values; False also where that was not shown in time."""
-    bench, both, copies = Bench(), Fragment(), []
+    both, copies = Fragment(), []
     if set(statements) - {"comb", "sync"}:
         return False
     driven = SignalSet()
@@ -209,15 +258,20 @@ def _same_from_reset(statements, mutated, seen):
             both.add_statements(domain, *(replace.on_statement(s) for s in each))
         copies.append(copy)
     one, other = copies
-    free = SignalSet()
-    for each in both.statements.values():
+    return _always(both, Cat(one[signal] != other[signal]
+                             for signal in driven if signal in seen) == 0)
+
+
+def _always(fragment, holds):
+    """Whether ``holds`` is shown in every cycle from reset, whatever comes in."""
+    bench, free = Bench(), SignalSet()
+    for each in fragment.statements.values():
         free.update(_rhs(each))
-    for each in both.statements.values():
+    for each in fragment.statements.values():
         free = free - _lhs(each)
     bench.inputs = {f"free_{index}": signal for index, signal in enumerate(free)}
-    bench.m.submodules.both = both
-    bench.check(Cat(one[signal] != other[signal] for signal in driven if signal in seen) == 0,
-                "what others read is the same")
+    bench.m.submodules.both = fragment
+    bench.check(holds, "the two are the same")
     bench.fragment = Fragment.get(bench.m, None)
     with tempfile.TemporaryDirectory() as folder:
         try:

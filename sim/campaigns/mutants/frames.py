@@ -90,6 +90,7 @@ def _spoiled(config, folder):
         "part of a map":   {"monitor": {"MONITOR_X0": 1, "MONITOR_Y0": 2, "MONITOR_WIDTH": 2,
                                         "MONITOR_HEIGHT": 5}},
         "every other row": {"monitor": {"MONITOR_DECIMATE": 1}},
+        "no map":          {"monitor": {"MONITOR_ENABLE": 0}},
     }.items():
         runs.append({**_run(what, program, bytes(image.bytes), outputs, config, folder), **more})
     return runs

@@ -9,7 +9,7 @@ from sim.campaigns.mutants.sites import ROOT
 
 __all__ = ["Journal"]
 
-STAGES = ("frames", "spoiled", "same", "tests", "proofs", "unreached", "neighbours")
+STAGES = ("frames", "same", "tests", "spoiled", "proofs", "unreached", "neighbours")
 """Who is asked, in this order, until one has something to say. ``same`` and ``unreached`` say that
 the mutant is none: the chip is the same in any state, or in any run."""
 

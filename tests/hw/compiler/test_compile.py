@@ -18,7 +18,6 @@ from golden.networks import MODELS
 from golden.quantize import quantize
 from hw.compiler import CompileError, compile_network
 from hw.compiler.build import finish, plan
-from hw.compiler.estimate import masks_done, timetable
 from hw.compiler.machine import Order, Schedule
 from hw.compiler.maps import Map
 from hw.compiler.memory import OffchipImage
@@ -222,12 +221,32 @@ def test_nothing_that_is_only_read_lies_where_the_program_may_write(
     assert np.diff(places).max() <= OffchipImage.ALIGN      # maps begin at its multiples
 
 
+@pytest.mark.parametrize("frames", [1, 2])
+def test_what_is_only_read_while_it_passes_is_not_stored(frames):
+    """4 MB a frame of `attunet-nuclei` once went off chip, and never came back."""
+    graph   = load_graph("attunet-nuclei", size=32, width=4)
+    machine = plan(lower(graph), TINY, frames, ("alpha3", "c1"), Schedule(Order.APART))[1]
+    program = finish(machine)
+    spilled = {opcode: {layer for stream in machine.emitter.streams.values()
+                        for code, fields, layer, *_ in stream
+                        if code == opcode and fields["traffic"] == Traffic.SPILL}
+               for opcode in (Opcode.LOAD, Opcode.STORE)}
+    assert spilled[Opcode.STORE] == spilled[Opcode.LOAD] == {machine.network.made["c1"].id}
+    assert program.spilled == ("c1",)
+    pictures = [read_image(f"phantom:{index}", 32) for index in range(frames)]
+    ran, masks = execute(program, TINY, pictures, seed=frames)
+    for picture, mask in zip(pictures, masks, strict=True):
+        assert torch.equal(mask, integer.run(graph, picture)["mask"][0])
+    if frames == 1:
+        assert_tensors(program, ran, integer.run(graph, pictures[0]))
+
+
 def test_separable_frames_are_encoded_early_and_dense_ones_late():
     """By the estimate; at width 8, whose maps `tiny` holds on chip for either order."""
     def done(model, order):
         network = lower(load_graph(model, 32, 8))
         machine = plan(network, TINY, 4, (), Schedule(order))[1]
-        return masks_done(machine.emitter, timetable(machine.emitter, TINY))[-1]
+        return machine.emitter.timetable.masks[-1]
 
     for model, better in (("elec4848-ds", Order.EARLY), ("elec4848", Order.LATE)):
         found = {order: done(model, order) for order in Order}

@@ -1,5 +1,7 @@
 """Waits that the emitter derives from what instructions read and write."""
 
+import random
+
 import pytest
 
 from hw.compiler.emit import Emitter, Span, encode
@@ -128,3 +130,52 @@ def test_who_writes_other_bytes_of_the_same_words_is_not_waited_for():
     # Who reads the row waits for both.
     copy(e, Engine.GATE, row)
     assert sorted(waits(e, Engine.GATE)) == [(Engine.ENCODER_CONV, 2), (Engine.DECODER_CONV, 3)]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_touches_the_same_words_is_in_order_and_no_wait_is_for_nothing(seed):
+    """Spans that overlap, are cut and grow together again, against every pair of instructions."""
+    chance = random.Random(seed)
+    e      = emitter()
+    used   = []                     # (engine, number, words read, words written), as emitted
+
+    def span():
+        start = chance.randrange(60)
+        return Span("rows", start, chance.randint(start + 1, 64))
+
+    for _ in range(60):
+        engine = chance.choice(list(Engine)[:6])
+        reads  = [span() for _ in range(chance.randrange(3))]
+        writes = [span() for _ in range(chance.randrange(2))]
+        e.emit(engine, Opcode.SYNC, {}, reads=reads, writes=writes)
+        used.append((engine, len(e.streams[engine]), *(
+            {word for each in spans for word in range(each.start, each.stop)}
+            for spans in (reads, writes))))
+
+    def before(without=None):
+        """(engine, number) -> per engine, how many instructions have retired when it starts."""
+        found = {engine: [dict.fromkeys(Engine, 0)] for engine in Engine}
+        pending = {engine: list(stream) for engine, stream in e.streams.items()}
+        while any(pending.values()):
+            for engine, stream in pending.items():
+                while stream and all(len(found[other]) > count for other, count in stream[0][4]):
+                    number = len(found[engine])
+                    known  = dict(found[engine][-1])
+                    for other, count in stream.pop(0)[4]:
+                        if (engine, number, other) != without:
+                            for third, least in (*found[other][count].items(), (other, count)):
+                                known[third] = max(known[third], least)
+                    found[engine].append(known)
+        return found
+
+    def in_order(found):
+        return all(
+            found[later][number][earlier] >= count
+            for index, (later, number, reads, writes) in enumerate(used)
+            for earlier, count, others_read, others_wrote in used[:index]
+            if earlier != later and (others_wrote & (reads | writes) or others_read & writes))
+
+    assert in_order(before())
+    for engine, stream in e.streams.items():
+        for number, (*_, waits) in enumerate(stream, 1):
+            assert not any(in_order(before((engine, number, other))) for other, _ in waits)

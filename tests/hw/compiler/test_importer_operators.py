@@ -3,9 +3,10 @@ convolutions with zeros. Each against ONNX Runtime, and on the machine."""
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 from golden.errors import InputError
-from golden.integer import Conv, Lookup, TransposedConv
+from golden.integer import Conv, Gate, Lookup, TransposedConv
 from hw.compiler import compile_network
 from hw.compiler.importer import import_onnx
 from hw.config import TINY
@@ -253,3 +254,182 @@ def test_a_window_that_is_larger_than_its_map():
     model = small.output(small.quantised(window(small, [0] * 4))).model()
     with pytest.raises(InputError):
         import_onnx("small.onnx", model=model)
+
+
+FAR = {
+    "columns": ([1, 4], (3, 3), (8, 12)), "rows": ([4, 1], (3, 3), (8, 12)),
+    "both": ([4, 4], (3, 3), (8, 12)), "two moves": ([9, 8], (3, 3), (12, 12)),
+    "one row left": ([12, 4], (3, 3), (8, 12)), "one pixel left": ([24, 36], (3, 3), (8, 12)),
+    "with zeros in columns": ([4, 3], (3, 3), (8, 12)), "even": ([5, 1], (2, 3), (8, 12)),
+    "a corner": ([7, 11], (3, 3), (8, 12))}
+
+
+@pytest.mark.parametrize("far", FAR)
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_dilation_beyond_a_reach_of_seven(far, groups):
+    """Weights that meet no pixel are left out; what the others read is moved beforehand."""
+    dilations, kernel, frame = FAR[far]
+    reach = [(k - 1) * x for k, x in zip(kernel, dilations, strict=True)]
+    pads  = [*(x // 2 for x in reach), *(x - x // 2 for x in reach)]
+    imported = run(lambda small: small.conv(
+        layer(small), (4, 4 // groups, *kernel), group=groups, dilations=dilations, pads=pads),
+        frame=(3, *frame))
+    assert all(max(each.weight.shape[2:]) <= 7 for each in imported.graph.layers
+               if isinstance(each, Conv))
+
+
+# Slopes for each channel.
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int8])
+@pytest.mark.parametrize("slopes", [(0.1, 0.25, 0, 0.5), (-0.3, 0.25, 1.5, 0), (-1, -0.5, -2, 0)])
+def test_slopes_for_each_channel(kind, slopes):
+    imported = run(lambda small: small.node("PRelu", layer(small), np.float32(slopes).reshape(
+        4, 1, 1)), kind=kind)
+    assert kinds(imported) == ["Input", "Conv", "Conv", "Conv", "Conv", "Sum"]
+
+
+def test_slopes_between_which_somebody_else_reads():
+    small = Model()
+    x = layer(small)
+    y = small.quantised(small.node("PRelu", x, np.float32([0.1, 0.2, 0.3, 0.4]).reshape(4, 1, 1)))
+    runs(small.output(small.quantised(small.node("Relu", y)), x).model())
+
+
+def test_slopes_of_which_too_little_is_left():
+    def sloped(small, slope, scale=0.005):
+        x = small.node("PRelu", layer(small), np.float32(slope).reshape(-1, 1, 1), name="odd")
+        return small.output(small.quantised(x, scale)).model()
+    with pytest.raises(InputError) as caught:
+        import_onnx("small.onnx", model=sloped(Model(), [0.1, 0.2, 0.3, 0.9]))
+    assert str(caught.value) == (
+        "small.onnx: node 'odd' (PRelu): slopes up to 0.9, one for each channel, cost 1.81 steps "
+        "of its result; use the same slope for all channels")
+    runs(sloped(Model(), [0.9]))
+    with pytest.raises(InputError, match="3 slopes for 4 channels; give one for each channel, or"):
+        import_onnx("small.onnx", model=sloped(Model(), [0.1, 0.2, 0.3]))
+
+
+# Parts of maps.
+
+PARTS = {
+    "a frame's crop": ([1, 2], [-1, -3], [2, 3]),
+    "first rows": ([0], [3], [2]),
+    "last columns": ([-4], [1 << 62], [3]),
+    "far from both ends": ([4, 9], [6, 10], [2, 3]),
+    "one pixel": ([7, 11], [8, 12], [-2, -1]),
+    "every second": ([0, 0], [8, 12], [2, 3], [2, 2]),
+    "every second, from the second on": ([1, 1], [8, 12], [2, 3], [2, 2]),
+    "every second, of some": ([0, 9], [3, 12], [2, 3], [2, 2]),
+    "some channels": ([1], [3], [1]),
+    "every second channel": ([0], [4], [1], [2]),
+    "all": ([0], [4], [1]),
+    "channels, rows and columns": ([2, 1, 1], [4, 7, 9], [1, 2, 3]),
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("quantised", [False, True])
+def test_parts_of_a_map(part, quantised):
+    small = Model()
+    x = small.node("Slice", layer(small), *map(np.int64, PARTS[part]))
+    x = small.quantised(x) if quantised else x
+    channels = {"some": 2, "ever": 4, "chan": 2}.get(part[:4], 4) if "channel" in part else 4
+    channels = 2 if part == "every second channel" else channels
+    runs(small.output(layer(small, x, 2, channels)).model())
+
+
+def test_the_rest_of_odd_frames():
+    """What a decoder takes off an upsampled map, so that it fits the skip of an odd frame."""
+    small = Model(frame=(3, 9, 13))
+    x = layer(small)
+    y = small.quantised(small.conv(x, (4, 4, 3, 3), strides=[2, 2], pads=[1] * 4))
+    y = small.quantised(small.node("Resize", y, "", np.float32([1, 1, 2, 2]), mode="nearest",
+                                   coordinate_transformation_mode="asymmetric",
+                                   nearest_mode="floor"))
+    y = small.node("Slice", y, np.int64([0, 0]), np.int64([9, 13]), np.int64([2, 3]))
+    y = small.quantised(small.node("Concat", x, y, axis=1))
+    runs(small.output(layer(small, y, 1, 8)).model())
+
+
+@pytest.mark.parametrize("given", [{"axis": 1}, {"axis": -3}])
+def test_splits(given):
+    small = Model(opset=13)
+    small.nodes.append(helper.make_node(
+        "Split", [layer(small, channels=5), small.constant(np.int64([2, 3]))], ["a", "b"], **given))
+    runs(small.output(layer(small, "b", 2, 3), layer(small, small.quantised("a", 0.03), 2,
+                                                     2)).model())
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (([0], [8], [2], [2]), "steps of 2x1; take every row and column, or every second of both"),
+    (([0, 0], [8, 12], [2, 3], [3, 3]),
+     "steps of 3x3; take every row and column, or every second of both"),
+    (([-1], [-9], [2], [-1]),
+     "it takes 1x4x8x12 of 1x4x8x12, or backwards; take some channels, rows and columns, in order"),
+])
+def test_parts_that_are_refused(arguments, message):
+    small = Model()
+    x = small.node("Slice", layer(small), *map(np.int64, arguments), name="odd")
+    with pytest.raises(InputError) as caught:
+        import_onnx("small.onnx", model=small.output(small.quantised(x)).model())
+    assert str(caught.value) == f"small.onnx: node 'odd' (Slice): {message}"
+
+
+# What changes nothing.
+
+@pytest.mark.parametrize("to", ["FLOAT", "FLOAT16", "DOUBLE"])
+def test_casts_inside_a_network(to):
+    small = Model(opset=19)
+    kind = getattr(TensorProto, to)
+    x = small.node("Cast", small.node("Cast", layer(small), to=kind), to=1)
+    runs(small.output(layer(small, x, 2, 4)).model())
+
+
+@pytest.mark.parametrize("way", ["Dropout", "Identity", "Cast"])
+def test_two_readers_behind_what_changes_nothing(way):
+    """Bounds of the one are not the other's."""
+    small = Model()
+    x = layer(small)
+    x = small.node("Cast", x, to=1) if way == "Cast" else small.node(way, x)
+    runs(small.output(small.quantised(small.node("Relu", x)), layer(small, x, 2, 4)).model())
+
+
+# Activations right behind a convolution, without QuantizeLinear between (Brevitas).
+
+UNROUNDED = {
+    "Sigmoid": (1 / 256, 0, {}, 2), "Tanh": (1 / 128, 128, {}, 2), "Erf": (1 / 128, 128, {}, 2),
+    "HardSigmoid": (1 / 255, 0, {}, 1), "LeakyRelu": (0.01, 20, {"alpha": 0.1}, 1),
+    "HardSwish": (0.01, 20, {}, 2), "Gelu": (0.01, 20, {}, 2), "Elu": (0.01, 90, {}, 1)}
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int8])
+@pytest.mark.parametrize("operator", UNROUNDED)
+def test_activations_of_what_has_no_grid(operator, kind):
+    scale, zero, facts, windows = UNROUNDED[operator]
+    small = Model(opset=20, kind=kind)
+    x = small.node(operator, small.conv(small.image(), (4, 3, 1, 1)), **facts)
+    x = small.quantised(x, scale, zero - (128 if kind is np.int8 else 0))
+    imported = runs(small.output(x).model())
+    assert kinds(imported) == ["Input", *["Conv", "Lookup"] * windows, *["Sum"] * (windows - 1)]
+
+
+def test_a_gate_of_what_has_no_grid():
+    """Brevitas' attention networks: a bare sigmoid behind the convolution to one channel, of a
+    sum; with a constant and bounds behind another."""
+    small = Model()
+    x = layer(small)
+    y = small.quantised(small.node("Relu", small.node("Add", x, layer(small))))
+    alpha = small.quantised(small.node("Sigmoid", small.conv(y, (1, 4, 1, 1))), 1 / 256, 0)
+    gated = small.node("Mul", alpha, x)
+    z = small.node("Clip", small.node("Mul", small.node("Tanh", small.conv(
+        small.quantised(gated), (4, 4, 3, 3), pads=[1] * 4)), np.float32(0.7)), np.float32(-0.5),
+        np.float32(0.4))
+    imported = runs(small.output(layer(small, small.quantised(z, 0.004, 128), 1, 4), alpha).model())
+    assert any(isinstance(each, Gate) for each in imported.graph.layers)
+
+
+def test_a_mask_of_what_has_no_grid():
+    """It is taken for the probability that it is."""
+    small = Model()
+    x = small.quantised(small.node("Sigmoid", small.conv(small.image(), (1, 3, 1, 1))), 1 / 256, 0)
+    assert runs(small.output(x).model()).ending.squashed

@@ -6,7 +6,9 @@ import pytest
 
 from golden.errors import InputError
 from hw.compiler.importer import Refused, import_onnx, load_network
+from hw.compiler.importer.rewrites import REWRITES
 from tests.hw.compiler.onnx_models import Model
+from tests.hw.compiler.running import runs
 
 
 def refusal(model):
@@ -43,7 +45,7 @@ def softmax_inside():
 
 def unquantised_activation():
     small = Model()
-    x = small.node("Tanh", small.conv(small.image(), (4, 3, 1, 1)), name="odd")
+    x = small.node("Sin", small.conv(small.image(), (4, 3, 1, 1)), name="odd")
     return small.output(small.quantised(x)).model()
 
 
@@ -60,19 +62,19 @@ KNOWN = ("Conv, ConvTranspose, BatchNormalization, Relu, Clip, Sigmoid, Add, Mul
          "Softmax and ArgMax at the end")
 
 
-@pytest.mark.parametrize(("model", "reason"), [
-    (lambda: one("GlobalAveragePool"),
-     ("node 'odd' (GlobalAveragePool): the engine has no such operator; use AveragePool 2x2 with "
-      "stride 2")),
-    (lambda: one("PRelu", np.float32([0.1, 0.2, 0.3, 0.4]).reshape(4, 1, 1)),
-     ("node 'odd' (PRelu): a constant of 4 numbers, and a table is the same for all channels; use "
+REFUSED = [
+    (lambda: one("ReduceMax", axes=[1]),
+     ("node 'odd' (ReduceMax): it is over axes 1; take the largest of rows and columns (axes 2 and "
+      "3), with keepdims=1")),
+    (lambda: one("Pow", np.float32([1, 2, 3, 4]).reshape(4, 1, 1)),
+     ("node 'odd' (Pow): a constant of 4 numbers, and a table is the same for all channels; use "
       "one number")),
     (lambda: one("LRN", size=3), f"node 'odd' (LRN): the engine has no such operator; {KNOWN}"),
     (lambda: one("Log"),
      "node 'odd' (Log): for some bytes its result is no number; bound its operand by Clip"),
     (unquantised_activation,
-     ("node 'odd' (Tanh): its operand 'conv3_out' has no QuantizeLinear; quantise the result of "
-      "Conv")),
+     ("node 'odd' (Sin): its operand 'conv3_out' has no QuantizeLinear, and on 4 grids 94 steps "
+      "of the result are lost; quantise the result of Conv")),
     (activation_and_gains,
      ("node 'odd' (Tanh): its operand 'mul7_out' has another factor or offset for each channel, "
       "and a table is the same for all; quantise the result of Tanh")),
@@ -117,7 +119,7 @@ KNOWN = ("Conv, ConvTranspose, BatchNormalization, Relu, Clip, Sigmoid, Add, Mul
      "node 'odd' (Mul): a constant of shape 1x1x8x12; use one number, or one for each channel"),
     (lambda: convolution((4, 4, 3, 3), dilations=[1, 4]),
      ("node 'odd' (Conv): a kernel of 3x3 with a dilation of 1x4; reach over up to 7x7 pixels, or "
-      "use several Convs")),
+      "pad so that the map keeps its size")),
     (lambda: convolution((4, 4, 3, 3), strides=[3, 3]),
      ("node 'odd' (Conv): a kernel of 3x3 with strides of 3x3; use two dimensions and a stride of "
       "1 or 2 in both")),
@@ -134,9 +136,101 @@ KNOWN = ("Conv, ConvTranspose, BatchNormalization, Relu, Clip, Sigmoid, Add, Mul
         np.ones((4, 4, 1, 1), np.float32))),
      ("node 'odd' (Conv): its weights are floats; quantise weights too, with DequantizeLinear "
       "before the operator")),
-])
+]
+
+
+@pytest.mark.parametrize(("model", "reason"), REFUSED)
 def test_one_node(model, reason):
     assert refusal(model()) == reason
+
+
+HALF, TWICE = {"kernel_shape": [2, 2], "strides": [2, 2]}, ("", np.float32([1, 1, 2, 2]))
+
+
+def behind(*operators):
+    """A model of operators, each a name with inputs and attributes, or None for a grid, behind a
+    convolution of 4 channels."""
+    small = Model()
+    x = small.quantised(small.conv(small.image(), (4, 3, 1, 1)))
+    for operator in operators:
+        if operator is None:
+            x = small.quantised(x)
+        elif operator[0] == "Conv":
+            x = small.conv(x, *operator[1:-1], **operator[-1])
+        elif operator[0] == "ConvTranspose":
+            x = small.node("ConvTranspose", x, small.weights(operator[1], axis=1), strides=[2, 2])
+        else:
+            x = small.node(operator[0], x, *operator[1:-1], **operator[-1])
+    return small.output(small.quantised(x)).model()
+
+
+REWRITTEN = {
+    "take the largest of rows and columns (axes 2 and 3), with keepdims=1": [
+        [("ReduceMax", {"axes": [2, 3]})], [("ReduceMax", {"axes": [-1, -2], "keepdims": 1})]],
+    "use one number": [[("Pow", np.float32(2), {})]],
+    "bound its operand by Clip": [[("Clip", np.float32(0.1), np.float32(1), {}), None,
+                                   ("Log", {})], [("Clip", np.float32(0.1), np.float32(1), {}),
+                                                  ("Log", {})]],
+    "quantise the result of Conv": [[("Conv", (4, 4, 1, 1), {}), None, ("Sin", {})]],
+    "quantise the result of Tanh": [[("Tanh", {}), None, ("Mul", np.float32(
+        [1, 2, 3, 4]).reshape(1, 4, 1, 1), {})]],
+    "use count_include_pad=1, or no pads": [
+        [("AveragePool", {"kernel_shape": [3, 3], "pads": [1] * 4, "count_include_pad": 1})],
+        [("AveragePool", {"kernel_shape": [3, 3]})]],
+    "use up to 7x7 with a stride of 1 or 2 in both": [
+        [("AveragePool", {"kernel_shape": [7, 7]})],
+        [("AveragePool", {"kernel_shape": [3, 3], "strides": [2, 2]})]],
+    "use ceil_mode=0": [[("AveragePool", {"kernel_shape": [5, 3], "strides": [2, 2]})]],
+    "use 2x2 out of four times the channels": [
+        [("Conv", (16, 4, 1, 1), {}), None, ("DepthToSpace", {"blocksize": 2}), None,
+         ("DepthToSpace", {"blocksize": 2})]],
+    "put Relu before it, or use 2x2 with stride 2 and no pads": [
+        [("Relu", {}), None, ("MaxPool", {"kernel_shape": [3, 3], "strides": [2, 2],
+                                          "pads": [1] * 4})], [("MaxPool", HALF)]],
+    "pad at most one row and column": [
+        [("Relu", {}), None, ("MaxPool", {"kernel_shape": [3, 3], "strides": [2, 2],
+                                          "pads": [1, 1, 0, 0]})]],
+    "use 2x2 with stride 2 and no pads, or a Conv with stride 2": [
+        [("MaxPool", HALF)], [("Conv", (4, 4, 3, 3), {"strides": [2, 2], "pads": [1] * 4})]],
+    "use x2 nearest (asymmetric, floor) or x2 linear (half_pixel)": [
+        [("Resize", *TWICE, {"mode": "nearest", "nearest_mode": "floor",
+                             "coordinate_transformation_mode": "asymmetric"})],
+        [("Resize", *TWICE, {"mode": "linear"})]],
+    "pad rows and columns with zeros, before a Conv": [
+        [("Pad", np.int64([0, 0, 1, 1, 0, 0, 1, 1]), {}), ("Conv", (4, 4, 3, 3), {})]],
+    "use one number, or one for each channel": [
+        [("Mul", np.float32(0.5), {})], [("Mul", np.ones((1, 4, 1, 1), np.float32) / 2, {})]],
+    "reach over up to 7x7 pixels, or pad so that the map keeps its size": [
+        [("Conv", (4, 4, 3, 3), {"dilations": [1, 3], "pads": [1, 3, 1, 3]})],
+        [("Conv", (4, 4, 3, 3), {"dilations": [1, 4], "pads": [1, 4, 1, 4]})]],
+    "use two dimensions and a stride of 1 or 2 in both": [
+        [("Conv", (4, 4, 3, 3), {"strides": [2, 2]})]],
+    "use several of up to 7x7": [
+        [("Conv", (4, 4, 7, 1), {"pads": [3, 0, 3, 0]}), None,
+         ("Conv", (4, 4, 3, 1), {"pads": [1, 0, 1, 0]})]],
+    "pad less, or use a larger kernel": [
+        [("Conv", (4, 4, 1, 1), {})], [("Conv", (4, 4, 3, 3), {"pads": [2] * 4})]],
+    "use 2x2 to 4x4 with stride 2, or Resize and a Conv": [
+        *([("ConvTranspose", (4, 4, side, side), {})] for side in (2, 3, 4)),
+        [("Resize", *TWICE, {"mode": "nearest", "nearest_mode": "floor",
+                             "coordinate_transformation_mode": "asymmetric"}), None,
+         ("Conv", (4, 4, 5, 5), {"pads": [2] * 4})]],
+    "quantise weights too, with DequantizeLinear before the operator": [
+        [("Conv", (4, 4, 1, 1), {})]],
+}
+"""What each refusal of :data:`REFUSED` recommends, in every form that it names."""
+ELSEWHERE = (KNOWN, "end the network there", *REWRITES.values())    # tried by other tests
+
+
+@pytest.mark.parametrize("rewrite", REWRITTEN)
+def test_rewrites_run(rewrite):
+    for operators in REWRITTEN[rewrite]:
+        runs(behind(*operators))
+
+
+def test_every_rewrite_is_tried():
+    named = {reason.partition("; ")[2] for _, reason in REFUSED}
+    assert named - {*ELSEWHERE} == {*REWRITTEN}
 
 
 def test_weights_that_need_nine_bits():
@@ -236,18 +330,36 @@ def test_a_sum_whose_convolution_has_no_room_for_both_operands():
 def test_all_reasons_are_listed_and_none_follows_from_another():
     small = Model()
     x = small.quantised(small.conv(small.image(), (4, 3, 1, 1)))
-    a = small.quantised(small.node("GlobalAveragePool", x, name="one"))
+    a = small.quantised(small.node("MatMul", x, np.ones((12, 12), np.float32), name="one"))
     a = small.quantised(small.node("Relu", a))
-    b = small.quantised(small.node("GlobalMaxPool", x, name="two"))
+    b = small.quantised(small.node("LRN", x, size=3, name="two"))
     with pytest.raises(Refused) as caught:
         import_onnx("small.onnx", model=small.output(a, b).model())
     assert caught.value.reasons == (
-        ("node 'one' (GlobalAveragePool): the engine has no such operator; use AveragePool 2x2 "
-         "with stride 2"),
-        f"node 'two' (GlobalMaxPool): the engine has no such operator; {KNOWN}")
+        "node 'one' (MatMul): the engine has no such operator; use a 1x1 Conv",
+        f"node 'two' (LRN): the engine has no such operator; {KNOWN}")
     assert str(caught.value) == (
-        "small.onnx: node 'one' (GlobalAveragePool): the engine has no such operator; use "
-        "AveragePool 2x2 with stride 2 (1 more; `make check-model` lists them)")
+        "small.onnx: node 'one' (MatMul): the engine has no such operator; use a 1x1 Conv (1 more; "
+        "`make check-model` lists them)")
+
+
+def test_what_comes_behind_a_refused_operator_is_looked_at():
+    """A QuantizeLinear says all that is to be known of what it reads; nothing else does."""
+    small = Model()
+    x = small.quantised(small.conv(small.image(), (4, 3, 1, 1)))
+    x = small.quantised(small.node("Relu", small.node("LRN", x, size=3, name="one")))
+    x = small.quantised(small.conv(x, (4, 4, 1, 9), pads=[0, 4, 0, 4], name="two"))
+    y = small.quantised(small.node("Add", small.node("LRN", x, size=3, name="three"), x,
+                                   name="follows"))
+    with pytest.raises(Refused) as caught:
+        import_onnx("small.onnx", model=small.output(x, y).model())
+    assert caught.value.reasons == (
+        f"node 'one' (LRN): the engine has no such operator; {KNOWN}",
+        "node 'two' (Conv): a kernel of 1x9; use several of up to 7x7",
+        f"node 'three' (LRN): the engine has no such operator; {KNOWN}")
+    # Of a Conv of 3 and one of 36 weights for each of 4 channels, one runs; Relu is behind an LRN.
+    assert caught.value.share == ("1 of 6 operators would run as they are, with 8% of the "
+                                  "multiplications")
 
 
 def plain(**settings):
@@ -276,10 +388,6 @@ def in_floats(model):
     model.graph.node.extend(kept)
 
 
-def other_format(model):
-    model.graph.node[0].op_type = "QLinearConv"
-
-
 def old(model):
     model.opset_import[0].version = 10
 
@@ -299,9 +407,6 @@ def old(model):
     (lambda: changed(in_floats),
      ("small.onnx: a float model, without QuantizeLinear and DequantizeLinear; `make quantise "
       "MODEL=... CALIBRATION=folder` makes one of it")),
-    (lambda: changed(other_format),
-     ("small.onnx: operator QLinearConv belongs to another format than QDQ; quantise with "
-      "quant_format=QuantFormat.QDQ")),
     (lambda: changed(old), "small.onnx: opset 10 is older than 11; export with opset 13 or newer"),
 ])
 def test_the_whole_file(model, message):

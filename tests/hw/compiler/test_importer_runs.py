@@ -374,7 +374,6 @@ def rewritten(operator, small, x):
                           *np.float32([[1] * 4, [0] * 4, [0] * 4, [1] * 4]))
 
     return {
-        "use AveragePool 2x2 with stride 2": lambda: small.node("AveragePool", x, **HALF),
         "train with Relu instead": relu,
         "train with Sigmoid instead": sigmoid,
         "use a 1x1 Conv": point,

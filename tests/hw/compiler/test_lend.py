@@ -8,7 +8,7 @@ import torch
 from golden import integer
 from golden.models import load_graph
 from hw.compiler import build, compile_network
-from hw.compiler.build import LENT_BYTES, cheapest, finish, interval, lent_machine, moved, plan
+from hw.compiler.build import LENT_BYTES, cheapest, finish, interval, moved, plan
 from hw.compiler.lend import CHUNK, Dealer, deal_channels
 from hw.compiler.machine import Order, Schedule
 from hw.compiler.ops import lower
@@ -28,8 +28,9 @@ def graph():
 def lent(graph, config, *, spill=None, frames=1):
     """The machine in which units lend."""
     network = lower(graph)
-    spill   = cheapest(network, config, 1, ALONE) if spill is None else spill
-    return lent_machine(graph, plan(network, config, frames, spill, ALONE)[1])
+    if spill is None:
+        spill = cheapest(network, config, 1, ALONE)[1].spill
+    return build.lent(graph, plan(network, config, 1, spill, ALONE)[1], frames)
 
 
 @pytest.mark.parametrize("seed", range(3))

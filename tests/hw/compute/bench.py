@@ -52,6 +52,7 @@ class Bench(Elaboratable):
                         for _ in range(unit.params)]
         self.more_rows = [{"valid": 0, "base": 0}] * 4
         self.taps    = []
+        self.landed  = Counter()       # writes of each word, by port and address
         self.clear   = Signal()        # resets the engine, as a run does that begins
 
     def draw(self, *shape):
@@ -118,6 +119,7 @@ class Bench(Elaboratable):
                 assert port not in held or offer == held.pop(port), f"{port} changed its mind"
                 if offer is not None and ctx.get(stream.ready):
                     self.write(self.memory[port][offer.address], offer, lanes)
+                    self.landed[port, offer.address] += 1
                 elif offer is not None:
                     held[port] = offer
             if ctx.get(self.engine.tap.valid):

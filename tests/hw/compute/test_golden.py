@@ -125,7 +125,7 @@ def test_convolution(kernel, sizes, depthwise):
     rows, columns, stride = kernel
     shape = (16, 1, rows, columns) if depthwise else (8, 16, rows, columns)
     x_CHW, weight, bias, multiplier, shift = draw(
-        rows * columns, (16, 5, 11), shape, shape[0], rows * columns * shape[1])
+        rows * columns, (16, 3, 11), shape, shape[0], rows * columns * shape[1])
     padding = (rows // 2, columns // 2, (rows - 1) // 2, (columns - 1) // 2)
     acc_CHW = arithmetic.convolve(x_CHW, weight, bias, zero_point=ZERO, stride=stride,
                                   padding=padding, groups=16 if depthwise else 1)

@@ -209,6 +209,9 @@ def test_transformed_vectors_have_two_windows_and_three_weights(pixels, outputs,
     ({"rows": [{"valid": 1, "base": 60}, {}, {}]}, False),
     ({"rows": [{"valid": 1, "base": 61}, {}, {}]}, True),
     ({"rows": [{"valid": 0, "base": 1000}, {}, {}]}, False),
+    ({"weight_base": 1 << 14}, True),
+    ({"weight_base": 1 << 15}, True),
+    ({"rows": [{"valid": 1, "base": 1 << 14}, {}, {}]}, True),
 ])
 def test_bad_only_past_the_end(fields, bad):
     assert run(make(), LAYER, {**CONV, **fields})[2] == bad

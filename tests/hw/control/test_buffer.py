@@ -1,4 +1,6 @@
 # amaranth: UnusedElaboratable=no
+import random
+
 import pytest
 from amaranth.hdl import Value
 from amaranth.sim import Simulator
@@ -107,6 +109,26 @@ def test_receivers_take_turns_one_per_cycle():
         assert [cycle for cycle, *_ in log] == list(range(1, 13))
         turns = [engine for _, engine, _ in log]
         assert all(set(turns[start:start + 3]) == set(three) for start in range(0, 12, 3))
+
+    simulate(bench, depth=4)
+
+
+def test_every_engine_gets_what_it_has_room_for_whatever_it_takes():
+    """One whose receiver takes back its ``ready`` keeps what is on offer."""
+    rng = random.Random(3)
+
+    async def bench(ctx, dut):
+        for counts in ([4] * len(Engine), [1] * len(Engine), rng.choices(range(5), k=len(Engine))):
+            for engine, count in zip(Engine, counts, strict=True):
+                for bits in range(count):
+                    await put(ctx, dut, engine, engine << 8 | bits)
+            assert ctx.get(dut.room) == sum((count < 4) << e for e, count in enumerate(counts))
+            log = await collect(ctx, dut, 300, ready=lambda engine, have: rng.random() < 0.3)
+            await collect(ctx, dut, 1, ready=lambda engine, have: False)
+            for engine, count in zip(Engine, counts, strict=True):
+                assert [bits for _, other, bits in log if other == engine] == [
+                    engine << 8 | bits for bits in range(count)]
+            assert (ctx.get(dut.room), ctx.get(dut.empty)) == (ALL, ALL)
 
     simulate(bench, depth=4)
 

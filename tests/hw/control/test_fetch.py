@@ -15,10 +15,10 @@ BASE  = 0x400
 
 
 def fetch(streams, *, cycles=2000, latency=lambda: 3, takes=lambda engine: True,
-          accepts=lambda: True, words=None, **parameters):
+          accepts=lambda: True, words=None, base=BASE, fails=(), **parameters):
     """Run a fetcher; returns what each engine got, the requests, and the fetcher's last word."""
     dut      = ProgramFetcher(offchip_bytes=BYTES, **parameters)
-    words    = program(streams, BASE) if words is None else words
+    words    = program(streams, base) if words is None else words
     got      = {engine: [] for engine in Engine}
     requests = []
     verdict  = {}
@@ -26,7 +26,7 @@ def fetch(streams, *, cycles=2000, latency=lambda: 3, takes=lambda engine: True,
     async def bench(ctx):
         queue   = deque()
         offered = dict.fromkeys(Engine)
-        ctx.set(dut.base, BASE)
+        ctx.set(dut.base, base)
         ctx.set(dut.start, 1)
         await ctx.tick()
         ctx.set(dut.start, 0)
@@ -35,7 +35,9 @@ def fetch(streams, *, cycles=2000, latency=lambda: 3, takes=lambda engine: True,
             answering = bool(queue) and queue[0][0] <= cycle
             ctx.set(dut.answer.valid, answering)
             if answering:
-                ctx.set(dut.answer.payload, {"data": words.get(queue[0][1], 0)})
+                address = queue[0][1]
+                ctx.set(dut.answer.payload, {"data": words.get(address, 0),
+                                             "error": address in fails})
             for engine in Engine:
                 port = dut.o[engine]
                 ctx.set(port.ready, takes(engine))
@@ -117,6 +119,38 @@ def test_last_word_of_the_memory_can_be_fetched():
         spoiled[BYTES - 32] = 77
         got, _, verdict = fetch({}, words=spoiled, cycles=150)
         assert (verdict["error"], got[Engine.GATE]) == (error, [] if error.value else [77])
+
+
+@pytest.mark.parametrize("base, good", [
+    *((BASE + (1 << bit), False) for bit in range(5)), (BASE + 32, True),
+    (BYTES - 32 * len(Engine), True), (BYTES - 32 * len(Engine) + 32, False),
+    (BYTES, False), (1 << 31, False), ((1 << 32) - 32, False), (0, True)])
+def test_a_program_lies_whole_and_aligned_in_memory(base, good):
+    _, requests, verdict = fetch({}, base=base, cycles=100)
+    headers = [base + 32 * engine for engine in Engine]
+    assert (verdict["error"], requests) == ((Error.NONE, headers) if good else
+                                            (Error.BAD_PROGRAM, []))
+    assert verdict["engine"] == 0
+
+
+@pytest.mark.parametrize("bit", [0, 31, 32, 35, 54, 55, 56, 57, 58])
+def test_every_bit_of_a_header_is_checked(bit):
+    """Its magic word, its engine, the alignment of its address; one is enough."""
+    words = program({Engine.GATE: some(2)}, BASE)
+    words[BASE + 32 * Engine.GATE] ^= 1 << bit
+    got, _, verdict = fetch({}, words=words, cycles=150)
+    assert (verdict["error"], verdict["engine"]) == (Error.BAD_PROGRAM, Engine.GATE)
+    assert not got[Engine.GATE]
+
+
+def test_what_memory_could_not_read_is_not_used():
+    streams = {engine: some(3, engine) for engine in Engine}
+    header  = BASE + 32 * Engine.GATE
+    second  = BASE + 32 * (len(Engine) + 3 * Engine.GATE + 1)
+    for fails, left in ((header, []), (second, [0, 2])):
+        got, _, verdict = fetch(streams, fails=[fails], cycles=300)
+        assert (verdict["error"], verdict["engine"]) == (Error.AXI_READ, Engine.GATE)
+        assert got == {**streams, Engine.GATE: [streams[Engine.GATE][k] for k in left]}
 
 
 def test_parameters():

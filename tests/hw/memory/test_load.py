@@ -359,6 +359,21 @@ def test_abort_drains_the_bus(stall, when):
               then=abort, drain=False)
 
 
+def test_an_aborted_fetch_is_not_answered():
+    bench = Bench()
+
+    async def abort(ctx):
+        ctx.set(bench.dut.abort, 1)
+        ctx.set(bench.dut.requests.p, 4)
+        ctx.set(bench.dut.requests.valid, 1)
+        for _ in range(5):
+            await ctx.tick()
+            assert not ctx.get(bench.dut.requests.ready)
+            assert not ctx.get(bench.dut.answers.valid)
+
+    bench.run(then=abort)
+
+
 @pytest.mark.parametrize(("parameters", "message"), [
     ({"window": 3}, r"^Window must be a power of two of at least 2, not 3$"),
     ({"window": 512}, r"^Window of 512 beats of 8 bytes must not exceed 256 beats or 4096 bytes$"),

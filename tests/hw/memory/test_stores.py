@@ -187,7 +187,8 @@ def test_two_channels_share_the_port(first, stall, conflicts):
         for turn in range(4):
             start = 2000 * number + 150 * turn + random.randrange(40)
             beats, base = random.randint(1, 90), random.randrange(1000)
-            program.append(store(offchip=start * V, beats=beats, base=base))
+            program.append(store(offchip=start * V, beats=beats, base=base,
+                                 frame_end=number and turn % 2))
             expected.update({start + k: word_of(base + k) for k in range(beats)})
 
     async def wait(ctx):
@@ -200,6 +201,7 @@ def test_two_channels_share_the_port(first, stall, conflicts):
     bench.run(programs, then=wait, deadline=1e-4)
     assert bench.memory.words == expected
     assert seen == {"idle": 1, "bursts": bench.memory.bursts, "spilled": len(expected) * V}
+    assert bench.ended == 2
 
 
 def test_an_error_reaches_its_own_channel():
