@@ -7,6 +7,7 @@ cluster. What is measured is kept in a journal: the same command goes on where i
 a figure, or a machine made the program fail; 2: it could not be done, and one line says why.
 """
 
+import shlex
 import sys
 from collections import Counter
 from dataclasses import asdict
@@ -119,8 +120,11 @@ def _print(console, results, out):
     if not results["enumerated"] and results["possible"]:
         console.print(f"N={results['possible']} tries all of them", soft_wrap=True)
     out = out.relative_to(Path.cwd()) if out.is_relative_to(Path.cwd()) else out
-    console.print(f"{out}: explore.html, explore.json, explore.csv; make sim "
-                  f"CONFIG={out / 'winner.toml'}", soft_wrap=True)
+    console.print(f"{out}: explore.html, explore.json, explore.csv, winner.toml", soft_wrap=True)
+    given = " ".join(f"{name.upper()}={shlex.quote(str(value))}"
+                     for name, value in results["network"].items() if value is not None)
+    console.print(f"make sim CONFIG={shlex.quote(str(out / 'winner.toml'))} {given}",
+                  soft_wrap=True)
 
 
 def main(arguments=None):

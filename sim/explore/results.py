@@ -78,7 +78,7 @@ def write_results(results, winner, out):
 
 
 def _write_table(results, file):
-    figures = _figures(results)
+    figures = [name for name in _figures(results) if name not in results["parameters"]]
     front   = set(results["front"])
     with file.open("w", newline="") as opened:
         table = csv.writer(opened)
@@ -99,8 +99,9 @@ def _mark(row):
 
 
 def _figures(results):
-    return [*METRICS, *(name for name in results["objectives"]
-                        if name not in METRICS and name not in results["parameters"])]
+    """Names of figures, objectives first."""
+    return [*results["objectives"], *(name for name in METRICS
+                                      if name not in results["objectives"])]
 
 
 def page(results):
@@ -118,9 +119,7 @@ def page(results):
                if name in shown[0]["units"]}
     data    = {"figures": [[name, METRICS[name].unit if name in METRICS else ""]
                            for name in figures],
-               "axes": (results["objectives"] + [name for name in figures
-                                                 if name not in results["objectives"]]),
-               "objectives": results["objectives"], "units": units,
+               "axes": figures, "units": units,
                "causes": [[key, CAUSES[key].name] for key in results["causes"]],
                "machines": [{"machine": row["machine"], "knobs": _spoken(row),
                              "figures": [_figure(row, name) for name in figures],

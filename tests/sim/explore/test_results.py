@@ -112,3 +112,19 @@ def test_progress_line():
     assert "best milliseconds: 0.352  0 s left" in MachineProgress(
         Console(quiet=True), 8, "milliseconds").describe(8, 0.352, 4)
     assert "best x: none yet" in MachineProgress(Console(quiet=True), 8, "x").describe(1, None, 4)
+
+
+def test_a_knob_may_be_an_objective(tmp_path):
+    space = space_of(tmp_path, SIX.replace('"mac_lanes"]', '"onchip_bytes"]'))
+    with Journal(tmp_path / "out", HEAD) as journal:
+        exploration = Exploration(space, journal, 100)
+        exploration.run(lambda configs: ((number, found_of(number, config))
+                                         for number, config in configs))
+    made = make_results(exploration, NETWORK, {})
+    write_results(made, space.machine(made["winner"]), tmp_path / "out")
+    assert made["front"] == [5, 4]
+    data = json.loads(re.search(r'id="data">(.*)</script>', page(made))[1])
+    assert data["axes"][:2] == ["latency", "onchip_bytes"]
+    assert data["machines"][1]["figures"][1] == 32768
+    head = (tmp_path / "out" / "explore.csv").read_text().splitlines()[0].split(",")
+    assert len(set(head)) == len(head) and "onchip_bytes" in head
