@@ -331,6 +331,7 @@ def test_read_error_stops_its_channel_alone():
                DECODER: [load(offchip=100 * V, beats=40, base=100),
                          load(offchip=100 * V, beats=40, base=200)]}, then=watch, drain=False)
     assert sorted(k for k in bench.onchip if k < 100) == list(range(10))
+    assert max(address for address, _ in bench.memory.reads if address < 100 * V) <= 24 * V
     assert bench.onchip[239] == word_of(139)
     assert bench.retired[ENCODER] == 0
 
@@ -370,6 +371,25 @@ def test_an_aborted_fetch_is_not_answered():
             await ctx.tick()
             assert not ctx.get(bench.dut.requests.ready)
             assert not ctx.get(bench.dut.answers.valid)
+
+    bench.run(then=abort)
+
+
+def test_a_fetch_under_way_is_not_answered_after_an_abort():
+    bench = Bench()
+
+    async def abort(ctx):
+        ctx.set(bench.dut.requests.p, 32)
+        ctx.set(bench.dut.requests.valid, 1)
+        await ctx.tick().until(bench.dut.requests.ready)
+        ctx.set(bench.dut.requests.valid, 0)
+        ctx.set(bench.dut.abort, 1)
+        await ctx.tick()
+        assert not ctx.get(bench.dut.idle)
+        for _ in range(30):
+            await ctx.tick()
+            assert not ctx.get(bench.dut.answers.valid)
+        assert ctx.get(bench.dut.idle)
 
     bench.run(then=abort)
 
