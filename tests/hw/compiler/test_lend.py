@@ -111,6 +111,27 @@ def test_a_frame_that_gains_is_lent_unless_it_should_be_pure(graph, monkeypatch)
     assert mixed.estimated_cycles < pure.estimated_cycles
 
 
+def test_a_frame_that_clearly_gains_spares_the_search_without_lending(graph, monkeypatch):
+    monkeypatch.setattr(build, "moved", lambda machine: 0)
+    mixed = compile_network(graph, TINY)
+    monkeypatch.setattr(build, "CLEARLY", 0)
+    assert compile_network(graph, TINY).image == mixed.image
+    monkeypatch.undo()
+    monkeypatch.setattr(build, "moved", lambda machine: 0)
+    monkeypatch.setattr(build, "_unlent", None)
+    assert compile_network(graph, TINY).image == mixed.image
+
+
+def test_a_stream_is_not_lent_if_a_single_frame_takes_longer_than_its_interval(graph, monkeypatch):
+    frames = []
+    make   = build.lent
+    monkeypatch.setattr(build, "lent", lambda graph, machine, count: (
+        frames.append(count), make(graph, machine, count))[1])
+    monkeypatch.setattr(build, "interval", lambda machine: 10**9 if machine.schedule.lend else 1)
+    compile_network(graph, TINY, frames=2)
+    assert frames == [1]
+
+
 def test_pure_is_the_mapping_of_figure_10(graph):
     """The gated skip goes straight to the decoder, and its output back to it."""
     program = compile_network(graph, TINY, pure=True)
