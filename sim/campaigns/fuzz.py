@@ -37,7 +37,7 @@ from sim.names import FUZZ_ENGINES
 from sim.simulators import CACHE, check_installed
 from sim.taps import Recorded, golden_name
 
-__all__ = ["Case", "differences", "find", "fuzz", "main", "shrink"]
+__all__ = ["Case", "differences", "find", "fuzz", "interpreted", "main", "shrink"]
 
 SMALLER = {"depth": (1, 2, 3), "widest": (3, 4, 8, 16), "side": (8, 12, 16, 24)}
 SCALE   = 2e-6          # relative: scales of a file are float32
@@ -124,8 +124,11 @@ def find(case, config, *, engine, referee=False):
     except CompileError as error:
         return "compile", f"does not compile: {error}"
     try:
-        outputs, recorded, otherwise = (_rtl if engine == "rtl" else _interpreted)(
-            program, config, image, case.seed)
+        if engine == "rtl":
+            outputs, recorded, otherwise = _rtl(program, config, image)
+        else:
+            outputs, recorded = interpreted(program, config, image, case.seed)
+            otherwise = []
     except (SimulationError, Deadlock) as error:
         return "run", f"does not run: {error}"
     if otherwise:
@@ -221,7 +224,8 @@ def _command(arguments):
     return 1
 
 
-def _rtl(program, config, image, _):
+def _rtl(program, config, image):
+    """Outputs and tensors by the hardware, and what it counted otherwise than the cycle model."""
     CACHE.mkdir(exist_ok=True)
     with temporary(CACHE, "fuzz-") as folder:
         chip = RtlEngine(program, config, _built(config), folder, taps=True)
@@ -238,7 +242,7 @@ def _built(config):
     return build_machine(config, "verilator")
 
 
-def _interpreted(program, config, image, seed):
+def interpreted(program, config, image, seed):
     """Outputs and tensors by the interpreter, with engines in a random order."""
     machine = Interpreter(config, program.image)
     blob    = program.pack_frame(image)
@@ -248,7 +252,7 @@ def _interpreted(program, config, image, seed):
     outputs = {output.name: program.unpack(
         output, machine.offchip[output.base:][:output.bytes].tobytes()).numpy()
         for output in program.outputs}
-    return outputs, [_tapped(layer, machine, config) for layer in program.layers], []
+    return outputs, [_tapped(layer, machine, config) for layer in program.layers]
 
 
 def _tapped(layer, machine, config):

@@ -6,7 +6,7 @@ from golden import integer
 from hw.compiler import compile_network
 from hw.compiler.importer import import_onnx, judge
 from hw.config import TINY
-from sim.campaigns.fuzz import _interpreted
+from sim.campaigns.fuzz import interpreted
 from sim.compare import compare_tensors
 
 
@@ -28,7 +28,7 @@ def runs(model, config=TINY):
     values   = {name: x.numpy() for name, x in integer.run(imported.graph, frame).items()}
     program  = compile_network(imported.graph, config)
     compared = compare_tensors([values], *(lambda outputs, recorded: ([outputs], recorded))(
-        *_interpreted(program, config, frame, 0)))
+        *interpreted(program, config, frame, 0)))
     assert compared["problems"] == []
     assert compared["mismatched"] == 0, compared["first_mismatch"]
     return imported
