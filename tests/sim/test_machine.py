@@ -20,7 +20,7 @@ from tests.conftest import PINS
 
 RUNS = {
     "tiny":            {"config": "tiny", "taps": True},
-    "tiny-icarus":     {"config": "tiny", "taps": True, "sim": "icarus"},
+    "tiny-icarus-16":  {"config": "tiny", "taps": True, "sim": "icarus", "size": 16, "width": 4},
     "tiny-3":          {"config": "tiny", "taps": True, "frames": 3},
     "tiny-ddr4":       {"config": "tiny", "taps": True, "dram": "ddr4-2400"},
     "edge-16":         {"config": "edge", "taps": True, "size": 64, "width": 16},
@@ -30,7 +30,7 @@ RUNS = {
     **{f"tiny-{model}": {"config": "tiny", "taps": True, "model": model, "size": 32, "width": 8}
        for model in ("elec4848-ds", "unet-busi", "attunet-nuclei", "attunet-ct")},
 }
-SLOW = ("edge-64", "narrow", "banked")      # minutes each
+SLOW = ("edge-64", "wide", "narrow", "banked")      # minutes each
 BARS = {"reference-frame": {"traffic": 1.5}}
 
 
