@@ -31,8 +31,8 @@ def arbitrary_machine(name):
     rng    = Random(f"machine {seed}")
     vector = rng.choice((8, 16))
 
-    def unit():
-        outputs = rng.choice((1, 2, 4))
+    def unit(*widths):
+        outputs = rng.choice(widths)
         return UnitConfig(
             pixels=rng.choice((1, 2, 4)), outputs=outputs,
             drain=rng.choice([drain for drain in (1, 2, 4, 8, 16) if outputs <= drain <= vector]),
@@ -40,7 +40,8 @@ def arbitrary_machine(name):
             params=rng.choice((256, 512)), transform=rng.random() < 0.6)
 
     return Config(
-        name=f"random-{seed}", vector=vector, encoder=unit(), attention=unit(), decoder=unit(),
+        name=f"random-{seed}", vector=vector, encoder=unit(1, 2, 4), attention=unit(1, 2, 4),
+        decoder=unit(2, 4, 8),      # linear upsampling wants two columns
         gate_lanes=rng.choice((1, 2, 4, 8)), gate_param_words=512, alpha_words=256,
         onchip_banks=rng.choice((1, 2, 4, 8)), onchip_bytes=rng.choice((64, 128, 256)) * KIB,
         feedback_bytes=rng.choice((16, 64)) * KIB, offchip_bytes=8 * 1024 * KIB,

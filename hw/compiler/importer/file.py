@@ -9,6 +9,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from golden.errors import InputError
+from hw.compiler.importer import shape_worker
 from hw.compiler.importer.check import (
     EXPORT,
     LARGEST_MEMORY,
@@ -20,9 +21,7 @@ from hw.compiler.importer.check import (
 from hw.compiler.importer.layout import channels_first
 from hw.compiler.importer.qoperators import BEHIND, DYNAMIC, as_qdq
 
-INFER  = ("import sys, onnx; onnx.shape_inference.infer_shapes(onnx.ModelProto.FromString("
-          "sys.stdin.buffer.read()), data_prop=True)")
-SECONDS = 20        # for that
+SECONDS = 20        # for shapes that are inferred in another process
 OLDEST = 11         # opset: Clip with bounds as inputs, Resize with coordinate transformations
 QUANTISE = "`make quantise MODEL=... CALIBRATION=folder` makes one of it"
 MOST_CHANNELS = 4   # of a frame
@@ -114,7 +113,7 @@ class File:
                 sliced = sliced or node.op_type == "Slice"
         if sliced:
             try:
-                done = subprocess.run([sys.executable, "-I", "-c", INFER], check=False,
+                done = subprocess.run([sys.executable, "-I", shape_worker.__file__], check=False,
                                       input=self.model.SerializeToString(),
                                       stderr=subprocess.DEVNULL, timeout=SECONDS).returncode
             except subprocess.TimeoutExpired:

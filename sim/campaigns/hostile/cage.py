@@ -38,7 +38,7 @@ CHANGING = {"os.mkdir": 1, "os.rmdir": 1, "os.remove": 1, "os.rename": 2, "os.li
 WITHIN   = ("os.mkdir", "os.rmdir", "os.remove")        # their last argument is a folder, or -1
 STARTING = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn",
             "socket.connect")
-HELPERS  = ("fold_worker",)     # programs of ours, which inherit all limits
+HELPERS  = ("fold_worker", "shape_worker")      # programs of ours, which inherit all limits
 REPORTED = 12                   # seconds in which a process that was told to stop must tell where
 POLLED   = 1                    # seconds between looks at whether a process still works
 
