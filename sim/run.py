@@ -52,7 +52,7 @@ from sim.taps import golden_name
 from sim.trace import write_trace
 from sim.video import frame_times, write_animation
 
-__all__ = ["Job", "Options", "build_machine", "golden_tensors", "main", "prepare", "run"]
+__all__ = ["Job", "Options", "beside", "build_machine", "golden_tensors", "main", "prepare", "run"]
 
 LOG         = CACHE / "simulator.log"
 FAILED      = CACHE / "failed"
@@ -168,7 +168,7 @@ def _measure(options, job, expected, truth, folder, scratch, console):
     trace = chip.traced()
     timetable, source = (trace.timetable(), "trace") if trace else (None, "model")
     if rtl:
-        agreement, modelled = _beside(chip, trace, program, config)
+        agreement, modelled = beside(chip, trace, program, config)
         timetable = timetable or modelled
     else:
         timetable = chip.timetable
@@ -201,7 +201,7 @@ def _measure(options, job, expected, truth, folder, scratch, console):
     return report
 
 
-def _beside(chip, trace, program, config):
+def beside(chip, trace, program, config):
     """``cycle_model`` of the report: what the hardware did otherwise than the model; and the cycles
     of all instructions, if the model knows them."""
     try:

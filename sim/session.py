@@ -21,10 +21,10 @@ from hw.config import Config, preset, usual_shape
 from sim.compare import compare_mask, compare_tensors
 from sim.errors import SimulationError
 from sim.host import GoldenEngine, RtlEngine
-from sim.model import ModelEngine, differences, run_model
+from sim.model import ModelEngine
 from sim.names import ENGINES, demand_simulator
 from sim.report import make_report
-from sim.run import build_machine
+from sim.run import beside, build_machine
 from sim.simulators import CACHE
 from sim.taps import golden_name
 
@@ -161,25 +161,20 @@ class Session:
         seen     = chip.read_back()
         compared = compare_tensors(expected, seen if built else [], chip.recorded())
         output   = self._graph.output
-        masks    = [next(values for name, values in of.items() if golden_name(name, expected[0])
-                         == output) for of in (seen[0], expected[0])]
-        found_HW, float_HW = (torch.from_numpy(self._mask(mask)) for mask in masks)
-        if not self._imported:
-            frame    = self._graph.tensors[self._graph.input]
-            float_HW = binary(load_float(self._model, frame.height, self._width)
-                              .segment(frames[0]))
+        mask     = next(values for name, values in seen[0].items()
+                        if golden_name(name, expected[0]) == output)
+        frame    = self._graph.tensors[self._graph.input]
+        float_HW = binary(self._imported.segment_frame(frames[0]) if self._imported else
+                          load_float(self._model, frame.height, self._width).segment(frames[0]))
         self.report = make_report(
             model=self._model, program=program, config=self.config,
             engine=self._simulator if built else "model", counters=chip.counters(),
             offchip=chip.offchip, comparison=compared,
-            mask=compare_mask(found_HW, float_HW, None), seconds=chip.seconds,
+            mask=compare_mask(torch.from_numpy(self._mask(mask)), float_HW, None), seconds=chip.seconds,
             build_s=built.seconds if built else 0.0,
             timetable=None if built else chip.timetable, timed_by="model")
         if built:
-            run = run_model(program, self.config)
-            self.report["cycle_model"] = {
-                "cycles": run.cycles, "cpu_s": run.cpu_s,
-                "differences": differences(chip.counters(), chip.offchip, run)}
+            self.report["cycle_model"], _ = beside(chip, None, program, self.config)
             self._demand_equal()
         return seen
 

@@ -45,12 +45,13 @@ from hw.memory.offchip import OffchipMemory
 from hw.memory.store import StoreEngine
 from hw.memory.stores import GRANTS
 from hw.monitor.monitor import QUEUE as MONITOR_QUEUE
+from hw.top import ONCHIP_READERS, ONCHIP_WRITERS
 
 __all__ = ["ConfigStruct", "ResultStruct", "config_struct", "header"]
 
 ENUMS      = (Cause, Engine, FillMode, LayerField, LoadTarget, Opcode, Source, Target, Traffic)
 WORD_BITS  = 64
-PORTS      = {"onchip_reads": 7, "onchip_writes": 4}
+PORTS      = {"onchip_reads": len(ONCHIP_READERS), "onchip_writes": len(ONCHIP_WRITERS)}
 
 
 def _default(block, name):
@@ -59,6 +60,10 @@ def _default(block, name):
 
 CONSTANTS = {
     "ENGINES":           len(Engine),
+    "READERS":           len(ONCHIP_READERS),
+    "WRITERS":           len(ONCHIP_WRITERS),
+    **{f"READ_{name.upper()}": port for port, name in enumerate(ONCHIP_READERS)},
+    **{f"WRITE_{name.upper()}": port for port, name in enumerate(ONCHIP_WRITERS)},
     "CAUSES":            len(Cause),
     "TRAFFICS":          len(Traffic),
     "WAITS":             WAITS,

@@ -18,9 +18,6 @@
 
 namespace {
 
-enum OnchipReader { READ_ENCODER, READ_ATTENTION, READ_GATE, READ_DECODER, READ_STORE,
-                    READ_STORE_DECODER, READ_MONITOR };
-enum OnchipWriter { WRITE_LOAD, WRITE_ENCODER, WRITE_ATTENTION, WRITE_DECODER };
 constexpr int UNITS = 3;
 enum Unit { ENCODER, ATTENTION, DECODER };
 
@@ -96,7 +93,7 @@ private:
     OffchipMemory              m_memory;
     LoadEngines                m_load;
     StoreEngines               m_stores;
-    BankedMemory<7, 4, 1>      m_onchip;
+    BankedMemory<READERS, WRITERS, 1> m_onchip;
     BankedMemory<2, 1, 0>      m_feedback;
     FillEngine                 m_fills[UNITS];
     ConvEngine                 m_convs[UNITS];
@@ -332,8 +329,8 @@ private:
         std::copy_n(m_stores.bytes, TRAFFICS, result.written_bytes);
         result.bursts[0] = m_load.bursts;
         result.bursts[1] = m_stores.bursts;
-        std::copy_n(m_onchip.read_count, 7, result.onchip_reads);
-        std::copy_n(m_onchip.write_count, 4, result.onchip_writes);
+        std::copy_n(m_onchip.read_count, READERS, result.onchip_reads);
+        std::copy_n(m_onchip.write_count, WRITERS, result.onchip_writes);
         result.memory_read_bytes    = m_memory.read_beats * m_config.vector;
         result.memory_written_bytes = m_memory.written_beats * m_config.vector;
         result.row_hits             = m_memory.row_hits;

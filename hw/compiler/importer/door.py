@@ -53,8 +53,12 @@ class Imported:
 
     def segment_as(self, model, picture_CHW):
         """The same with another model of this input and output, the float one say."""
+        return self.segment_frame(self.frame(picture_CHW), model)
+
+    def segment_frame(self, frame_CHW, model=None):
+        """The same of what the machine is given."""
         ending = self.ending
-        seen = answer(model, ending.output, self.given(self.frame(picture_CHW)))
+        seen = answer(model or self.model, ending.output, self.given(frame_CHW))
         t = self.graph.tensors[self.graph.output]
         made_CHW = ending.read(seen, (t.height, t.width))
         return torch.from_numpy(self._picture(made_CHW)[0]) / 256
