@@ -170,7 +170,8 @@ class Session:
             model=self._model, program=program, config=self.config,
             engine=self._simulator if built else "model", counters=chip.counters(),
             offchip=chip.offchip, comparison=compared,
-            mask=compare_mask(torch.from_numpy(self._mask(mask)), float_HW, None), seconds=chip.seconds,
+            mask=compare_mask(torch.from_numpy(self._mask(mask)), float_HW, None),
+            seconds=chip.seconds,
             build_s=built.seconds if built else 0.0,
             timetable=None if built else chip.timetable, timed_by="model")
         if built:

@@ -49,12 +49,49 @@ private:
     bool     m_twice = false, m_copy = false, m_last = false;
 };
 
-class FillEngine {
+// What both have: an instruction is checked, bit by bit of its longer factor, moves, and retires.
+class RowEngine {
 public:
     Port      port;
     RowWriter writer;
     Cycle     wake = 0;
 
+protected:
+    bool m_reading = false;
+
+    void check(uint32_t vectors, uint32_t stride, Cycle now) {
+        m_state = CHECK;
+        wake    = now + 1 + bit_length(std::max(vectors, stride));
+    }
+    // The next state; whether an instruction is to begin.
+    bool advance(bool finishes, Cycle now) {
+        wake = now + 1;
+        switch (m_state) {
+        case WAIT:
+            wake = NEVER;
+            return port.offered;
+        case CHECK:
+            m_reading = true;
+            m_state   = MOVE;
+            return false;
+        case MOVE:
+            if (finishes) m_state = RETIRE;
+            return false;
+        case RETIRE:
+            port.retires = true;
+            m_state      = WAIT;
+            return false;
+        }
+        return false;
+    }
+
+private:
+    enum State { WAIT, CHECK, MOVE, RETIRE };
+    State m_state = WAIT;
+};
+
+class FillEngine : public RowEngine {
+public:
     explicit FillEngine(const UnitConfig& unit) : m_banks(unit.banks) {}
 
     // A read that is on offer, of the on-chip or the feedback memory.
@@ -81,36 +118,13 @@ public:
         m_credits += moves - taken;
         if (accepted) request(pool);
 
-        switch (m_state) {
-        case WAIT:
-            wake = NEVER;
-            if (!port.offered) return;
-            begin(now);
-            wake = m_checked;
-            return;
-        case CHECK:
-            m_reading = true;
-            m_state   = MOVE;
-            break;
-        case MOVE:
-            if (finishes) m_state = RETIRE;
-            break;
-        case RETIRE:
-            port.retires = true;
-            m_state      = WAIT;
-            break;
-        }
-        wake = now + 1;
+        if (advance(finishes, now)) begin(now);
     }
 
 private:
-    enum State { WAIT, CHECK, MOVE, RETIRE };
-
     const uint32_t m_banks;
-    State          m_state = WAIT;
     const Fill*    m_fill  = nullptr;
-    Cycle          m_checked = 0;
-    bool           m_pool = false, m_reading = false;
+    bool           m_pool = false;
     int            m_credits = FILL_QUEUE, m_level = 0;
     uint32_t       m_phase = 0, m_member = 0;
     uint32_t       m_address = 0, m_first = 0, m_second = 0, m_pixels = 0, m_vector = 0;
@@ -127,8 +141,7 @@ private:
         m_second = m_fill->src_base2;
         m_pixels = m_pool ? m_fill->width >> 1 : m_fill->width;
         m_vector = m_phase = m_member = 0;
-        m_checked = now + 1 + bit_length(std::max<uint32_t>(m_fill->vectors, m_fill->dst_stride));
-        m_state   = CHECK;
+        check(m_fill->vectors, m_fill->dst_stride, now);
     }
     void request(bool pool) {
         const uint32_t vectors = m_fill->vectors;
@@ -148,12 +161,8 @@ private:
     }
 };
 
-class GateEngine {
+class GateEngine : public RowEngine {
 public:
-    Port      port;
-    RowWriter writer;
-    Cycle     wake = 0;
-
     GateEngine(const Config& config, const UnitConfig& decoder)
         : m_banks(decoder.banks), m_steps(config.vector / config.gate_lanes),
           m_slots((m_steps + GATE_PIPELINE + 1 + m_steps - 1) / m_steps), m_free(m_slots) {}
@@ -192,37 +201,14 @@ public:
         if (accepted) m_begun = !skip;
         if (skip) request();
 
-        switch (m_state) {
-        case WAIT:
-            wake = NEVER;
-            if (!port.offered) return;
-            begin(now);
-            wake = m_checked;
-            return;
-        case CHECK:
-            m_reading = true;
-            m_state   = MOVE;
-            break;
-        case MOVE:
-            if (finishes) m_state = RETIRE;
-            break;
-        case RETIRE:
-            port.retires = true;
-            m_state      = WAIT;
-            break;
-        }
-        wake = now + 1;
+        if (advance(finishes, now)) begin(now);
     }
 
 private:
-    enum State { WAIT, CHECK, MOVE, RETIRE };
-
     const uint32_t m_banks;
     const int      m_steps, m_slots;
-    State          m_state = WAIT;
     const Gate*    m_gate  = nullptr;
-    Cycle          m_checked = 0;
-    bool           m_wide = false, m_reading = false, m_begun = false, m_second = false;
+    bool           m_wide = false, m_begun = false, m_second = false;
     int            m_credits = GATE_QUEUE, m_level = 0, m_results = 0, m_free;
     int            m_part = 0, m_done = 0;
     uint32_t       m_stages = 0;
@@ -239,8 +225,7 @@ private:
         m_address       = m_gate->skip_base;
         m_alpha_address = m_alpha_pixel = m_gate->alpha_base;
         m_column = m_vector = 0;
-        m_checked = now + 1 + bit_length(std::max<uint32_t>(m_gate->vectors, m_gate->dst_stride));
-        m_state   = CHECK;
+        check(m_gate->vectors, m_gate->dst_stride, now);
     }
     void request() {
         ++m_address;
