@@ -25,7 +25,7 @@ from sim.explore.journal import Journal
 from sim.explore.results import make_results, verdict, write_results
 from sim.explore.search import Exploration
 from sim.explore.space_file import read_space
-from sim.explore.workers import Workers
+from sim.explore.workers import Here, Workers
 from sim.progress import MachineProgress
 from sim.simulators import ROOT
 
@@ -56,7 +56,8 @@ def explore(options, console):
         if known:
             console.print(f"going on: {known} machines are in the journal")
         try:
-            with (Workers(network, options.jobs, options.scheduler) as workers,
+            with ((Here(network) if options.jobs == 0 else
+                   Workers(network, options.jobs, options.scheduler)) as workers,
                   MachineProgress(console, exploration.todo - known,
                                   space.objectives[0]) as progress):
                 exploration.run(workers.evaluate, options.seed, progress)

@@ -17,7 +17,7 @@ from sim.page.build import embedded
 from sim.page.words import CAUSES, ENGINES
 from sim.pages import render
 
-__all__ = ["FILES", "make_results", "write_results"]
+__all__ = ["FILES", "make_results", "table", "write_results"]
 
 FILES        = ("explore.json", "explore.csv", "winner.toml", "explore.html")
 MOST_ON_PAGE = 2000         # machines
@@ -77,18 +77,22 @@ def write_results(results, winner, out):
         (folder / "explore.html").write_text(page(results))
 
 
-def _write_table(results, file):
+def table(results):
+    """A flat dictionary for each machine: what became of it, its knobs, its figures (None where it
+    has none)."""
     figures = [name for name in _figures(results) if name not in results["parameters"]]
     front   = set(results["front"])
+    return [{"machine": row["machine"], "status": row["status"], "reason": row["reason"],
+             "front": row["machine"] in front, "certified": _mark(row), **row["knobs"],
+             **{name: row["figures"].get(name) for name in figures}} for row in results["rows"]]
+
+
+def _write_table(results, file):
+    rows = table(results)
     with file.open("w", newline="") as opened:
-        table = csv.writer(opened)
-        table.writerow(["machine", "status", "reason", "front", "certified",
-                        *results["parameters"], *figures])
-        for row in results["rows"]:
-            table.writerow([row["machine"], row["status"], row["reason"],
-                            int(row["machine"] in front), _mark(row),
-                            *row["knobs"].values(),
-                            *(row["figures"].get(name) for name in figures)])
+        writer = csv.DictWriter(opened, rows[0])
+        writer.writeheader()
+        writer.writerows({**row, "front": int(row["front"])} for row in rows)
 
 
 def _mark(row):

@@ -40,18 +40,20 @@ class _File:
 
 
 def read_space(name):
-    """The space of a file, or the shipped one called ``name``.
+    """The space of a file, the shipped one called ``name``, or what such a file would say, as a
+    dictionary.
 
     Raises
     ------
     InputError
         With every mistake in the file on a line of its own.
     """
-    if not is_path(name) and name not in SHIPPED:
+    given = isinstance(name, dict)
+    if not given and not is_path(name) and name not in SHIPPED:
         raise InputError(f"Unknown space {name!r}; known are {', '.join(SHIPPED)}, or the path of "
                          "a .toml file")
-    file  = SHIPPED.get(name, Path(name))
-    table = read_toml(file, "space")
+    file  = Path("space") if given else SHIPPED.get(name, Path(name))
+    table = name if given else read_toml(file, "space")
     lines = [unknown(_File, _File, key, "") for key in table if key not in _names(_File)]
     plain = {}
     for each in fields(_File)[:5]:
@@ -73,10 +75,10 @@ def read_space(name):
     lines += _network_mistakes(plain, file.parent)
     parameters = _parameters(table.get("parameters"), file.parent, lines)
     objectives = _objectives(table.get("objectives"), plain.get("frames"), lines)
-    given      = _constraints(table.get("constraints", []), base, plain.get("frames"), lines)
+    holding    = _constraints(table.get("constraints", []), base, plain.get("frames"), lines)
     refuse(shown(file), lines)
     return Space(file.stem, base, plain["model"], plain["size"], plain["width"], plain["frames"],
-                 objectives, given, parameters, file.parent)
+                 objectives, holding, parameters, file.parent)
 
 
 def _names(kind):

@@ -14,7 +14,7 @@ from golden.folders import temporary
 from sim.explore.evaluate import OtherSources, evaluate, sources
 from sim.simulators import CACHE
 
-__all__ = ["Workers"]
+__all__ = ["Here", "Workers"]
 
 PATIENCE = 10       # seconds for a scheduler, and for the first of its workers, to answer
 START    = 120      # for the first process of this computer, where every core is busy
@@ -113,6 +113,22 @@ class Workers:
             return distributed.LocalCluster(
                 n_workers=self._jobs, threads_per_worker=1, processes=True, dashboard_address=None,
                 local_directory=str(folder), silence_logs=logging.CRITICAL)
+
+
+class Here:
+    """This process, in place of :class:`Workers`; a context manager."""
+
+    def __init__(self, network):
+        self._network = network
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *failed):
+        pass
+
+    def evaluate(self, configs):
+        return ((number, evaluate(config, self._network, sources())) for number, config in configs)
 
 
 @contextmanager
