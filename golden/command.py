@@ -11,6 +11,7 @@ import traceback
 from contextlib import contextmanager
 
 from golden.errors import InputError, shown
+from golden.places import COMMAND
 
 __all__ = ["FAULT", "FILE_COLUMNS", "Parser", "exit_code", "make_console"]
 
@@ -39,7 +40,7 @@ class Parser(argparse.ArgumentParser):
                          formatter_class=argparse.RawDescriptionHelpFormatter)
 
     def error(self, message):
-        raise InputError(f"{message}; see `make help`")
+        raise InputError(f"{message}; see `{COMMAND} help`")
 
 
 def exit_code(command, arguments, *refusals):

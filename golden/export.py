@@ -19,6 +19,7 @@ from golden.data import phantoms
 from golden.errors import InputError
 from golden.folders import Fresh
 from golden.models import save_trained, weights_path
+from golden.places import CHECKOUT
 from golden.progress import bars
 from golden.quantize import quantize
 from golden.training import load_checkpoint
@@ -84,6 +85,9 @@ def _execute(arguments):
         raise InputError("The calibration set is empty; give at least one image")
     console = Console(soft_wrap=True, highlight=False)
     network = load_checkpoint(options.checkpoint, options.model, options.width, options.size)
+    if options.out is None and not CHECKOUT:
+        raise InputError("Name a file with OUT; the weights of an installed package stay as they "
+                         "are")
     path = options.out or weights_path(network.name, network.width)
     with bars(console) as progress:
         images = calibration_images(_train_part(options, network.size, progress), network.size,

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from golden.contract import check_graph
 from golden.errors import InputError
 from golden.integer import LAYERS, IntegerGraph, Tensor
+from golden.places import COMMAND
 
 __all__ = ["load", "save"]
 
@@ -52,7 +53,7 @@ def load(path):
             arrays = {name: file.get_tensor(name) for name in file.keys()}
         return _graph(header, arrays), arrays
     except FileNotFoundError:
-        raise InputError(f"No weights at {str(path)!r}; `make export` writes some") from None
+        raise InputError(f"No weights at {str(path)!r}; `{COMMAND} export` writes some") from None
     except (SafetensorError, RecursionError, OSError, ValueError) as error:
         raise InputError(f"Weights {str(path)!r} cannot be used ({' '.join(str(error).split())}); "
                          "take the file from the repository again, or export it anew") from None

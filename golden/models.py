@@ -23,6 +23,7 @@ from golden.images import read_image
 from golden.integer import resize
 from golden.names import demand_network
 from golden.networks import MODELS
+from golden.places import CACHE
 from golden.plan import plan
 from golden.quantize import quantize, unfolded, weight_steps
 
@@ -31,7 +32,6 @@ __all__ = ["MODELS", "default_shape", "is_trained", "load_float", "load_graph", 
 
 WEIGHTS = Path(__file__).parent / "weights"
 SOURCES = Path(__file__).parent
-CACHE = SOURCES.parent / ".build"
 NORM_STATE = ("weight", "bias", "running_mean", "running_var")
 CALIBRATION_SIZE = 64
 CALIBRATION_SEEDS = range(4)
@@ -112,7 +112,7 @@ def _kept(what, model, width, read, write, make):
         return read(path)
     made = make()
     with suppress(OSError):         # then it is made again
-        CACHE.mkdir(exist_ok=True)
+        CACHE.mkdir(parents=True, exist_ok=True)
         with temporary(CACHE, "scratch-") as folder:
             write(made, folder / path.name)
             (folder / path.name).replace(path)

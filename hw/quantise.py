@@ -33,6 +33,7 @@ from golden.errors import InputError
 from golden.folders import Fresh
 from golden.images import read_image
 from golden.names import is_file
+from golden.places import COMMAND
 from golden.progress import bars
 from hw.compiler.importer import Refused, import_onnx
 from hw.compiler.importer.check import plain, printable, read_model, told
@@ -80,7 +81,8 @@ def quantised(path, frames, *, size=None, freeze=False, advance=lambda: None):
     """
     model = channels_first(plain(read_model(path), path))
     if any(node.op_type in ("DequantizeLinear", "QLinearConv") for node in model.graph.node):
-        raise InputError(f"{path} is quantised already; `make sim MODEL={path}` takes it as it is")
+        raise InputError(f"{path} is quantised already; `{COMMAND} sim MODEL={path}` takes it "
+                         "as it is")
     name, shape = _fixed(model, path, size)
     reals = [frame.numpy()[None].astype(np.float32) / 255 for frame in frames(*shape)]
     with tempfile.TemporaryDirectory() as scratch:
@@ -225,7 +227,7 @@ def _command(arguments):
                   "of the calibration")
     for note in imported.notes:
         console.print(note)
-    console.print(f"next: make check-model MODEL={path}", soft_wrap=True)
+    console.print(f"next: {COMMAND} check-model MODEL={path}", soft_wrap=True)
     return 0
 
 

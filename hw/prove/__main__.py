@@ -15,6 +15,7 @@ from textwrap import fill
 
 from golden.command import Parser, exit_code
 from golden.errors import InputError
+from golden.places import COMMAND
 from hw.prove.bench import catalogue
 from hw.prove.examine import BUILD, examine
 from hw.prove.solve import SolverError
@@ -27,7 +28,7 @@ def chosen(properties, *, only, fast):
     found = [entry for name, entry in properties.items()
              if (not only or fnmatch(name, f"*{only}*")) and not (fast and entry.slow)]
     if not found:
-        raise InputError(f"No property matches {only!r}; `make prove LIST=1` names them all")
+        raise InputError(f"No property matches {only!r}; `{COMMAND} prove LIST=1` names them all")
     return found
 
 

@@ -4,14 +4,14 @@ import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
+from golden.places import CACHE
 from hw.prove import solve
 from hw.prove.bench import catalogue
 from hw.prove.integers import decide
 from hw.prove.trace import replay
 
-BUILD = Path(".build/prove")
+BUILD = CACHE / "prove"
 
 SEARCH = {"pdr": 80, "induction": 80, "smt": 16}
 """Cycles in which covers and mutants are looked for."""

@@ -32,6 +32,7 @@ from rich.table import Table
 from golden.command import Parser, exit_code
 from golden.errors import InputError
 from golden.names import NETWORKS
+from golden.places import CACHE, COMMAND
 from golden.progress import bars
 from hw.compiler import CompileError
 from hw.config import preset
@@ -45,7 +46,7 @@ from sim.errors import SimulationError
 from sim.host import CLOCK_PERIOD, broken_rules
 from sim.hostile_bus import CHANNELS, SPAN, ErrorOn, Order
 from sim.run import Options, golden_tensors, prepare
-from sim.simulators import CACHE, build, check_installed, run
+from sim.simulators import build, check_installed, run
 from sim.taps import meaningful, read_records, read_tensors
 
 __all__ = ["BROKEN", "WHOLE", "campaign", "main", "plans_of", "readers"]
@@ -418,7 +419,7 @@ def _built(config):
 
 
 def _cache():
-    CACHE.mkdir(exist_ok=True)
+    CACHE.mkdir(parents=True, exist_ok=True)
     return CACHE
 
 
@@ -444,7 +445,7 @@ def _command(arguments):
         return 0
     console.print(f"frame {fault.frame}: {fault}")
     console.print("repeat with")
-    print(shlex.join(["make", "hostile-bus", "FRAMES=1", f"FIRST={fault.frame}",
+    print(shlex.join([COMMAND, "hostile-bus", "FRAMES=1", f"FIRST={fault.frame}",
                       f"SEED={options.seed}", f"CONFIG={options.config}"]))
     return 1
 

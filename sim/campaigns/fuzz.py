@@ -20,6 +20,7 @@ from golden.command import Parser, exit_code, make_console
 from golden.errors import InputError
 from golden.folders import temporary
 from golden.onnx_export import export
+from golden.places import CACHE, COMMAND
 from golden.progress import bars
 from golden.referee import STEP_BAR
 from hw.arbitrary import PREFIX, arbitrary_machine, is_arbitrary
@@ -34,7 +35,7 @@ from sim.interpreter import Deadlock, Interpreter
 from sim.model import differences as cycle_differences
 from sim.model import run_model
 from sim.names import FUZZ_ENGINES
-from sim.simulators import CACHE, check_installed
+from sim.simulators import check_installed
 from sim.taps import Recorded, golden_name
 
 __all__ = ["Case", "differences", "find", "fuzz", "interpreted", "main", "shrink"]
@@ -63,7 +64,7 @@ class Case:
         asked = {"SEED": self.seed, "DEPTH": self.depth, "WIDEST": self.widest, "SIDE": self.side,
                  "CUT": self.cut, "CONFIG": machine, "ENGINE": engine,
                  "REFEREE": 1 if referee else None}
-        return "make fuzz N=1 " + " ".join(f"{name}={value}" for name, value in asked.items()
+        return f"{COMMAND} fuzz N=1 " + " ".join(f"{name}={value}" for name, value in asked.items()
                                            if value is not None)
 
 
@@ -226,7 +227,7 @@ def _command(arguments):
 
 def _rtl(program, config, image):
     """Outputs and tensors by the hardware, and what it counted otherwise than the cycle model."""
-    CACHE.mkdir(exist_ok=True)
+    CACHE.mkdir(parents=True, exist_ok=True)
     with temporary(CACHE, "fuzz-") as folder:
         chip = RtlEngine(program, config, _built(config), folder, taps=True)
         chip.load([image])

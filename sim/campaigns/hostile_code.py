@@ -28,6 +28,7 @@ from golden import integer
 from golden.arbitrary import arbitrary_graph, arbitrary_image
 from golden.command import Parser, exit_code, make_console
 from golden.errors import InputError
+from golden.places import CACHE, COMMAND
 from golden.progress import bars
 from hw.compiler.build import SCHEDULES, finish, plan, spillable
 from hw.compiler.ops import lower
@@ -38,7 +39,7 @@ from sim.campaigns.mutations import KINDS, Base
 from sim.errors import SimulationError
 from sim.interpreter import Interpreter
 from sim.names import SIMULATORS
-from sim.simulators import CACHE, build, check_installed, run
+from sim.simulators import build, check_installed, run
 from sim.top import SOURCES, SimTop
 from sim.verilog import export
 
@@ -118,7 +119,7 @@ def _base(seed, config):
             name  = output.name.removesuffix("_stored").removesuffix("_packed")
             if not np.array_equal(found.numpy(), golden[name]):
                 raise SimulationError(f"The interpreter's {output.name} of network {seed} is not "
-                                      "golden's; `make fuzz` looks into that")
+                                      f"golden's; `{COMMAND} fuzz` looks into that")
         left.append(after.offchip[first:limit])
     decided = np.where((np.array(left) == left[0]).all(axis=0), 0xFF, 0).astype(np.uint8)
     return Base(f"network {seed}", bytes(memory), program.program_base, program.writable,
@@ -138,7 +139,7 @@ def spoil(n, seed, *, simulator="verilator", protected=True, told=lambda case: N
     check_installed(simulator)
     built = build(simulator, export(CheckedTop(TINY), name="top", reset=False), top="top",
                   sources=(*SOURCES, CHECKER))
-    CACHE.mkdir(exist_ok=True)
+    CACHE.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=CACHE, prefix="hostile-") as name:
         folder = Path(name)
         (folder / "bases").write_bytes(pickle.dumps(bases()))
@@ -238,7 +239,7 @@ def _command(arguments):
     guilty = [case for case in cases if case["faults"]]
     for case in guilty[:SHOWN]:
         console.print(f"\n{case['what']}: {'; '.join(case['faults'])}; replay with")
-        print(f"make hostile-code N=1 SEED={case['case']} SIM={options.sim}")
+        print(f"{COMMAND} hostile-code N=1 SEED={case['case']} SIM={options.sim}")
     if len(guilty) > SHOWN:
         console.print(f"\nand {len(guilty) - SHOWN} more")
     if len(cases) < options.n:

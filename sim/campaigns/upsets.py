@@ -23,9 +23,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from golden import places
 from golden.command import Parser, exit_code, make_console
 from golden.errors import InputError
 from golden.metrics import dice
+from golden.places import CACHE, COMMAND
 from golden.progress import bars
 from hw.compiler import CompileError
 from hw.config import MEMORIES
@@ -36,7 +38,7 @@ from sim.campaigns import state
 from sim.campaigns.upset_report import SILENT, print_table, summarise, write_picture
 from sim.errors import SimulationError
 from sim.run import Options, golden_tensors, prepare
-from sim.simulators import CACHE, ROOT, Harness, build, check_installed
+from sim.simulators import Harness, build, check_installed
 
 __all__ = ["Upset", "Victim", "allocate", "build_victim", "campaign", "main", "sample",
            "read_upsets", "silent_in_protected", "write_upsets"]
@@ -228,7 +230,7 @@ def campaign(job, n, *, seed, bits=1, processes=2, console, log=None):
     campaign that was broken off is a sample, too."""
     with console.status(f"building the {job.config.name} machine"):
         built = build_victim(job.config)
-    CACHE.mkdir(exist_ok=True)
+    CACHE.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=CACHE, prefix="faults-") as folder:
         with ThreadPoolExecutor(processes) as pool:
             with console.status("the undisturbed run"):
@@ -289,7 +291,7 @@ def read_upsets(path):
         return [Upset(*(kind(text) for kind, text in zip(types, row, strict=True)))
                 for row in rows]
     except ValueError:
-        raise InputError(f"{path} is no list of upsets that `make faults` wrote") from None
+        raise InputError(f"{path} is no list of upsets that `{COMMAND} faults` wrote") from None
 
 
 def main(arguments=None):
@@ -304,7 +306,7 @@ def _command(arguments):
             raise InputError(f"{name.upper()} must be positive, not {getattr(options, name)}")
     kind   = (options.protection or "none").replace(",", "-")
     name   = f"faults-{options.config}-{kind}-{time.strftime('%Y%m%d-%H%M%S')}"
-    folder = Path(options.out) if options.out else ROOT / "reports" / name
+    folder = Path(options.out) if options.out else places.HOME / "reports" / name
     if folder.exists():
         raise InputError(f"OUT must not exist yet; {options.out} does")
     check_installed("verilator")

@@ -15,8 +15,10 @@ from pathlib import Path
 
 from rich.table import Table
 
+from golden import places
 from golden.command import Parser, exit_code, make_console
 from golden.errors import InputError
+from golden.places import COMMAND
 from hw.compiler import CompileError
 from sim.errors import SimulationError
 from sim.explore.certify import certify
@@ -27,7 +29,6 @@ from sim.explore.search import Exploration
 from sim.explore.space_file import read_space
 from sim.explore.workers import Here, Workers
 from sim.progress import MachineProgress
-from sim.simulators import ROOT
 
 __all__ = ["explore", "main"]
 
@@ -44,7 +45,7 @@ def explore(options, console):
     """
     space   = read_space(options.space)
     network = network_of(space)
-    out     = Path(options.out or ROOT / "reports" / f"explore-{space.name}")
+    out     = Path(options.out or places.HOME / "reports" / f"explore-{space.name}")
     if out.is_file():
         raise InputError(f"{str(out)!r} is a file; name a folder with OUT")
     head = {"space": space.hash, "sources": sources(), "name": space.name, "network": " ".join(
@@ -124,7 +125,7 @@ def _print(console, results, out):
     console.print(f"{out}: explore.html, explore.json, explore.csv, winner.toml", soft_wrap=True)
     given = " ".join(f"{name.upper()}={shlex.quote(str(value))}"
                      for name, value in results["network"].items() if value is not None)
-    console.print(f"make sim CONFIG={shlex.quote(str(out / 'winner.toml'))} {given}",
+    console.print(f"{COMMAND} sim CONFIG={shlex.quote(str(out / 'winner.toml'))} {given}",
                   soft_wrap=True)
 
 

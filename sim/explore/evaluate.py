@@ -7,13 +7,13 @@ from functools import cache
 
 from golden.errors import InputError
 from golden.models import load_graph
+from golden.places import ROOT
 from hw.compiler import CompileError, compile_network
 from hw.compiler.importer import is_file, load_network
 from hw.config import usual_shape
 from sim.errors import SimulationError
 from sim.explore.metrics import of_run, stacks
 from sim.model import run_model
-from sim.simulators import ROOT
 
 __all__ = ["Network", "OtherSources", "evaluate", "network_of", "sources"]
 

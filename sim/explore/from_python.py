@@ -5,10 +5,10 @@ from types import SimpleNamespace
 
 from golden.command import make_console
 from golden.folders import temporary
+from golden.places import CACHE
 from sim.explore.__main__ import explore as search
 from sim.explore.results import table
 from sim.explore.space_file import read_space
-from sim.simulators import CACHE
 
 __all__ = ["Table", "explore"]
 
@@ -73,7 +73,7 @@ def explore(space, *, n=1000, seed=0, jobs=0, scheduler=None, certify=0, out=Non
     options = SimpleNamespace(space=space, n=n, seed=seed, scheduler=scheduler, certify=certify,
                               jobs=None if scheduler else jobs)
     console = make_console(quiet=out is None)
-    CACHE.mkdir(exist_ok=True)
+    CACHE.mkdir(parents=True, exist_ok=True)
     with temporary(CACHE, "explore-") as folder:
         options.out = str(out or folder)
         return Table(search(options, console), read_space(space))

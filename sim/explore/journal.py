@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from golden.errors import InputError
+from golden.places import COMMAND
 
 __all__ = ["Journal"]
 
@@ -67,8 +68,8 @@ class Journal:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise InputError(f"{self.path} is being written by another make explore; wait for it, "
-                             "or name another folder with OUT") from None
+            raise InputError(f"{self.path} is being written by another {COMMAND} explore; wait for "
+                             "it, or name another folder with OUT") from None
 
     def _read(self):
         self._file.seek(0)
@@ -88,8 +89,8 @@ class Journal:
                 else:
                     self.rows[line.pop("machine")] = line
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            raise InputError(f"{self.path} is no journal of make explore; name another folder with "
-                             "OUT") from None
+            raise InputError(f"{self.path} is no journal of {COMMAND} explore; name another folder "
+                             "with OUT") from None
         if space != self._head["space"]:
             raise InputError(f"{self.path} is the journal of another space ({', '.join(names)}); "
                              "name another folder with OUT, or remove it")

@@ -11,8 +11,8 @@ from distributed.scheduler import KilledWorker
 
 from golden.errors import InputError
 from golden.folders import temporary
+from golden.places import CACHE
 from sim.explore.evaluate import OtherSources, evaluate, sources
-from sim.simulators import CACHE
 
 __all__ = ["Here", "Workers"]
 
@@ -107,7 +107,7 @@ class Workers:
                              "command goes on") from None
 
     def _cluster(self):
-        CACHE.mkdir(exist_ok=True)
+        CACHE.mkdir(parents=True, exist_ok=True)
         folder = self._stack.enter_context(temporary(CACHE, "dask-"))
         with _deaf():
             return distributed.LocalCluster(

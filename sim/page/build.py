@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedErro
 from markupsafe import Markup, escape
 
 from golden.errors import InputError
+from golden.places import COMMAND, HOME, typed
 from sim.measured import check_report, read_json
 from sim.page.figures import Figures
 from sim.page.timeline import layer_causes, timeline
@@ -44,7 +45,7 @@ def write_page(folder, *, shown=None):
     folder = Path(folder)
     file   = folder / "report.json"
     if not file.exists():
-        raise InputError(f"No file {str(file)!r}: no run is there; `make sim` makes one")
+        raise InputError(f"No file {str(file)!r}: no run is there; `{COMMAND} sim` makes one")
     report = check_report(read_json(file), file)
     trace  = folder / "trace.json"
     trace  = read_trace(trace) if trace.exists() else None
@@ -72,7 +73,7 @@ def render(report, pictures=(), trace=None, *, folder="reports/latest"):
         alphas=[one for one in pictures if one[3] == "alpha"],
         engines=_engine_rows(report), layers=_layer_rows(report, trace),
         findings=_findings(report), causes=CAUSES, classes=CLASSES, bounds=BOUNDS, words=WORDS,
-        units=ENGINES)
+        units=ENGINES, command=COMMAND)
 
 
 def _write(path, text):
@@ -89,9 +90,9 @@ def _write(path, text):
 
 
 def _shown(folder):
-    """How a person at the root of the tree names the folder."""
-    root, folder = HERE.parents[1], Path(folder).resolve()
-    return str(folder.relative_to(root)) if folder.is_relative_to(root) else folder.name
+    """How a person in ``HOME`` names the folder."""
+    folder = Path(folder).resolve()
+    return typed(folder) if folder.is_relative_to(HOME) else folder.name
 
 
 def _pictures(folder):

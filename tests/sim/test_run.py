@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from golden import places
 from golden.models import MODELS
 from sim import run
 from sim.names import SIMULATORS
@@ -21,7 +22,7 @@ def reports(tmp_path, monkeypatch):
     def nothing_runs(*_, **__):
         raise AssertionError("the run got as far as building")
 
-    monkeypatch.setattr(run, "ROOT", tmp_path)
+    monkeypatch.setattr(places, "HOME", tmp_path)
     monkeypatch.setattr(run, "CACHE", tmp_path / ".build")
     monkeypatch.setattr(run, "build", nothing_runs)
     return tmp_path
@@ -220,7 +221,7 @@ def test_a_file_whose_frames_are_not_square(tmp_path, monkeypatch):
     x = small.quantised(small.conv(small.image(), (5, 3, 3, 3), pads=[1] * 4))
     onnx.save(small.output(small.quantised(small.conv(x, (1, 5, 1, 1)))).model(),
               tmp_path / "wide.onnx")
-    monkeypatch.setattr(run, "ROOT", tmp_path)
+    monkeypatch.setattr(places, "HOME", tmp_path)
     options = run.Options(model=str(tmp_path / "wide.onnx"), config="tiny", taps=True, frames=2,
                           out=str(tmp_path / "run"))
     report = run.run(options, Console(quiet=True))

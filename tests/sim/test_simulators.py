@@ -7,6 +7,7 @@ from amaranth import *
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from golden import places
 from sim import simulators
 from sim.errors import SimulationError
 from sim.names import SIMULATORS
@@ -35,7 +36,7 @@ def cache(tmp_path, monkeypatch):
     folder = tmp_path / "a folder (with spaces)"
     folder.mkdir()
     monkeypatch.setattr(simulators, "CACHE", folder / ".build")
-    monkeypatch.setattr(simulators, "ROOT", folder)
+    monkeypatch.setattr(places, "HOME", folder)
     return folder
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from golden.integer import Upsample
+from golden.places import COMMAND
 from hw.compiler.importer.build_moves import largest, shift
 from hw.compiler.importer.errors import Refusal
 from hw.compiler.importer.layers import (
@@ -107,8 +108,8 @@ def _grown(builder, inner, sides, grid, name):
     return builder.put(copying(name, grown, weight, groups=channels), grid)
 
 
-MEAN = ("average in steps of 2x2 before, each with a QuantizeLinear of its own (make quantise does "
-        "so with a float file)")
+MEAN = ("average in steps of 2x2 before, each with a QuantizeLinear of its own ("
+        f"{COMMAND} quantise does so with a float file)")
 KINDS = {
     "mean":   _mean,
     "spread": _spread,

@@ -1,6 +1,7 @@
 """What the importer says about a file that it cannot take."""
 
 from golden.errors import InputError
+from golden.places import COMMAND
 
 
 class Refused(InputError):
@@ -13,7 +14,7 @@ class Refused(InputError):
     def __init__(self, path, reasons, share=None):
         more = len(reasons) - 1
         super().__init__(f"{path}: {reasons[0]}" + (
-            f" ({more} more; `make check-model` lists them)" if more else ""))
+            f" ({more} more; `{COMMAND} check-model` lists them)" if more else ""))
         self.path, self.reasons, self.share = path, tuple(reasons), share
 
     @property

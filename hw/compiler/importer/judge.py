@@ -6,6 +6,7 @@ from onnx import TensorProto, helper
 
 from golden.errors import InputError
 from golden.integer import Add, Input, run
+from golden.places import COMMAND
 from golden.referee import STEP_BAR, LayerVerdict, session, steps
 from hw.compiler.importer.check import told
 
@@ -40,7 +41,7 @@ def answer(model, output, feeds):
         return session(model).run([output], feeds)[0]
     except Exception as error:      # its own classes, all of them directly below this one
         raise InputError(f"ONNX Runtime does not run the file ({told(error)}); change that, or "
-                         "leave its opinion out with REFEREE=0 (make check-model)") from None
+                         f"leave its opinion out with REFEREE=0 ({COMMAND} check-model)") from None
 
 
 def worst(verdicts):

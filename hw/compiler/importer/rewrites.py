@@ -1,7 +1,9 @@
 """What to do about an operator that the engine does not have."""
 
-FREEZE = ("train with BatchNormalization instead, or freeze its statistics (make quantise "
-          "FREEZE=1)")
+from golden.places import COMMAND
+
+FREEZE = ("train with BatchNormalization instead, or freeze its statistics "
+          f"({COMMAND} quantise FREEZE=1)")
 REWRITES = {
     "Gemm":       "use a 1x1 Conv",
     "MatMul":     "use a 1x1 Conv",

@@ -18,12 +18,12 @@ from rich.table import Table
 
 from golden.command import Parser, exit_code
 from golden.errors import InputError
+from golden.places import CACHE
 from golden.progress import bars
 from sim import run as machine
 from sim.campaigns.hostile.cage import Limits, has_landlock
 from sim.campaigns.hostile.campaign import campaign, named
 from sim.errors import SimulationError
-from sim.simulators import CACHE
 
 __all__ = ["main"]
 

@@ -15,6 +15,7 @@ from itertools import chain
 from pathlib import Path
 
 from golden.errors import InputError
+from golden.places import COMMAND
 from sim.campaigns.hostile.cage import LIMITS, Outcome, caged, state
 from sim.campaigns.hostile.checkpoints import CHECKPOINTS
 from sim.campaigns.hostile.networks import NETWORKS
@@ -133,7 +134,7 @@ def _some(seeds):
                 kept = out / f"{kind.name}-{seed}"
                 shutil.rmtree(kept, ignore_errors=True)
                 shutil.copytree(place / "in", kept / "in", symlinks=True, ignore=_special)
-                repeat = f"make hostile KINDS={kind.name} SEED={seed} N=1"
+                repeat = f"{COMMAND} hostile KINDS={kind.name} SEED={seed} N=1"
                 record = {**asdict(outcome), "repeat": repeat}
                 (kept / "fault.json").write_text(json.dumps(record, indent=2) + "\n")
     return results

@@ -9,11 +9,12 @@ from pathlib import Path
 from golden import integer
 from golden.arbitrary import arbitrary_image
 from golden.models import load_graph
+from golden.places import CACHE
 from hw.compiler import compile_network
 from hw.memory.dram import timing_plusarg
 from sim.campaigns.mutants.machine import MutantTop
 from sim.errors import SimulationError
-from sim.simulators import CACHE, build, run
+from sim.simulators import build, run
 from sim.top import SOURCES
 from sim.verilog import export
 from tests.sim.test_errors import FAULTS, Image
