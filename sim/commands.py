@@ -396,7 +396,7 @@ TARGETS = {
     "prove": Target("prove what holds of the blocks in every cycle",
                     "hw.prove", _takes("ONLY FAST=0 LIST=0 AGAIN=0 OUT"),
                     flags=("FAST", "LIST", "AGAIN"), checks={"OUT": _any}),
-    "synth": Target("map the chip to an ECP5 with Yosys, block by block", "hw.synth",
+    "synth": Target("map the chip to an ECP5 with Yosys, block by block", "hw.cost.synth",
                     _takes("CONFIG=edge SET")),
     "machine": Target("every knob of a machine, as a file to change and keep",
                       "hw.machine", _takes("CONFIG=reference SET DRAM PROTECTION SCHEMA=0 OUT"),

@@ -5,10 +5,12 @@ import os
 import re
 import statistics
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 
 from hw.config import MEMORIES
 from hw.control.counters import FRAME_STAMPS, Counter, LayerField
+from hw.cost.energy import NOT_COUNTED, energy_of, grouped, total
 from hw.isa import Cause, Engine, Traffic
 from sim.counters import CONV_OF, ONCHIP_PORTS, ledger_engine, ledger_engines
 from sim.errors import SimulationError
@@ -19,6 +21,7 @@ __all__ = ["SCHEMA", "make_report", "write_report"]
 SCHEMA     = Path(__file__).with_name("report.schema.json")
 HANDED_ON  = re.compile(r"c\d+|encoding|alpha\d+|d\d+|mask")
 ARRAYS     = CONV_OF
+MJ         = 1e-9       # of a pJ
 IDLE_LANES = 0.75       # an array that uses fewer of its lanes is bound by the layer's shape
 
 
@@ -88,6 +91,7 @@ def make_report(*, model, program, config, engine, counters, offchip, comparison
         "cpi":       1 / ipc,
         "units":     units,
         "traffic":   _traffic(program, config, counters, offchip),
+        "energy":    _energy(program, config, counters, offchip),
         "protection": {memory: {
             "kind": config.protects(memory), "corrected": counters[Counter.CORRECTED, number],
             "uncorrectable": counters[Counter.UNCORRECTABLE, number]}
@@ -158,6 +162,26 @@ def _traffic(program, config, counters, offchip):
         "onchip": {"read": sum(reads), "write": sum(writes),
                    "read_ports":  [count for count in reads if count],
                    "write_ports": [count for count in writes if count]},
+    }
+
+
+def _energy(program, config, counters, offchip):
+    """Of the run, in mJ, and what it is made of."""
+    parts   = energy_of(config, program, counters, offchip)
+    whole   = total(parts) * MJ
+    seconds = counters[Counter.CYCLES,] / config.clock_mhz / 1e6
+    return {
+        **asdict(whole),
+        "frame":  asdict(whole * (1 / program.frames)),
+        "mw":     asdict(whole * (1 / seconds)),
+        "units":  {name: asdict(sum_ * MJ) for name, sum_ in grouped(parts, "unit").items()},
+        "causes": {name: asdict(sum_ * MJ) for name, sum_ in grouped(parts, "cause").items()},
+        "parts":  [{"unit": part.unit, "cause": part.cause, "events": asdict(part.events),
+                    "constant": part.constant.name, **asdict(part.energy * MJ)} for part in parts],
+        "constants": {part.constant.name: {
+            **asdict(part.constant.value), "unit": part.constant.unit,
+            "source": part.constant.source} for part in parts},
+        "not_counted": NOT_COUNTED,
     }
 
 

@@ -16,12 +16,13 @@ ROWS = 12       # frames that are listed at most
 
 def print_summary(console, report, folder):
     """A few lines and a table of the units."""
-    cycles, simulation = report["cycles"], report["simulation"]
+    cycles, simulation, energy = (report[key] for key in ("cycles", "simulation", "energy"))
     steady = report["mac_utilization"]["steady"]
     console.print(f"[bold]{escape(report['model'])}[/] on [bold]{escape(report['config'])}[/] "
                   f"{_measured_by(report['engine'])}, {report['frames']} frame(s)")
     facts  = {
-        "time":       f"{report['execution_time_ms']:.3f} ms at {report['clock']['mhz']:g} MHz, "
+        "time":       f"{report['execution_time_ms']:.3f} ms at {report['clock']['mhz']:g} MHz "
+                      f"({report['clock']['source']}), "
                       f"{cycles['total']} cycles (the compiler expected "
                       f"{cycles['estimated'] / cycles['total'] - 1:+.1%})",
         "frame":      f"latency {cycles['latency']} cycles" + (
@@ -38,6 +39,8 @@ def print_summary(console, report, folder):
                       f"{report['traffic']['offchip']['ratio']:.2f} times the compulsory",
         "on-chip":    f"{report['occupancy']['onchip_peak'] / 1024:.0f} of "
                       f"{report['occupancy']['onchip_capacity'] / 1024:.0f} KiB at most",
+        "energy":     f"{energy['frame']['low']:.3g} to {energy['frame']['high']:.3g} mJ a frame, "
+                      f"counted events as if in 45 nm; at the high end {_dearest(energy)}",
         "simulation": f"{simulation['wall_s']:.1f} s, "
                       f"{simulation['cycles_per_s'] / 1e3:.0f} kcycles/s, build "
                       f"{simulation['build_s']:.0f} s",
@@ -111,6 +114,12 @@ def _frames(stream):
     for column in (table.columns[0], *table.columns[2:]):
         column.justify = "right"
     return table
+
+
+def _dearest(energy):
+    """The two units that take most."""
+    first = sorted(energy["units"].items(), key=lambda pair: -pair[1]["high"])[:2]
+    return ", ".join(f"{unit} {part['high'] / energy['high']:.0%}" for unit, part in first)
 
 
 def _offchip(report):

