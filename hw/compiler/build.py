@@ -49,22 +49,26 @@ def compile_network(graph, config, *, frames=1, pure=False):
     """
     if frames < 1:
         raise CompileError(f"Number of frames must be positive, not {frames!r}")
-    with _uncollected():
-        return finish(_best(graph, config, frames, pure))
+    networks = [lower(graph)]
+    with _uncollected(networks):
+        return finish(_best(networks, config, frames, pure))
 
 
-def _best(graph, config, frames, pure):
+def _best(networks, config, frames, pure):
     """The machine with everything emitted that takes fewest cycles. A single frame tells first
     whether lending certainly makes masks come sooner, so that the search without can be spared, or
     certainly not, so that no stream need be lent."""
-    network = lower(graph)
+    network = networks[0]
     alone   = None if pure else _first_alone(network, config)
-    single  = alone and lent(graph, alone[1], 1)
+    if alone:
+        lending = lower(network.graph, lend=True)
+        networks.append(lending)
+    single  = alone and lent(lending, alone[1], 1)
     if not single:
         return _unlent(network, config, frames, begin=alone)
 
     def stream():
-        return single if frames == 1 else lent(graph, alone[1], frames)
+        return single if frames == 1 else lent(lending, alone[1], frames)
 
     # No order of frames makes masks come sooner than the busiest engine has done its part of one.
     sooner = (CLEARLY * interval(alone[1]) if frames == 1 else
@@ -77,7 +81,7 @@ def _best(graph, config, frames, pure):
     if interval(single) >= interval(best):
         return best
     if frames == 1 and best.spill != alone[1].spill:
-        single = lent(graph, best, 1)
+        single = lent(lending, best, 1)
     mixed = stream()
     lend  = (mixed and interval(mixed) < interval(best)
              and moved(mixed) <= LENT_BYTES * moved(best))
@@ -120,22 +124,24 @@ def _unlent(network, config, frames, *, begin=None):
 
 
 @contextmanager
-def _uncollected():
+def _uncollected(networks):
     """Without Python's garbage collector. A plan is a hundred thousand small objects that all live
-    until it is compared, and looking through them again and again takes a third of the time."""
+    until it is compared, and looking through them again and again takes a third of the time. What
+    was planned for ``networks`` is let go of at the end."""
     enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
+        for machine in (machine for network in networks for machine in network.planned):
+            machine.emitter.forget()
         if enabled:
             gc.enable()
 
 
-def lent(graph, machine, frames):
+def lent(network, machine, frames):
     """The machine in which units lend, with everything emitted for ``frames`` frames; None if there
     is no room for it. Of what both spill it keeps as many rows as there is room for."""
-    network = lower(graph, lend=True)
     for share in KEPT_SHARES if machine.spill else KEPT_SHARES[-1:]:
         kept     = machine.onchip.words // share if share else 0
         schedule = replace(machine.schedule, lend=True, kept_words=kept)
@@ -164,6 +170,7 @@ def plan(network, config, frames, spill, schedule):
     what the first stores, but never loads, the next does not store."""
     def emitted(places=None, unread=()):
         machine = Machine(network, config, frames, frozenset(spill), schedule, places, unread)
+        network.planned.append(machine)
         emit_frames(machine)
         return machine
 
@@ -233,10 +240,11 @@ def finish(machine):
     image.place(program, "program")
     ends    = machine.emitter.timetable.ends
     frame   = network.graph.tensors[network.graph.input]
+    makers  = conv_units(machine)
     return Program(
-        image=bytes(image.data), program_base=base, program_bytes=len(program),
+        image=image.data, program_base=base, program_bytes=len(program),
         frames=machine.frames,
-        layers=tuple(describe(network, item, lenders(machine, item)) for item in network.layers),
+        layers=tuple(describe(network, item, makers) for item in network.layers),
         layer_bytes={layer: beats * config.vector for layer, beats in machine.beats.items()},
         layer_traffic=layer_traffic(machine),
         compulsory_bytes=len(program) + machine.frames * (
@@ -297,18 +305,19 @@ def layer_spans(machine, ends):
     return spans
 
 
-def lenders(machine, item):
-    """The units other than its own that compute shares of what a layer makes."""
-    own = item.unit if isinstance(item, Pass) else item.layer.unit
-    return tuple(name for name, unit in machine.units.items() if name != own and any(
-        opcode == Opcode.CONV and layer == item.id
-        for opcode, _, layer, _, _ in machine.emitter.streams[unit.conv]))
+def conv_units(machine):
+    """Unit -> ids of the layers of which it computes rows."""
+    conv = Opcode.CONV
+    return {name: {layer for opcode, _, layer, _, _ in machine.emitter.streams[unit.conv]
+                   if opcode is conv} for name, unit in machine.units.items()}
 
 
-def describe(network, item, lent=()):
+def describe(network, item, makers):
+    """A layer for taps and report; ``makers`` are :func:`conv_units`."""
     tensor = item.tensor
     unit   = item.unit if isinstance(item, Pass) else item.layer.unit
     macs   = item.macs if isinstance(item, Pass) else 0
+    lent   = tuple(name for name, made in makers.items() if name != unit and item.id in made)
     return TapLayer(item.id, item.name, unit, macs, tensor.name, tensor.channels, tensor.height,
                     tensor.width, network.layouts[tensor.name], lent)
 

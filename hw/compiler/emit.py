@@ -18,6 +18,8 @@ from hw.isa import FORMS, INSTRUCTION_BYTES, PROGRAM_MAGIC, WAITS, Engine, Opcod
 
 ENGINES = len(Engine)
 NOBODY  = {}
+NOTHING = []
+SYNC    = Opcode.SYNC
 SMALL   = 4096      # words of a memory in which each has a past of its own
 BLOCK   = 8         # words with the same past in a larger one
 
@@ -118,6 +120,12 @@ class Emitter:
         """Tell ``heap``, whose name is that of a memory, which instructions use its blocks."""
         self._heaps[heap.name] = heap
 
+    def forget(self):
+        """Let go of all instructions. A machine is full of cycles; what hangs on it would wait for
+        Python's garbage collector, which takes ten times as long to find it."""
+        for each in (*self._streams, *self._clocks, self._accesses, self._single):
+            each.clear()
+
     def retired(self, engines):
         """Per engine, how many instructions it has been given so far: see ``beside``."""
         return {engine: len(self.streams[engine]) for engine in engines}
@@ -126,82 +134,86 @@ class Emitter:
         """Append one instruction; ``fields`` as in :data:`hw.isa.FORMS`. ``beside`` are engines
         that write other bytes of the same words, and how many instructions each had been given
         before it began to: of what it writes, only those are waited for."""
-        known, bit = self._known[engine], 1 << engine
-        needed, users = {}, []
-        read, written = self._pieces(reads), self._pieces(writes)
-        for piece in read:
-            if not piece.seen & bit:
-                users.append(piece.writes)
-        for piece in written:
-            users += piece.reads, _limited(piece.writes, beside) if beside else piece.writes
-        for each in users:
-            for other, number in each.items():
-                if number > known[other] and other != engine and number > needed.get(other, 0):
-                    needed[other] = number
+        known, bit, heaps, single = self._known[engine], 1 << engine, self._heaps, self._single
+        needed = {}
+        number = len(self._streams[engine]) + 1
+        for span in reads:
+            found = single.get(span)
+            if found is None or not found[0].whole:
+                found = self._pieces(span)
+            for piece in found:
+                piece.reads[engine] = number
+                if not piece.seen & bit:
+                    piece.seen |= bit
+                    for other, count in piece.writes.items():
+                        if (count > known[other] and other != engine
+                                and count > needed.get(other, 0)):
+                            needed[other] = count
+        for span in writes:
+            found = single.get(span)
+            if found is None or not found[0].whole:
+                found = self._pieces(span)
+            for piece in found:
+                for users in (piece.reads,
+                              _limited(piece.writes, beside) if beside else piece.writes):
+                    for other, count in users.items():
+                        if (count > known[other] and other != engine
+                                and count > needed.get(other, 0)):
+                            needed[other] = count
 
-        waits = self._waits(engine, needed) if needed else []
-        while len(waits) > WAITS:
-            self._append(engine, Opcode.SYNC, {}, layer, row, waits[:WAITS])
-            waits = waits[WAITS:]
+        waits = self._waits(engine, needed) if needed else NOTHING
+        if len(waits) > WAITS:
+            while len(waits) > WAITS:
+                self._append(engine, SYNC, NOBODY, layer, row, waits[:WAITS])
+                waits = waits[WAITS:]
+            number = len(self._streams[engine]) + 1
+            for piece in (piece for span in reads for piece in self._pieces(span)):
+                piece.reads[engine] = number
         self._append(engine, opcode, fields, layer, row, waits)
 
-        number = len(self._streams[engine])
-        for piece in read:
-            if not piece.whole:                 # what is written had it cut
-                read = self._pieces(reads)
-                break
-        for piece in read:
-            piece.reads[engine] = number
-            piece.seen |= bit
         for span in writes:
             self._write(span, engine, number, beside)
-        for span in chain(reads, writes):
-            heap = self._heaps.get(span.memory)
-            if heap is not None:
-                heap.touch(span.start, engine, number - 1)
+        for span in (*reads, *writes):
+            if span[0] in heaps:
+                heaps[span[0]].touch(span[1], engine, number - 1)
 
-    def _pieces(self, spans):
-        """The pieces of which spans consist."""
-        found, single = [], self._single
-        for span in spans:
-            piece = single.get(span)
-            if piece is not None and piece.whole:
-                found.append(piece)
-                continue
-            pieces = self._accesses[span.memory].pieces(span)
-            if len(pieces) == 1:
-                single[span] = pieces[0]
-            found += pieces
-        return found
+    def _pieces(self, span):
+        """The pieces of which a span consists."""
+        pieces = self._accesses[span.memory].pieces(span)
+        if len(pieces) == 1:
+            self._single[span] = pieces
+        return pieces
 
     def _write(self, span, engine, number, beside):
         """Let a span be written. That forgets who was there before: it has waited for all of them,
         so who waits for it waits for them. Not so where others write beside it, who do not."""
-        pieces = self._pieces((span,))
+        found = self._single.get(span)
         if beside:
-            for piece in pieces:
+            for piece in self._pieces(span):
                 piece.writes[engine] = number
                 piece.seen = 0
             return
-        piece, = pieces if len(pieces) == 1 else (self._accesses[span.memory].join(span),)
-        piece.reads.clear()
-        piece.writes.clear()
-        piece.writes[engine] = number
-        piece.seen = 0
+        if found is None or not found[0].whole:
+            found = self._single[span] = [self._accesses[span.memory].join(span)]
+        piece = found[0]
+        piece.reads, piece.writes, piece.seen = {}, {engine: number}, 0
 
     def _waits(self, engine, needed):
         """The waits of an instruction, of which those that others imply are left out."""
-        clocks = {other: self._clocks[other][number] for other, number in needed.items()}
-        waits  = list(needed.items())
-        if len(waits) > 1:
-            waits = [(other, number) for other, number in sorted(waits)
-                     if not any(clock[other] >= number for via, clock in clocks.items()
-                                if via != other)]
-        # Instructions that wait for nothing new share what is known with the one before.
-        known = list(map(max, self._known[engine], *clocks.values()))
+        known, waits, clocks = self._known[engine], [], []
         for other, number in needed.items():
+            clock = self._clocks[other][number]
+            known = [a if a > b else b for a, b in zip(known, clock)]
+            clocks.append(clock)
+        for other, number in sorted(needed.items()):
             if known[other] < number:
                 known[other] = number
+            for clock in clocks:                # no engine relies on itself
+                if clock[other] >= number:
+                    break
+            else:
+                waits.append((other, number))
+        # Instructions that wait for nothing new share what is known with the one before.
         self._known[engine] = known
         return waits
 
@@ -235,10 +247,12 @@ def encode_all(instructions, names):
     for place, instruction in enumerate(instructions):
         kinds.setdefault(instruction[0], []).append(place)
     for opcode, places in kinds.items():
-        fields = [_fields(*instructions[place]) for place in places]
+        _, fields, layers, rows, waits = zip(*[instructions[place] for place in places])
+        known = {"opcode": [opcode] * len(places), "layer": layers, "row": rows, "waits": waits}
         try:
-            words[places] = encode_columns(FORMS[opcode], {
-                name: [each.get(name, 0) for each in fields] for name in _plan(FORMS[opcode])})
+            words[places] = encode_columns(FORMS[opcode], known | {
+                name: [each.get(name, 0) for each in fields]
+                for name in _plan(FORMS[opcode]) if name not in known})
         except CompileError:
             _refuse([instructions[place] for place in places], names)
             raise
@@ -253,7 +267,9 @@ def encode_columns(layout, columns):
     plan  = _plan(layout)
     for name, values in columns.items():
         for offset, width, part in _columns(values, *plan[name]):
-            if not isinstance(part, np.ndarray):
+            try:
+                part = np.asarray(part, np.int64)
+            except TypeError:
                 part = np.array([getattr(value, "value", value) for value in part], np.int64)
             wrong = np.flatnonzero((part < 0) | (part >> width))
             if len(wrong):

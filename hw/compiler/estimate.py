@@ -11,6 +11,11 @@ OVERHEAD = 20       # cycles of an instruction beyond its vector instructions
 LATENCY  = 60       # cycles to the first off-chip beat, and after the last
 SHORT    = 3        # cycles of an instruction that moves nothing
 
+# Members are slow to look up on their enumeration.
+LOAD, STORE, LAYER, CONV, FILL, GATE = (
+    Opcode[name] for name in ("LOAD", "STORE", "LAYER", "CONV", "FILL", "GATE"))
+COPY = FillMode.COPY
+
 
 class Timetable:
     """Grows by one instruction at a time, in the order of emission. ``ends`` has, per engine, the
@@ -37,7 +42,7 @@ class Timetable:
         cycles = self._cycles(engine, opcode, fields)
         ends.append(start + cycles)
         self.busy[engine] += cycles
-        if opcode is Opcode.STORE and fields.get("frame_end"):
+        if opcode is STORE and fields.get("frame_end"):
             self.masks.append(ends[-1])
 
     def end(self, engine):
@@ -46,17 +51,17 @@ class Timetable:
 
     def _cycles(self, engine, opcode, fields):
         config = self.config
-        if opcode is Opcode.CONV:
+        if opcode is CONV:
             return fields["groups"] * self._groups[engine, fields["slot"]] + OVERHEAD
-        if opcode is Opcode.FILL:
-            written = 1 if fields["mode"] is FillMode.COPY else 2
+        if opcode is FILL:
+            written = 1 if fields["mode"] is COPY else 2
             return fields["width"] * fields["vectors"] * written + OVERHEAD
-        if opcode is Opcode.LOAD or opcode is Opcode.STORE:
+        if opcode is LOAD or opcode is STORE:
             return fields["beats"] * (config.vector // 4 if fields.get("expand") else 1) + LATENCY
-        if opcode is Opcode.GATE:
+        if opcode is GATE:
             return (fields["width"] * fields["vectors"] * config.vector // config.gate_lanes
                     + OVERHEAD)
-        if opcode is Opcode.LAYER:
+        if opcode is LAYER:
             self._groups[engine, fields["slot"]] = group_cycles(fields, self._units[engine],
                                                                 config.vector)
         return SHORT

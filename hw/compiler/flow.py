@@ -18,6 +18,7 @@ from hw.compiler.pack import pack_requant, padded_channels
 from hw.compiler.unit import TARGETS, PartRun, Wanted
 from hw.isa import Engine, FillMode, LoadTarget, Opcode, Source, Target, Traffic
 
+FILL = Opcode.FILL      # slow to look up on its type
 
 def emit_frames(machine):
     """Emit every frame, in the order of the machine."""
@@ -366,22 +367,25 @@ class PassRun:
         return self._filling(source, mode, move.id, leaf, stride, offset)
 
     def _filling(self, source, mode, tap, leaf, stride, offset):
-        frame, unit, emitter = self.frame, self.unit, self.machine.emitter
+        frame, load, fill, emit = (self.frame, self.unit.load, self.unit.fill,
+                                   self.machine.emitter.emit)
+        pools, doubles = mode is FillMode.POOL, mode is FillMode.UP
 
         def produce(y, address, span):
-            rows  = {FillMode.COPY: (y,), FillMode.POOL: (2 * y, 2 * y + 1),
-                     FillMode.UP: (y // 2,)}[mode]
-            found = [frame.maps[source].get(row, unit.load) for row in rows]
-            width = frame.maps[source].tensor.width
-            emitter.emit(
-                unit.fill, Opcode.FILL,
-                {"source": found[0][0], "mode": mode, "src_base": found[0][1],
-                 "src_base2": found[-1][1] if mode == FillMode.POOL else 0,
-                 "width": width // 2 * 2 if mode == FillMode.POOL else width,
-                 "vectors": frame.maps[source].vectors, "dst_base": address,
-                 "dst_stride": stride, "dst_vector": offset},
-                layer=tap if tap and not frame.observed(leaf, y) else 0, row=y,
-                reads=[span_ for _, _, span_ in found], writes=[span])
+            found = frame.maps[source]
+            width = found.tensor.width
+            where, base, read = found.get(2 * y if pools else y // 2 if doubles else y, load)
+            base2, reads = 0, [read]
+            if pools:
+                _, base2, read = found.get(2 * y + 1, load)
+                width = width // 2 * 2
+                reads.append(read)
+            emit(fill, FILL,
+                 {"source": where, "mode": mode, "src_base": base, "src_base2": base2,
+                  "width": width, "vectors": found.vectors, "dst_base": address,
+                  "dst_stride": stride, "dst_vector": offset},
+                 layer=tap if tap and not frame.observed(leaf, y) else 0, row=y, reads=reads,
+                 writes=[span])
 
         return produce
 
@@ -425,14 +429,11 @@ class PassRun:
 
     def _sources(self, y):
         """Per part that makes row ``y``, the places of the rows under its kernel."""
-        found = []
-        for run in self.parts:
-            if run.part.makes(y):
-                found.append((run, self.places(run.part, y)))
-        return found
+        return [(run, self.places(run.part, y)) for run in self.parts if run.part.makes(y)]
 
     def places(self, part, y):
-        return [place and self.rings[place[0]].get(place[1])
+        rings = self.rings
+        return [place and rings[place[0]].get(place[1])
                 for place in part.sources(y, self.heights)]
 
     def _emit(self, y, sources, address, spans, alpha):

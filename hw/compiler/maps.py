@@ -4,6 +4,7 @@ from hw.compiler.emit import Span
 from hw.compiler.errors import CompileError
 from hw.isa import Engine, Opcode, Source, Traffic
 
+LOAD, STORE, SPILL = Opcode.LOAD, Opcode.STORE, Traffic.SPILL    # slow to look up on their types
 STORE_OF = {"encoder": Engine.STORE, "attention": Engine.STORE,
             "decoder": Engine.STORE_DECODER}
 
@@ -138,13 +139,13 @@ class Map:
         if self.spilled and not self._keeps(y):
             _, span = self.ring.place(y)
             self.machine.emitter.emit(
-                self.engine, Opcode.STORE,
+                self.engine, STORE,
                 {"traffic": self.traffic, "offchip": self._offchip(y), "beats": self.row_words,
                  "base": span.start,
                  "frame_end": self.ends_frame and y == self.tensor.height - 1},
                 layer=self.layer, row=y, reads=[span], writes=[self._offchip_span(y)])
             self.machine.charge(self.layer, self.row_words)
-            if self.traffic == Traffic.SPILL:
+            if self.traffic is SPILL:
                 self.machine.stored.add(self.tensor.name)
 
     def ensure(self, y):
@@ -154,8 +155,9 @@ class Map:
 
     def get(self, y, load):
         """Source, address and span of row ``y``, for a reader whose load engine is ``load``."""
-        self.ensure(min(y + self.ahead, self.tensor.height - 1) if self.producer else y)
-        ring = self._kept if self._keeps(y) else self.ring
+        if y + self.ahead >= self.made:
+            self.ensure(min(y + self.ahead, self.tensor.height - 1) if self.producer else y)
+        ring = self._kept if self._kept and self._keeps(y) else self.ring
         if ring is None or not ring.holds(y):
             if not self.spilled:
                 raise CompileError(f"Row {y} of {self.tensor.name!r}, which passes through "
@@ -171,8 +173,8 @@ class Map:
 
             def produce(y, address, span):
                 self.machine.emitter.emit(
-                    load, Opcode.LOAD,
-                    {"traffic": Traffic.SPILL, "offchip": self._offchip(y),
+                    load, LOAD,
+                    {"traffic": SPILL, "offchip": self._offchip(y),
                      "beats": self.row_words, "base": address},
                     layer=self.layer, row=y, reads=[self._offchip_span(y)], writes=[span])
                 self.machine.charge(self.layer, self.row_words)

@@ -188,8 +188,8 @@ class OffchipImage:
 
     def __init__(self, capacity):
         self.capacity = capacity
-        self.data     = bytearray()
         self.end      = 0
+        self._blobs   = []      # (address, bytes), in the order of addresses
 
     def reserve(self, size, what):
         """Byte address of ``size`` bytes that the run fills."""
@@ -205,6 +205,14 @@ class OffchipImage:
     def place(self, blob, what):
         """Byte address of ``blob``."""
         address = self.reserve(len(blob), what)
-        self.data.extend(bytes(address - len(self.data)))
-        self.data.extend(blob)
+        self._blobs.append((address, blob))
         return address
+
+    @property
+    def data(self):
+        """All of it, up to the end of what was placed last."""
+        pieces, end = [], 0
+        for address, blob in self._blobs:
+            pieces += bytes(address - end), blob
+            end = address + len(blob)
+        return b"".join(pieces)

@@ -1,6 +1,7 @@
 """From the integer graph to what the units run: passes of the MAC arrays, and moves of data."""
 
 from dataclasses import dataclass, field, replace
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from hw.isa import MAX_KERNEL
 
 COPIED = STORED, PACKED, ALPHA = "_stored", "_packed", "_alpha"     # ends of names of copies
 EXACT = (1 << 14, 14)       # multiplier and shift of a factor of 1
+MADE   = WeakKeyDictionary()    # graph -> (parts of its layers by name, what they are packed as)
 SPREAD = 2                  # columns and rows of an upsampled map per one of its source
 
 
@@ -96,7 +98,8 @@ class Network:
     ``moves`` to what moves it; ``layouts`` gives the channel counts of the runs of channels that
     begin at whole vectors; ``outputs`` are what the host reads; ``copies`` are stored copies that
     take a tensor's place in rows where it would lie beside others; ``packed`` keeps what
-    :meth:`hw.compiler.unit.Unit.packed` has made of a part."""
+    :meth:`hw.compiler.unit.Unit.packed` has made of a part, for all machines; ``planned`` are the
+    machines for which something was emitted."""
     graph:   integer.IntegerGraph
     tensors: dict
     passes:  tuple
@@ -106,6 +109,7 @@ class Network:
     outputs: tuple
     copies:  dict = field(default_factory=dict)
     packed:  dict = field(default_factory=dict)
+    planned: list = field(default_factory=list)
 
     @property
     def layers(self):
@@ -169,6 +173,8 @@ class _Lowering:
             for name in layer.inputs:
                 self.readers.setdefault(name, []).append(layer)
         self.tensors = dict(self.graph.tensors)
+        self.macs    = integer.macs(self.graph)
+        self.parts, self.packed = MADE.setdefault(self.graph, ({}, {}))
         self.next_id = 1
 
     def network(self):
@@ -177,7 +183,7 @@ class _Lowering:
             getattr(self, f"_{type(layer).__name__.lower()}")(layer)
         outputs = tuple(self._stored(name, "decoder") for name in graph.outputs)
         return Network(graph, self.tensors, tuple(self.passes), self.moves, self.made, self.layouts,
-                       outputs, self.copies)
+                       outputs, self.copies, self.packed)
 
     def _id(self):
         if self.next_id >= LEDGER_LAYERS:
@@ -272,42 +278,45 @@ class _Lowering:
         above = self.graph.layer(layer.input)
         names = above.inputs if isinstance(above, integer.Add) else (layer.input,)
         names = tuple(self._fillable(name, layer.unit) for name in names)
-        top, left, _, _ = layer.padding
-        kys, weight = _needed_rows(layer.weight.numpy())
-        self._check_kernel(layer, len(kys) * len(names), weight.shape[3])
-        zero   = self.tensor(names[0]).zero_point
-        rows   = tuple((operand, ky - top) for operand in range(len(names)) for ky in kys)
-        self._dense(layer, names, [dict(
-            weight=np.concatenate([weight] * len(names), axis=2), rows=rows, pad_left=left,
-            width=self.tensor(layer.name).width, stride=layer.stride)], zero)
+
+        def parts():
+            top, left, _, _ = layer.padding
+            kys, weight = _needed_rows(layer.weight.numpy())
+            self._check_kernel(layer, len(kys) * len(names), weight.shape[3])
+            rows = tuple((operand, ky - top) for operand in range(len(names)) for ky in kys)
+            yield dict(weight=np.concatenate([weight] * len(names), axis=2), rows=rows,
+                       pad_left=left, width=self.tensor(layer.name).width, stride=layer.stride)
+
+        self._dense(layer, names, parts)
 
     def _transposedconv(self, layer):
         name   = self._fillable(layer.input, layer.unit)
-        top, left, _, _ = layer.padding
-        weight = layer.weight.numpy()                   # inputs, outputs, ky, kx
-        out    = self.tensor(layer.name)
-        parts  = []
-        for phase in range(SPREAD):
-            kys = [ky for ky in reversed(range(weight.shape[2])) if (phase + top - ky) % 2 == 0]
-            for odd in range(SPREAD):
-                kxs  = [kx for kx in reversed(range(weight.shape[3])) if (odd + left - kx) % 2 == 0]
-                dxs  = [(odd + left - kx) // 2 for kx in kxs]
-                skipped = max(0, min(dxs))              # columns before the first that it reads
-                kernel  = weight[:, :, kys][:, :, :, kxs].transpose(1, 0, 2, 3)
-                kernel  = np.pad(kernel, ((0, 0), (0, 0), (0, 0), (skipped, 0)))
-                parts.append(dict(
-                    weight=kernel, rows=tuple((0, (phase + top - ky) // 2) for ky in kys),
-                    pad_left=max(0, -min(dxs)), width=(out.width - odd + 1) // 2,
-                    step=SPREAD, phase=phase, spread=True, odd=odd))
-        self._dense(layer, (name,), [part for part in parts if part["width"]],
-                    self.tensor(name).zero_point)
 
-    def _dense(self, layer, names, parts, zero):
-        multiplier, shift = layer.multiplier.numpy(), layer.shift.numpy()
-        folded = layer.bias.numpy().astype(np.int64)
-        built  = tuple(Part(
-            bias=folded - zero * part["weight"].sum(axis=(1, 2, 3), dtype=np.int64),
-            multiplier=multiplier, shift=shift, **part) for part in parts)
+        def parts():
+            top, left, _, _ = layer.padding
+            weight = layer.weight.numpy()               # inputs, outputs, ky, kx
+            width  = self.tensor(layer.name).width
+            for phase in range(SPREAD):
+                kys  = [ky for ky in reversed(range(weight.shape[2]))
+                        if (phase + top - ky) % 2 == 0]
+                rows = tuple((0, (phase + top - ky) // 2) for ky in kys)
+                for odd in range(SPREAD if width > 1 else 1):
+                    kxs = [kx for kx in reversed(range(weight.shape[3]))
+                           if (odd + left - kx) % 2 == 0]
+                    dxs = [(odd + left - kx) // 2 for kx in kxs]
+                    skipped = max(0, min(dxs))          # columns before the first that it reads
+                    kernel  = weight[:, :, kys][:, :, :, kxs].transpose(1, 0, 2, 3)
+                    kernel  = np.pad(kernel, ((0, 0), (0, 0), (0, 0), (skipped, 0)))
+                    yield dict(weight=kernel, rows=rows, pad_left=max(0, -min(dxs)),
+                               width=(width - odd + 1) // 2, step=SPREAD, phase=phase, spread=True,
+                               odd=odd)
+
+        self._dense(layer, (name,), parts)
+
+    def _dense(self, layer, names, parts):
+        zero  = self.tensor(names[0]).zero_point
+        built = self._once(layer.name, lambda: (self._part(layer, zero, **part)
+                                                for part in parts()))
         table, tensor = None, self.tensor(layer.name)
         readers = self.readers.get(layer.name, [])
         if (len(readers) == 1 and isinstance(readers[0], integer.Lookup)
@@ -316,25 +325,39 @@ class _Lowering:
         self.layouts[layer.name] = self.layouts[tensor.name] = (tensor.channels,)
         self._add_pass(layer, tensor, names, built, depthwise=False, zero_in=zero, table=table)
 
+    @staticmethod
+    def _part(layer, zero, *, weight, **part):
+        """A part of a convolution whose input has the zero point ``zero``."""
+        bias = (layer.bias.numpy().astype(np.int64)
+                - zero * weight.sum(axis=(1, 2, 3), dtype=np.int64))
+        return Part(weight, bias, layer.multiplier.numpy(), layer.shift.numpy(), **part)
+
+    def _once(self, name, parts):
+        """The parts of a tensor, made once for all machines."""
+        if name not in self.parts:
+            self.parts[name] = tuple(parts())
+        return self.parts[name]
+
     def _lookup(self, layer):
         if layer.name in self.made:
             return
         self._identity(layer.input, layer.name, layer.unit, table=layer.table)
 
     def _depthwise_conv(self, layer):
-        top, left, _, _ = layer.padding
-        kys, weight = _needed_rows(layer.weight.numpy())
-        self._check_kernel(layer, *weight.shape[2:])
         name   = self._fillable(layer.input, layer.unit)
         zero   = self.tensor(name).zero_point
-        bias   = (layer.bias.numpy().astype(np.int64)
-                  - zero * weight.sum(axis=(1, 2, 3), dtype=np.int64))
-        part   = Part(weight, bias, layer.multiplier.numpy(), layer.shift.numpy(),
-                      tuple((0, ky - top) for ky in kys), left,
-                      self.tensor(layer.name).width, layer.stride)
+
+        def parts():
+            top, left, _, _ = layer.padding
+            kys, weight = _needed_rows(layer.weight.numpy())
+            self._check_kernel(layer, *weight.shape[2:])
+            yield self._part(layer, zero, weight=weight, rows=tuple((0, ky - top) for ky in kys),
+                             pad_left=left, width=self.tensor(layer.name).width,
+                             stride=layer.stride)
+
         self.layouts[layer.name] = self.layouts[name]
-        self._add_pass(layer, self.tensor(layer.name), (name,), (part,), depthwise=True,
-                       zero_in=zero)
+        self._add_pass(layer, self.tensor(layer.name), (name,), self._once(layer.name, parts),
+                       depthwise=True, zero_in=zero)
 
     def _sum(self, layer):
         names = tuple(self._fillable(name, layer.unit) for name in (layer.a, layer.b))
@@ -356,15 +379,17 @@ class _Lowering:
             names = (self._fillable(names, layer.unit),)
         tensor   = self.tensor(layer.name)
         channels = tensor.channels
-        built    = []
-        for part in parts:
-            kernel = part.pop("kernel").astype(np.int8)
-            built.append(Part(np.broadcast_to(kernel, (channels, 1, *kernel.shape)),
-                              np.full(channels, bias, np.int64), np.full(channels, factor[0]),
-                              np.full(channels, factor[1]), **part))
+
+        def build():
+            for part in parts:
+                kernel = part.pop("kernel").astype(np.int8)
+                yield Part(np.broadcast_to(kernel, (channels, 1, *kernel.shape)),
+                           np.full(channels, bias, np.int64), np.full(channels, factor[0]),
+                           np.full(channels, factor[1]), **part)
+
         self.layouts[layer.name] = self.layouts[names[0]]
-        self._add_pass(layer, tensor, names, tuple(built), depthwise=True, zero_in=zero_in,
-                       raw=not hasattr(layer, "low"))
+        self._add_pass(layer, tensor, names, self._once(layer.name, build), depthwise=True,
+                       zero_in=zero_in, raw=not hasattr(layer, "low"))
 
     def _add_pass(self, layer, tensor, names, parts, *, depthwise, zero_in, table=None, raw=False):
         made = self.tensor(layer.name)
@@ -372,7 +397,7 @@ class _Lowering:
         done = Pass(
             self._id(), layer.name, layer.unit, tensor, names, parts, depthwise, zero_in,
             0 if raw else made.zero_point, 0 if raw else layer.low, 255 if raw else layer.high,
-            table, integer.macs(self.graph).get(layer.name, 0) if weights is not None else 0)
+            table, self.macs.get(layer.name, 0) if weights is not None else 0)
         self._keep(done)
 
     def _keep(self, done):
@@ -412,14 +437,12 @@ class _Lowering:
         if name in self.added:              # by that
             return
         copied = f"{name}{STORED}"
-        kernel = np.ones((1, 1), np.int8)
-        part   = Part(np.broadcast_to(kernel, (tensor.channels, 1, 1, 1)),
-                      np.zeros(tensor.channels, np.int64), np.full(tensor.channels, EXACT[0]),
-                      np.full(tensor.channels, EXACT[1]), ((0, 0),), 0, tensor.width)
+        parts  = self._once(copied, lambda: [_exact(
+            np.broadcast_to(np.ones((), np.int8), (tensor.channels, 1, 1, 1)), tensor)])
         self._named(copied, tensor)
         self.layouts[copied] = self.layouts[name]
         self.added[name]     = copied
-        self._keep(Pass(self._id(), copied, unit, self.tensor(copied), (name,), (part,), True, 0, 0,
+        self._keep(Pass(self._id(), copied, unit, self.tensor(copied), (name,), parts, True, 0, 0,
                         0, 255))
 
     def _repacked(self, name, unit):
@@ -456,22 +479,26 @@ class _Lowering:
         """A dense 1x1 pass that changes nothing but looks up ``table``."""
         source = self._fillable(source, unit)
         before, tensor = self.tensor(source), self.tensor(name)
-        weight = np.eye(before.channels, dtype=np.int8)[:, :, None, None]
-        part   = Part(weight, np.zeros(before.channels, np.int64),
-                      np.full(before.channels, EXACT[0]), np.full(before.channels, EXACT[1]),
-                      ((0, 0),), 0, before.width)
+        parts = self._once(name, lambda: [_exact(
+            np.eye(before.channels, dtype=np.int8)[:, :, None, None], before)])
         self.layouts[name] = (before.channels,)
-        self._keep(Pass(self._id(), name, unit, tensor, (source,), (part,), False, 0, 0, 0, 255,
+        self._keep(Pass(self._id(), name, unit, tensor, (source,), parts, False, 0, 0, 0, 255,
                         table))
 
     def _named(self, name, tensor):
         self.tensors[name] = replace(tensor, name=name)
 
 
+def _exact(weight, tensor):
+    """What makes a copy of a tensor, with weights of 1 by 1."""
+    return Part(weight, np.zeros(tensor.channels, np.int64), np.full(tensor.channels, EXACT[0]),
+                np.full(tensor.channels, EXACT[1]), ((0, 0),), 0, tensor.width)
+
+
 def _needed_rows(weight):
     """Numbers of the kernel rows that are not all zeros, those of a dilated kernel say, or of the
     first if all are; and the weights in them."""
-    kys = [ky for ky in range(weight.shape[2]) if weight[:, :, ky].any()] or [0]
+    kys = np.flatnonzero(weight.any(axis=(0, 1, 3))).tolist() or [0]
     return kys, weight if len(kys) == weight.shape[2] else weight[:, :, kys]
 
 

@@ -37,6 +37,8 @@ class Wanted:
 
 
 MOST_GROUPS = (1 << data.Layout.cast(FORMS[Opcode.CONV])["groups"].width) - 1   # of one CONV
+CONV    = Opcode.CONV       # slow to look up on its type
+PADDING = (0, 0)            # no row, for a CONV
 TARGETS = {Source.ONCHIP: Target.ONCHIP, Source.FEEDBACK: Target.FEEDBACK}
 
 
@@ -91,7 +93,7 @@ class Unit:
                 pack, how = pack_depthwise, {"taps": taps}
             else:
                 pack, how = pack_dense, {"transformed": self.transforms(item, part)}
-            key = part, vector, outputs, *how.values()
+            key = part, layout, vector, outputs, *how.values()
             if key not in network.packed:
                 network.packed[key] = pack(item.name, part, layout=layout, vector=vector,
                                            outputs=outputs, **how)
@@ -303,13 +305,19 @@ class PartRun:
         row that was ``tapped`` is not observed again."""
         unit, emitter = self.unit, self.unit.machine.emitter
         first = self.first if self.item.depthwise else 0
-        rows  = [(0, 0) if place is None else (1, place[0] + first) for place in sources]
+        rows, reads = [], self.reads.copy()
+        for place in sources:
+            if place is None:
+                rows.append(PADDING)
+            else:
+                address_of, span = place
+                rows.append((1, address_of + first))
+                reads.append(span)
         layer = 0 if tapped else self.item.id
-        reads = [*self.reads, *(place[1] for place in sources if place is not None)]
         if len(rows) > KERNEL_ROWS:
             emitter.emit(unit.conv, Opcode.ROWS, {"rows": rows[KERNEL_ROWS:]}, layer=layer, row=y)
         emitter.emit(
-            unit.conv, Opcode.CONV,
+            unit.conv, CONV,
             {"slot": self.slot, "rows": rows[:KERNEL_ROWS], "weight_base": self.weight_base,
              "param_base": self.param_base, "groups": self.groups, "out_base": address,
              "first": self.first, "alpha_base": alpha_base},

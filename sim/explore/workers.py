@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import threading
+from collections import deque
 from contextlib import ExitStack, contextmanager
 
 import distributed
@@ -12,13 +13,15 @@ from distributed.scheduler import KilledWorker
 from golden.errors import InputError
 from golden.folders import temporary
 from golden.places import CACHE
-from sim.explore.evaluate import OtherSources, evaluate, sources
+from sim.explore.evaluate import OtherSources, evaluate, evaluate_all, sources
 
 __all__ = ["Here", "Workers"]
 
 PATIENCE = 10       # seconds for a scheduler, and for the first of its workers, to answer
 START    = 120      # for the first process of this computer, where every core is busy
-AHEAD    = 4        # machines that wait at each thread
+AHEAD    = 3        # batches that each thread has or is to have
+BATCH    = 8        # machines at most: neighbours often run the same program
+LOST     = {"status": "lost", "reason": "its workers died", "seconds": 0}
 
 
 class Workers:
@@ -76,26 +79,37 @@ class Workers:
         """
         if self._client is None:
             self._connect()
-        configs = iter(configs)
-        numbers = {}
+        configs = list(configs)
+        size    = max(1, min(BATCH, len(configs) // (AHEAD * self.threads)))
+        waiting = deque(configs[k:k + size] for k in range(0, len(configs), size))
+        asked   = {}
         ended   = distributed.as_completed()
 
         def ask(count):
-            for number, config in (one for _, one in zip(range(count), configs, strict=False)):
-                future = self._client.submit(evaluate, config, self.network, sources(), pure=False)
-                numbers[future.key] = number
+            for batch in [waiting.popleft() for _ in range(min(count, len(waiting)))]:
+                future = self._client.submit(evaluate_all, [config for _, config in batch],
+                                             self.network, sources(), pure=False)
+                asked[future.key] = batch
                 ended.add(future)
 
         ask(AHEAD * self.threads)
         for future in ended:
-            yield numbers.pop(future.key), self._result(future)
+            batch = asked.pop(future.key)
+            found = self._result(future)
+            if found is None and len(batch) > 1:        # which of them it is will be seen
+                waiting.extendleft([one] for one in reversed(batch))
+                ask(len(batch))
+                continue
+            for (number, _), each in zip(batch, found or [LOST], strict=True):
+                yield number, each
             ask(1)
 
     def _result(self, future):
+        """What a batch came to; None if its workers died."""
         try:
             return future.result()
         except KilledWorker:
-            return {"status": "lost", "reason": "its workers died", "seconds": 0}
+            return None
         except OtherSources:
             raise InputError(f"A worker of {self._scheduler} has other sources than these; start "
                              "all of them in folders with the same") from None

@@ -30,7 +30,7 @@ def lent(graph, config, *, spill=None, frames=1):
     network = lower(graph)
     if spill is None:
         spill = cheapest(network, config, 1, ALONE)[1].spill
-    return build.lent(graph, plan(network, config, 1, spill, ALONE)[1], frames)
+    return build.lent(lower(graph, lend=True), plan(network, config, 1, spill, ALONE)[1], frames)
 
 
 @pytest.mark.parametrize("seed", range(3))
