@@ -280,6 +280,11 @@ class Config:
         return self.dram.timing(self.clock_mhz)
 
     @property
+    def peak_bytes_per_cycle(self):
+        """Bytes per cycle that off-chip memory moves at best: one beat, or what its pins allow."""
+        return min(self.vector, self.timing.bus_bytes_per_cycle)
+
+    @property
     def structure(self):
         """All that its Verilog depends on: two machines that differ only in name, clock and timing
         of off-chip memory are one."""

@@ -308,6 +308,7 @@ VARIABLES = {
     "PROTECTION": Variable(f"of memories: {_or(PROTECTIONS)}, or MEMORY=KIND with commas",
                            lambda name, value: preset(next(iter(PRESETS)), protection=value)),
     "PURE":       Variable("1: every layer by its own unit, even of a single frame", SWITCH),
+    "RANDOM":     Variable("machines drawn by chance on top, to compare a search with", _whole(0)),
     "RATE":       Variable("of learning, at the start", _number),
     "REFEREE":    Variable("1: ask ONNX Runtime too; 0: do not", SWITCH),
     "RESUME":     Variable("1: go on with the run in OUT", SWITCH),
@@ -403,7 +404,7 @@ TARGETS = {
                       flags=("SCHEMA",), checks={"OUT": _any}),
     "explore": Target(
         "a space of machines: each to the cycle, and the best of them", "sim.explore",
-        _takes("SPACE N=1000 SEED=0 JOBS SCHEDULER CERTIFY=0 OUT"), needs=("SPACE",)),
+        _takes("SPACE N=1000 SEED=0 RANDOM=0 JOBS SCHEDULER CERTIFY=0 OUT"), needs=("SPACE",)),
     "onnx": Target("write a network as ONNX QDQ, judged by ONNX Runtime", "golden.referee",
                    _takes("MODEL=elec4848 IMAGE=phantom:7 SIZE WIDTH OUT=reports"),
                    checks={"OUT": _any}),

@@ -154,7 +154,7 @@ def _traffic(program, config, counters, offchip):
             "bursts":     {"read": counters[Counter.BURSTS, 0],
                            "write": counters[Counter.BURSTS, 1]},
             "memory":     config.dram.name,
-            "peak_bytes_per_cycle": _peak_bandwidth(config),
+            "peak_bytes_per_cycle": config.peak_bytes_per_cycle,
             "measured_bytes_per_cycle": total / offchip["busy_cycles"],
             **{name: offchip[name] for name in ("row_hits", "row_misses", "refresh_cycles",
                                                 "busy_cycles")},
@@ -217,7 +217,7 @@ def _layer(layer, program, config, counters, to_run):
             "traffic": {kind.name.lower(): moved[kind] for kind in Traffic if moved.get(kind)},
             "mac_utilization": macs / (lanes * cycles) if cycles and macs else None,
             "bound_by": _bound(cycles, issued, macs / lanes,
-                               sum(moved.values()) / _peak_bandwidth(config)),
+                               sum(moved.values()) / config.peak_bytes_per_cycle),
             "first_row": (int(to_run(program.layer_spans[layer.id][0]))
                           if layer.id in program.layer_spans else None),
             **({"shares": {name: {"cycles": of[LayerField.BUSY], "issued": of[LayerField.ISSUED]}
@@ -232,11 +232,6 @@ def _over_units(field, values):
 
 def _lanes(config, unit):
     return config.units[unit].pixels * config.vector * config.units[unit].outputs
-
-
-def _peak_bandwidth(config):
-    """Bytes per cycle that off-chip memory moves at best: one beat, or what its pins allow."""
-    return min(config.vector, config.timing.bus_bytes_per_cycle)
 
 
 def _bound(busy, issued, full, moving):

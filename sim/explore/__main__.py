@@ -1,14 +1,16 @@
 """``make explore``: the machines of a space, each to the cycle, and which of them are the best.
 
 A space of at most ``--n`` machines is enumerated, and its front proved; of a larger one Optuna
-proposes as many. Each is compiled for and run on the exact cycle model, on all cores or a Dask
-cluster. What is measured is kept in a journal: the same command goes on where it was stopped. With
-``--certify`` the first of the front run through the RTL. Exit code 0: done; 1: the RTL contradicts
-a figure, or a machine made the program fail; 2: it could not be done, and one line says why.
+proposes as many, and ``--random`` more are drawn by chance, to compare it with. Each is compiled
+for and run on the exact cycle model, on all cores or a Dask cluster. What is measured is kept in a
+journal: the same command goes on where it was stopped. With ``--certify`` the first of the front
+run through the RTL. Exit code 0: done; 1: the RTL contradicts a figure, or a machine made the
+program fail; 2: it could not be done, and one line says why.
 """
 
 import shlex
 import sys
+import time
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
@@ -52,14 +54,14 @@ def explore(options, console):
         f"{name}={value}" for name, value in asdict(network).items() if value is not None)}
     with Journal(out, head) as journal:
         with console.status(f"looking at the machines of {space.name}"):
-            exploration = Exploration(space, journal, options.n)
-        known       = len(journal.rows)
+            exploration = Exploration(space, journal, options.n, options.random)
+        known, start = set(journal.rows), (time.monotonic(), time.process_time())
         if known:
-            console.print(f"going on: {known} machines are in the journal")
+            console.print(f"going on: {len(known)} machines are in the journal")
         try:
             with ((Here(network) if options.jobs == 0 else
                    Workers(network, options.jobs, options.scheduler)) as workers,
-                  MachineProgress(console, exploration.todo - known,
+                  MachineProgress(console, exploration.todo - len(known),
                                   space.objectives[0]) as progress):
                 exploration.run(workers.evaluate, options.seed, progress)
         except KeyboardInterrupt as error:
@@ -68,12 +70,23 @@ def explore(options, console):
                 f"{journal.path}, and the same command goes on") from None
         if not exploration.front:
             raise InputError(_no_machine(exploration))
+        took    = time.monotonic() - start[0], time.process_time() - start[1]
         results = _write(exploration, network, journal, out)
         _print(console, results, out)
+        new     = [row["seconds"] for number, row in journal.rows.items() if number not in known]
+        if new:
+            elsewhere = 0 if options.jobs == 0 else sum(new)
+            console.print(_rate(len(new), took[0], took[1] + elsewhere), soft_wrap=True)
         if options.certify:
             _certify(options.certify, exploration, network, journal, out, console)
             results = _write(exploration, network, journal, out)
     return results
+
+
+def _rate(count, seconds, cpu):
+    """How many machines were measured how fast, as a line; ``cpu`` are the processors' seconds."""
+    return (f"{count} machines in {seconds:.0f} s, {3600 * count / seconds:,.0f} an hour; "
+            f"{cpu / count:.2f} s of CPU each, {3600 * count / cpu:,.0f} an hour and core")
 
 
 def _write(exploration, network, journal, out):
@@ -143,7 +156,7 @@ def _command(arguments):
 def _parse(arguments):
     parser = Parser("sim.explore", __doc__)
     parser.add_argument("--space", required=True)
-    for name, default in (("n", 1000), ("seed", 0), ("jobs", None), ("certify", 0)):
+    for name, default in (("n", 1000), ("seed", 0), ("jobs", None), ("certify", 0), ("random", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
     for name in ("scheduler", "out"):
         parser.add_argument(f"--{name}")

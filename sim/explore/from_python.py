@@ -42,7 +42,7 @@ class Table(list):
         return _html(self)
 
 
-def explore(space, *, n=1000, seed=0, jobs=0, scheduler=None, certify=0, out=None):
+def explore(space, *, n=1000, seed=0, random=0, jobs=0, scheduler=None, certify=0, out=None):
     """Measure the machines of a space, each to the cycle; returns a :class:`Table`.
 
     Parameters
@@ -53,6 +53,8 @@ def explore(space, *, n=1000, seed=0, jobs=0, scheduler=None, certify=0, out=Non
         Machines, at most. A space of no more is enumerated; in a larger one Optuna searches.
     seed : int
         Of that search.
+    random : int
+        Machines drawn by chance, on top of those of a search, to compare it with.
     jobs : int
         Processes; 0: this one does the work. A script that asks for processes needs ``if __name__
         == "__main__":``.
@@ -71,7 +73,7 @@ def explore(space, *, n=1000, seed=0, jobs=0, scheduler=None, certify=0, out=Non
         If the space has mistakes or is empty, or no machine is left.
     """
     options = SimpleNamespace(space=space, n=n, seed=seed, scheduler=scheduler, certify=certify,
-                              jobs=None if scheduler else jobs)
+                              random=random, jobs=None if scheduler else jobs)
     console = make_console(quiet=out is None)
     CACHE.mkdir(parents=True, exist_ok=True)
     with temporary(CACHE, "explore-") as folder:

@@ -39,6 +39,8 @@ METRICS = {
     "multipliers":  Metric("MAC lanes, requantisers, and the two of each gate lane", static=True),
     "memory_bytes": Metric("all memories on chip that hold maps, weights and parameters", "bytes",
                            static=True),
+    "offchip_peak": Metric("that off-chip memory moves at best", "bytes/cycle", static=True,
+                           objective=False),
 }
 STATIC = tuple(name for name, metric in METRICS.items() if metric.static)
 
@@ -54,6 +56,7 @@ def of_machine(config):
                          + sum(_unit_bytes(unit, config.vector) for unit in units)
                          + config.alpha_words * config.vector
                          + config.gate_lanes * config.gate_param_words * PARAM_BYTES),
+        "offchip_peak": config.peak_bytes_per_cycle,
     }
 
 

@@ -12,6 +12,8 @@ from golden.folders import Fresh
 from hw.isa import Cause
 from hw.knobs import spoken
 from hw.machine import text_of
+from sim.explore.effects import effects
+from sim.explore.hypervolume import progress
 from sim.explore.metrics import METRICS
 from sim.page.build import embedded
 from sim.page.words import CAUSES, ENGINES
@@ -46,6 +48,9 @@ def make_results(exploration, network, certified):
         "proved":     exploration.enumerated and not counts["lost"] and not counts["fault"],
         "counts":     dict(sorted(counts.items())),
         "cpu_s":      round(sum(row["seconds"] or 0 for row in rows.values()), 3),
+        "progress":   progress(*([_objectives(rows[number], space) for number in numbers]
+                                 for numbers in (exploration.searched, exploration.drawn))),
+        "effects":    effects(exploration.good, space.parameters, space.objectives),
         "front":      front,
         "winner":     front[0],
         "causes":     [cause.name.lower() for cause in Cause],
@@ -54,6 +59,13 @@ def make_results(exploration, network, certified):
                         "certified": certified.get(row["machine"])}
                        for _, row in sorted(rows.items())],
     }
+
+
+def _objectives(row, space):
+    """The objectives of a machine; None if it has none, or breaks a constraint."""
+    if row["status"] != "measured":
+        return None
+    return tuple(row["figures"][name] for name in space.objectives)
 
 
 def verdict(results):
@@ -124,6 +136,8 @@ def page(results):
     data    = {"figures": [[name, METRICS[name].unit if name in METRICS else ""]
                            for name in figures],
                "axes": figures, "units": units,
+               "progress": results["progress"], "enumerated": results["enumerated"],
+               "frames": results["network"]["frames"],
                "causes": [[key, CAUSES[key].name] for key in results["causes"]],
                "machines": [{"machine": row["machine"], "knobs": _spoken(row),
                              "figures": [_figure(row, name) for name in figures],
@@ -134,9 +148,26 @@ def page(results):
                   figures=figures, metrics=METRICS, figure=_figure, spoken=_spoken, mark=_mark,
                   front=set(results["front"]), good=len(good), causes=CAUSES,
                   reasons=reasons.most_common(MOST_REASONS), more=len(reasons) - MOST_REASONS,
-                  data=embedded(data), text=_text,
+                  data=embedded(data), text=_text, effects=_effects(results),
                   tables=Markup((HERE.parent / "page" / "tables.js").read_text()),
                   script=Markup((HERE / "explore.js").read_text()))
+
+
+def _effects(results):
+    """``(path, [(share, means as a text) of each objective])``, what matters most first."""
+    found = [(path, [(effect["share"], " · ".join(
+        f"{_knob(path, value)}: {_short(mean)}" for value, mean, _ in effect["means"]))
+        for effect in (results["effects"][name][path] for name in results["objectives"])])
+        for path in results["effects"][results["objectives"][0]]]
+    return sorted(found, key=lambda each: max(share for share, _ in each[1]), reverse=True)
+
+
+def _short(value):
+    """A mean for people: three digits."""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value:.3g}"
 
 
 def _figure(row, name):
@@ -145,8 +176,11 @@ def _figure(row, name):
 
 def _spoken(row):
     """The knobs of a machine for people."""
-    return {path: spoken(value, "bytes" if path.endswith("_bytes") else "")
-            for path, value in row["knobs"].items()}
+    return {path: _knob(path, value) for path, value in row["knobs"].items()}
+
+
+def _knob(path, value):
+    return spoken(value, "bytes" if path.endswith("_bytes") else "")
 
 
 def _text(value):

@@ -36,12 +36,18 @@ class Exploration:
         Keeps what is measured.
     most : int
         Machines to measure, at most. A space of no more is enumerated.
+    chance : int
+        Machines that chance draws to compare a search with, once it is over. They count as any
+        others, and are in addition to ``most``.
 
     Attributes
     ----------
     rows : dict
         Number -> what is known of a machine: ``machine``, ``knobs``, ``status``, ``reason``,
         ``figures`` (metrics and knobs), ``units``, ``seconds``.
+    searched, drawn : list
+        Numbers of the machines that ran, in the order of the search; and those that chance drew,
+        which are all where all were tried.
     todo : int
         Machines to measure, those in the journal included.
     enumerated : bool
@@ -52,8 +58,8 @@ class Exploration:
         If no machine is possible.
     """
 
-    def __init__(self, space, journal, most):
-        self.space, self._journal = space, journal
+    def __init__(self, space, journal, most, chance=0):
+        self.space, self._journal, self._chance = space, journal, chance
         self._candidate = lru_cache(KEPT)(space.candidate)
         self.rows = {}
         possible  = self._possible(max(most, MOST_COUNTED))
@@ -61,6 +67,9 @@ class Exploration:
         self.possible   = None if possible is None else len(possible)
         self.todo       = most if possible is None else min(most, len(possible))
         self._numbers   = possible
+        self.searched, self.drawn = [], []
+        if not self.enumerated:
+            self.todo += chance
 
     def run(self, evaluate, seed=0, progress=lambda count, best: None):
         """Measure what there is to measure; ``progress`` is told of each new machine. ``evaluate``
@@ -70,8 +79,10 @@ class Exploration:
         self._count, self._best = 0, None
         if self.enumerated:
             self._measure(self._numbers)
+            self.searched = self.drawn = self._numbers
         else:
             self._search(seed)
+            self._draw(seed)
 
     @property
     def good(self):
@@ -143,7 +154,7 @@ class Exploration:
         places  = {path: IntDistribution(0, len(values) - 1)
                    for path, values in self.space.parameters.items()}
         barren, chance = 0, random.Random(seed)
-        while self._measured < self.todo and barren < 2 * BARREN:
+        while self._left and barren < 2 * BARREN:
             before = self._measured
             if barren < BARREN:
                 trials  = [study.ask(places) for _ in range(GENERATION)]
@@ -151,18 +162,35 @@ class Exploration:
             else:
                 trials  = []
                 numbers = [chance.randrange(self.space.machines) for _ in range(DRAWN)]
-            self._measure(self._first_new(numbers))
+            asked = self._first_new(numbers)
+            self._measure(asked)
+            self.searched += [number for number in asked if _ran(self.rows[number])]
             for trial, number in zip(trials, numbers, strict=False):
                 self._tell(study, trial, self.rows.get(number))
             barren = 0 if self._measured > before else barren + 1
 
+    def _draw(self, seed):
+        """Measure machines drawn by chance from all that are possible, each once."""
+        chance, tried = random.Random(f"{seed} by chance"), set()
+        while len(self.drawn) < self._chance and len(tried) < self.space.machines / 2:
+            number = chance.randrange(self.space.machines)
+            if number not in tried and not self._candidate(number).status:
+                self.drawn.append(number)
+            tried.add(number)
+        self._measure(self.drawn)
+
     @property
     def _measured(self):
-        return sum(row["status"] not in ("refused", "excluded") for row in self.rows.values())
+        return sum(map(_ran, self.rows.values()))
+
+    @property
+    def _left(self):
+        """How many machines the search may still measure."""
+        return self.todo - self._chance - self._measured
 
     def _first_new(self, numbers):
         """Of ``numbers``, each once, as many as may still be measured."""
-        left, found = self.todo - self._measured, []
+        left, found = self._left, []
         for number in dict.fromkeys(numbers):
             if number not in self.rows and left:
                 found.append(number)
@@ -175,6 +203,11 @@ class Exploration:
             return
         trial.set_constraint("space", 0.0 if row["status"] == "measured" else 1.0)
         study.tell(trial, [row["figures"][name] for name in self.space.objectives])
+
+
+def _ran(row):
+    """Whether a machine was asked for, whatever became of it."""
+    return row["status"] not in ("refused", "excluded")
 
 
 def _row(candidate, found=None):

@@ -125,8 +125,9 @@ class Workers:
         folder = self._stack.enter_context(temporary(CACHE, "dask-"))
         with _deaf():
             return distributed.LocalCluster(
-                n_workers=self._jobs, threads_per_worker=1, processes=True, dashboard_address=None,
-                local_directory=str(folder), silence_logs=logging.CRITICAL)
+                n_workers=self._jobs, threads_per_worker=1, processes=True, dashboard_address=":0",
+                scheduler_kwargs={"dashboard": False}, local_directory=str(folder),
+                silence_logs=logging.CRITICAL)
 
 
 class Here:

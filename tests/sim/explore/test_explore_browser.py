@@ -104,6 +104,32 @@ def test_the_page(file):
         opened.locator("#axis-x").select_option("memory_bytes")
         assert opened.locator("#plot circle[data-machine='5']").get_attribute("cx") != place
 
+        # A range is dragged or typed, and the table keeps to it
+        opened.locator("#axis-x").select_option("latency")
+        opened.set_viewport_size({"width": 1280, "height": 1200})
+        opened.evaluate("scrollTo({top: 0, behavior: 'instant'})")
+        area = opened.locator("#plot").bounding_box()
+        opened.mouse.move(area["x"] + area["width"] * 0.5, area["y"] + area["height"] * 0.1)
+        opened.mouse.down()
+        opened.mouse.move(area["x"] + area["width"], area["y"] + area["height"] * 0.95)
+        opened.mouse.up()
+        rows = opened.locator("#machines tbody tr:visible")
+        assert [row.get_attribute("id") for row in rows.all()] == ["m3", "m2", "m1", "m0"]
+        opened.locator("#from-x").fill("")
+        opened.locator("#to-x").fill("12500")
+        assert [row.get_attribute("id") for row in rows.all()] == ["m3", "m2"]
+        assert opened.locator("#inside").inner_text() == "2 of 6 machines"
+        opened.locator("#all").press("Enter")
+        assert rows.count() == 6
+
+        # Both machines under their roofs; what a search found how soon; what matters
+        assert opened.locator("#roof").get_attribute("aria-label").startswith(
+            "A: 40 MACs per cycle of 80 lanes, ")
+        assert opened.locator("#roof path").count() == 2
+        assert "by chance: " in opened.locator("#progress").get_attribute("aria-label")
+        assert opened.locator("#effects tbody tr").count() == 2
+        assert opened.locator("#effects tbody tr").first.inner_text().startswith("decoder.outputs")
+
         for _ in ("light", "dark"):
             contrast, where = opened.evaluate(CONTRAST)
             assert contrast >= ENOUGH, where
@@ -111,7 +137,7 @@ def test_the_page(file):
         opened.set_viewport_size({"width": 360, "height": 640})
         assert opened.evaluate("document.documentElement.scrollWidth") <= 360
         opened.emulate_media(media="print")
-        assert not opened.locator(".axes").is_visible()
+        assert not opened.locator(".axes:visible").count()
         assert opened.locator("#machines").is_visible()
         browser.close()
     assert said == []

@@ -21,6 +21,7 @@ def test_bytes_are_those_of_the_hardware(config):
 
 def test_lanes_and_multipliers():
     assert of_machine(PRESETS["reference"]) | {"memory_bytes": 0} == {
-        "mac_lanes": 896, "multipliers": 896 + 16 + 8 + 16 + 2 * 4, "memory_bytes": 0}
+        "mac_lanes": 896, "multipliers": 896 + 16 + 8 + 16 + 2 * 4, "memory_bytes": 0,
+        "offchip_peak": 16}
     assert tuple(of_machine(PRESETS["tiny"])) == tuple(
         name for name in METRICS if name in STATIC)

@@ -46,9 +46,9 @@ class Worker:
             yield number, found_of(number, config)
 
 
-def explore(space, folder, worker, most=1000, seed=0):
+def explore(space, folder, worker, most=1000, seed=0, chance=0):
     with Journal(folder, HEAD) as journal:
-        exploration = Exploration(space, journal, most)
+        exploration = Exploration(space, journal, most, chance)
         exploration.run(worker, seed)
     return exploration
 
@@ -141,6 +141,21 @@ def test_optuna_searches_a_large_one(tmp_path, objectives):
     other = Worker()
     explore(space, tmp_path / "other", other, 96, seed=1)
     assert other.asked != worker.asked
+
+
+def test_machines_drawn_by_chance_beside_a_search(tmp_path):
+    """In addition to those of the search, which are the same without; known ones are not run again,
+    and a search that goes on draws the same."""
+    space  = space_of(tmp_path, LARGE)
+    worker = Worker()
+    alone  = explore(space, tmp_path, worker, 64)
+    assert len(alone.searched) == 64 and alone.drawn == []
+    more   = Worker()
+    found  = explore(space, tmp_path, more, 64, chance=40)
+    assert found.searched == alone.searched and len(set(found.drawn)) == 40
+    assert set(more.asked) == set(found.drawn) - set(worker.asked)
+    assert explore(space, tmp_path, Worker(), 64, chance=40).drawn == found.drawn
+    assert all(not space.candidate(number).status for number in found.drawn)
 
 
 def test_a_search_is_better_than_chance(tmp_path):
