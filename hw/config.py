@@ -49,8 +49,29 @@ class DramTiming:
 
 
 @dataclass(frozen=True)
+class SdramTiming:
+    """What the pins of a plain SDRAM are owed, in its clocks: :mod:`hw.memory.sdram` keeps it."""
+    bits:             int       # of the data pins
+    banks:            int
+    row_bytes:        int
+    cas:              int       # CAS latency
+    activate:         int       # tRCD, from ACTIVATE to READ or WRITE
+    precharge:        int       # tRP, from PRECHARGE to anything of that bank
+    row_active:       int       # tRAS, from ACTIVATE to PRECHARGE
+    row_cycle:        int       # tRC, from ACTIVATE to ACTIVATE of a bank
+    row_to_row:       int       # tRRD, from ACTIVATE to ACTIVATE of another
+    write_recovery:   int       # tWR, from the last data to PRECHARGE
+    refresh_busy:     int       # tRFC
+    refresh_interval: int       # tREFI
+    power_up:         int       # from a stable clock to the first command
+
+
+@dataclass(frozen=True)
 class Dram:
-    """An off-chip memory, in time and not in cycles: the same part on every machine."""
+    """An off-chip memory, in time and not in cycles: the same part on every machine.
+
+    The knobs behind the refresh are 0 where no controller of ours drives such a memory's pins.
+    """
     name:                str   = knob("what reports call it", **NAME)
     bytes_per_second:    int   = knob("peak of the memory's own pins", "bytes/s",
                                       least=10**7, most=10**13)
@@ -69,10 +90,27 @@ class Dram:
     refresh_interval_ns: float = knob("between refreshes (tREFI)", "ns", least=100, most=10**6)
     refresh_busy_ns:     float = knob("a refresh blocks the memory (tRFC)", "ns", least=0,
                                       most=10_000)
+    sdram_bits:          int   = knob("data pins, if it is a plain SDRAM (SDR); else 0", default=0,
+                                      least=0, most=64)
+    cas:                 int   = knob("CAS latency of a plain SDRAM, in its clocks", default=0,
+                                      least=0, most=3)
+    row_active_ns:       float = knob("a row is open at least (tRAS)", "ns", default=0, least=0,
+                                      most=1000)
+    row_cycle_ns:        float = knob("from opening a row to opening the bank's next (tRC)", "ns",
+                                      default=0, least=0, most=1000)
+    row_to_row_ns:       float = knob("from opening a row to opening one of another bank (tRRD)",
+                                      "ns", default=0, least=0, most=1000)
+    write_recovery_ns:   float = knob("from the last data written to closing the row (tWR)", "ns",
+                                      default=0, least=0, most=1000)
+    power_up_ns:         float = knob("from a stable clock to the first command", "ns", default=0,
+                                      least=0, most=10**6)
 
     RULES = (
         Rule("refresh_interval_ns refresh_busy_ns", lambda interval, busy: None if interval > busy
              else f"refresh_interval_ns ({interval:g}) must exceed refresh_busy_ns ({busy:g})"),
+        Rule("sdram_bits cas", lambda bits, cas: None if (bits, bool(cas)) == (0, False) or
+             bits in (8, 16, 32, 64) and cas in (2, 3) else
+             f"sdram_bits ({bits}) must be 8, 16, 32 or 64, and cas ({cas}) 2 or 3; or both 0"),
     )
 
     def __post_init__(self):
@@ -81,14 +119,47 @@ class Dram:
     def timing(self, clock_mhz):
         """The :class:`DramTiming` seen from a clock: waits rounded up to whole cycles, and the time
         between refreshes down."""
-        def cycles(nanoseconds):
-            return round(nanoseconds * clock_mhz / 1000, 6)     # 14.000000000000002 is 14
         return DramTiming(
             bus_bytes_per_cycle=self.bytes_per_second / clock_mhz / 1e6, banks=self.banks,
             row_bytes=self.row_bytes,
-            **{name: math.ceil(cycles(getattr(self, f"{name}_ns")))
-               for name in ("row_hit", "activate", "precharge", "turnaround", "refresh_busy")},
-            refresh_interval=math.floor(cycles(self.refresh_interval_ns)))
+            **self._waits(clock_mhz, "row_hit activate precharge turnaround refresh_busy"),
+            refresh_interval=math.floor(_cycles(self.refresh_interval_ns, clock_mhz)))
+
+    @property
+    def pins_mhz(self):
+        """Clock of the pins of a plain SDRAM, one transfer each; None of other memories."""
+        return self.bytes_per_second * 8 / self.sdram_bits / 1e6 if self.sdram_bits else None
+
+    def sdram(self, clock_mhz):
+        """The :class:`SdramTiming` of its pins, which the machine's own clock must drive.
+
+        Raises
+        ------
+        InputError
+            If it is no plain SDRAM, or its pins have another clock.
+        """
+        if not self.sdram_bits:
+            raise InputError(f"{self.name} is no plain SDRAM, so no controller has its pins; take "
+                             "DRAM=sdr-ulx3s")
+        if self.pins_mhz != clock_mhz:
+            raise InputError(f"The pins of {self.name} have {self.pins_mhz:g} MHz and the machine "
+                             f"{clock_mhz:g} MHz, but one clock drives both; take "
+                             f"SET=clock_mhz={self.pins_mhz:g}, or change bytes_per_second of the "
+                             "memory")
+        return SdramTiming(
+            bits=self.sdram_bits, banks=self.banks, row_bytes=self.row_bytes, cas=self.cas,
+            **self._waits(clock_mhz, "activate precharge row_active row_cycle row_to_row "
+                                     "write_recovery refresh_busy power_up"),
+            refresh_interval=math.floor(_cycles(self.refresh_interval_ns, clock_mhz)))
+
+    def _waits(self, clock_mhz, names):
+        """Waits in whole cycles, rounded up, by name."""
+        return {name: math.ceil(_cycles(getattr(self, f"{name}_ns"), clock_mhz))
+                for name in names.split()}
+
+
+def _cycles(nanoseconds, clock_mhz):
+    return round(nanoseconds * clock_mhz / 1000, 6)     # 14.000000000000002 is 14
 
 
 def _addressable(*fields):

@@ -14,8 +14,9 @@ import cocotb
 from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles, First, RisingEdge, Timer
 
-from hw.control.regmap import Control, Interrupt, Register, Status
+from hw.control.regmap import Register, Status
 from sim.axi_lite import AxiLiteManager
+from sim.starting import starting
 
 PERIOD_NS    = 10
 WAKE_SECONDS = 1.0
@@ -31,27 +32,19 @@ async def run_job(dut):
     if job["clock"]:
         Clock(dut.clk, PERIOD_NS, unit="ns").start()
     host = AxiLiteManager(dut, "control")
-    for port in (dut.load, dut.dump, dut.dump_first, dut.dump_count, dut.inject_error):
-        port.value = 0
+    for port in ("load", "dump", "dump_first", "dump_count", "inject_error"):
+        if hasattr(dut, port):
+            dut[port].value = 0
     dut.monitor__tready.value = 1
     await ClockCycles(dut.clk, 4)
     dut.load.value = 1
     await ClockCycles(dut.clk, 4)
+    while hasattr(dut, "ready") and not dut.ready.value:
+        await ClockCycles(dut.clk, 100)
 
     start, start_cpu = time.monotonic(), time.process_time()
-    await host.write(Register.IRQ_ENABLE, bits(Interrupt, done=1))
-    await host.write(Register.PROGRAM_BASE, job["program_base"])
-    for register, address in zip((Register.WRITE_BASE, Register.WRITE_LIMIT), job["writable"],
-                                 strict=True):
-        await host.write(register, address)
-    await host.write(Register.CYCLE_LIMIT_LO, job["cycle_limit"] & 0xFFFFFFFF)
-    await host.write(Register.CYCLE_LIMIT_HI, job["cycle_limit"] >> 32)
-    await host.write(Register.STALL_LIMIT, job["stall_limit"])
-    await host.write(Register.MONITOR_LAYER, 0)       # every gate
-    await host.write(Register.MONITOR_WIDTH, 0x7FF)
-    await host.write(Register.MONITOR_HEIGHT, 0xFFF)
-    await host.write(Register.MONITOR_ENABLE, 1)
-    await host.write(Register.CONTROL, bits(Control, start=1))
+    for register, value in starting(job):
+        await host.write(register, value)
     stopped = await interrupt(dut, report, job["cycle_limit"] + GRACE)
     wall    = time.monotonic() - start
     cpu     = time.process_time() - start_cpu
@@ -104,8 +97,3 @@ class Progress:
     def __call__(self, cycles):
         if self._descriptor is not None:
             os.write(self._descriptor, f"{cycles}\n".encode())
-
-
-def bits(layout, **fields):
-    """A register's value."""
-    return layout.const(fields).as_bits()

@@ -30,7 +30,7 @@ from golden.names import (
 )
 from golden.places import COMMAND
 from sim.errors import SimulationError
-from sim.names import ENGINES, FUZZ_ENGINES, SIMULATORS, demand_simulator
+from sim.names import FUZZ_ENGINES, RUN_ENGINES, SIMULATORS, demand_simulator
 
 try:
     from hw.config import DRAMS, PRESETS, PROTECTIONS, preset
@@ -277,8 +277,8 @@ VARIABLES = {
     "DRAMS":      Variable("off-chip memories, with commas, or all, or own; also files",
                            _some_files_of(MEMORY_NAMES, lambda name: _dram("DRAMS", name),
                                           ("own", "all"))),
-    "ENGINE":     Variable(f"of sim: {_or(ENGINES)}, of which model is the exact cycle model; of "
-                           f"fuzz: {_or(FUZZ_ENGINES)}; of disasm: " + "{engines}", _engine),
+    "ENGINE":     Variable(f"of sim: {_or(RUN_ENGINES)}, of which model is the exact cycle model; "
+                           f"of fuzz: {_or(FUZZ_ENGINES)}; of disasm: " + "{engines}", _engine),
     "EPOCHS":     Variable("how many, at most", POSITIVE),
     "FAST":       Variable("1: only what CI proves", SWITCH),
     "FIRST":      Variable("number of the first frame", _whole(0)),
@@ -303,6 +303,9 @@ VARIABLES = {
     "ONLY":       Variable("part of a property's name, or a pattern"),
     "OUT":        Variable("folder to write to; of export a file, of onnx either", _folder),
     "PART":       Variable(f"of the data: {_or(('all', *PARTS))}", _one_of("all", *PARTS)),
+    "PINS":       Variable("1: off-chip memory is an SDRAM at its pins, and its controller",
+                           SWITCH),
+    "PORT":       Variable("serial line of a board, such as /dev/ttyUSB0, with ENGINE=board"),
     "PROGRAM":    Variable("file of a program", _exists("the program.bin of a run")),
     "PYTEST":     Variable("arguments of pytest"),
     "PROTECTION": Variable(f"of memories: {_or(PROTECTIONS)}, or MEMORY=KIND with commas",
@@ -346,8 +349,8 @@ TARGETS = {
     "sim": Target(
         "run the machine: every byte compared, every cycle explained", "sim.run",
         _takes("MODEL=elec4848 CONFIG=reference ENGINE=rtl SIM=verilator IMAGE=phantom:7 TRUTH "
-               "FRAMES=1 TAPS=0 TRACE=0 PURE=0 SIZE WIDTH DRAM PROTECTION SET OUT"),
-        checks={"MODEL": _network_or_file, "ENGINE": _one_of(*ENGINES)}),
+               "FRAMES=1 TAPS=0 TRACE=0 PURE=0 PINS=0 PORT SIZE WIDTH DRAM PROTECTION SET OUT"),
+        checks={"MODEL": _network_or_file, "ENGINE": _one_of(*RUN_ENGINES)}),
     "check-model": Target(
         "whether a network runs, where, and at what cost", "hw.check",
         _takes("MODEL=elec4848 CONFIG=reference SET SIZE WIDTH IMAGE=phantom:7 REFEREE=1"),

@@ -3,7 +3,7 @@
 ``load`` hands over the frames, ``start`` sets the engine off, ``wait`` blocks until it is done,
 ``read_back`` returns per frame the tensors that can be seen (always the mask), uint8 C x H x W by
 name, and ``counters`` what was counted. :class:`GoldenEngine` is the integer model;
-:class:`RtlEngine` is the chip under a simulator.
+:class:`RtlEngine` is the chip under a simulator, :class:`sim.board.BoardEngine` that on a board.
 """
 
 import json
@@ -24,7 +24,7 @@ from sim.simulators import run, stop
 from sim.taps import read_monitor, read_tensors
 from sim.trace import check_trace, interval, read_trace
 
-__all__ = ["GoldenEngine", "RtlEngine", "broken_rules"]
+__all__ = ["ChipEngine", "GoldenEngine", "RtlEngine", "broken_rules"]
 
 BENCH        = "sim.bench_run"
 CLOCK_PERIOD = 10_000       # picoseconds; sim/verilator_main.cpp makes it
@@ -53,24 +53,13 @@ class GoldenEngine:
         return {}
 
 
-class RtlEngine:
-    """The chip and its off-chip memory, under Verilator or Icarus.
+class ChipEngine:
+    """What is the same wherever the chip is: the image of a run, its settings, and its results.
 
     Parameters
     ----------
     program : hw.compiler.Program
     config : hw.config.Config
-    built : sim.simulators.Build
-        Of :class:`sim.top.SimTop` for a machine with the structure of ``config``.
-    folder : Path
-        Where image, log and dumps go.
-    taps : bool
-        Record, and read back, every tensor of the program's layers.
-    trace : bool
-        Record every event; ``built`` must be of a ``SimTop`` with ``trace``.
-    wave : tuple
-        File, first cycle and number of cycles of the waveforms to write; None: none. ``built`` must
-        be one for waveforms.
     cycle_limit : int
         The machine stops after as many cycles; None: four times the compiler's estimate.
     stall_limit : int
@@ -79,13 +68,9 @@ class RtlEngine:
         Called with the number of cycles done, about once a second.
     """
 
-    def __init__(self, program, config, built, folder, *, taps=False, trace=False,
-                 wave=None, cycle_limit=None, stall_limit=0, progress=lambda cycles: None):
-        self._program, self._config, self._built = program, config, built
-        self._folder      = Path(folder)
-        self._taps        = taps
-        self._trace       = trace
-        self._wave        = wave
+    def __init__(self, program, config, *, cycle_limit=None, stall_limit=0,
+                 progress=lambda cycles: None):
+        self._program, self._config = program, config
         self._cycle_limit = cycle_limit or 4 * program.estimated_cycles + 1_000_000
         self._stall_limit = stall_limit
         self._progress    = progress
@@ -95,10 +80,9 @@ class RtlEngine:
         self._selectors   = selectors(program.layers, program.frames, protected=config.protected)
         self._counters    = None
         self._result      = None
-        self._done        = None
 
-    def load(self, frames):
-        """Write the off-chip image with the frames in place."""
+    def _image(self, frames):
+        """Off-chip memory before the start, whole beats, with the frames in place."""
         program = self._program
         if len(frames) != program.frames:
             raise SimulationError(f"The program runs {program.frames} frames, not {len(frames)}")
@@ -112,17 +96,107 @@ class RtlEngine:
             raise SimulationError(f"Program and frames need {len(image)} bytes, and off-chip "
                                   f"memory has {self._config.offchip_bytes}; run fewer frames")
         image.extend(bytes(-len(image) % self._config.vector))
-        (self._folder / "image.bin").write_bytes(image)
+        return image
+
+    def _settings(self):
+        """What :func:`sim.starting.starting` makes registers of."""
+        return {"program_base": self._program.program_base, "writable": self._program.writable,
+                "cycle_limit": self._cycle_limit, "stall_limit": self._stall_limit}
+
+    def _keep(self, result):
+        """``result`` is what a run left."""
+        by_select      = {int(select): value for select, value in result["counters"].items()}
+        self._counters = {key: by_select[select] for key, select in self._selectors.items()}
+        self._result   = result
+
+    def _judge(self):
+        """Raise what went wrong in the run."""
+        result, cycles = self._result, self.cycles
+        if not result["stopped"]:
+            raise SimulationError(f"The machine raised no interrupt within "
+                                  f"{self._cycle_limit} cycles, its own limit")
+        error = Error(result["error"])
+        if error is Error.CYCLE_LIMIT:
+            raise SimulationError(f"The machine stopped at its limit of {self._cycle_limit} "
+                                  f"cycles; {_spoken(result)} was still at work")
+        if error is Error.MEMORY:
+            memory = MEMORIES[result["memory"]]
+            kind   = self._config.protects(memory)
+            raise SimulationError(f"The machine stopped with error MEMORY after {cycles} cycles: "
+                                  f"a word of {memory}, with {kind}, could not be corrected")
+        if error is not Error.NONE:
+            raise SimulationError(f"The machine stopped with error {error.name} of "
+                                  f"{_spoken(result)} after {cycles} cycles")
+
+    def _with_outputs(self, frames, blob):
+        """``frames``, a dictionary each, with the outputs out of that part of off-chip memory."""
+        program = self._program
+        for frame, tensors in enumerate(frames):
+            for output in program.outputs:
+                start = program.output_address(output, frame) - self._outputs_at
+                values_CHW = program.unpack(output, blob[start:start + output.bytes])
+                tensors[output.name] = values_CHW.numpy()
+        return frames
+
+    def counters(self):
+        """``(counter, *indices) -> value``, as :func:`sim.counters.selectors` lists them."""
+        return self._counters
+
+    @property
+    def cycles(self):
+        """Of the run, also of one that failed; None if nobody could read them."""
+        return self._counters[Counter.CYCLES,] if self._counters else None
+
+    @property
+    def offchip(self):
+        """Counters of the off-chip memory, by name."""
+        return self._result["offchip"]
+
+    @property
+    def seconds(self):
+        """From start to interrupt: ``wall_s``, and ``cpu_s`` of the simulator's process."""
+        return {name: self._result[name] for name in ("wall_s", "cpu_s")}
+
+
+class RtlEngine(ChipEngine):
+    """The chip and its off-chip memory, under Verilator or Icarus.
+
+    Parameters
+    ----------
+    program, config, cycle_limit, stall_limit, progress
+        As :class:`ChipEngine` takes them.
+    built : sim.simulators.Build
+        Of :class:`sim.top.SimTop` for a machine with the structure of ``config``.
+    folder : Path
+        Where image, log and dumps go.
+    taps : bool
+        Record, and read back, every tensor of the program's layers.
+    trace : bool
+        Record every event; ``built`` must be of a ``SimTop`` with ``trace``.
+    wave : tuple
+        File, first cycle and number of cycles of the waveforms to write; None: none. ``built`` must
+        be one for waveforms.
+    """
+
+    def __init__(self, program, config, built, folder, *, taps=False, trace=False,
+                 wave=None, **common):
+        super().__init__(program, config, **common)
+        self._built  = built
+        self._folder = Path(folder)
+        self._taps   = taps
+        self._trace  = trace
+        self._wave   = wave
+
+    def load(self, frames):
+        """Write the off-chip image with the frames in place."""
+        (self._folder / "image.bin").write_bytes(self._image(frames))
 
     def start(self):
         """Launch the simulator."""
-        program, vector = self._program, self._config.vector
+        vector = self._config.vector
         job = {
+            **self._settings(),
             "clock":        self._built.simulator != "verilator",
-            "program_base": program.program_base,
-            "writable":     program.writable,
-            "cycle_limit":  self._cycle_limit,
-            "stall_limit":  self._stall_limit,
             "counters":     list(self._selectors.values()),
             "dump_first":   self._outputs_at // vector,
             "dump_count":   -(-self._output_bytes // vector),
@@ -152,28 +226,11 @@ class RtlEngine:
         if self._failure is not None:
             raise self._failure
         result = json.loads((self._folder / "result.json").read_text())
-        by_select      = {int(select): value for select, value in result["counters"].items()}
-        self._counters = {key: by_select[select] for key, select in self._selectors.items()}
-        self._result   = result
-        cycles = self.cycles
+        self._keep(result)
         if result["broken"]:
             raise SimulationError(f"A bus broke its protocol {result['broken']} times: "
                                   f"{broken_rules(self._folder / 'simulator.log')[0]}")
-        if not result["stopped"]:
-            raise SimulationError(f"The machine raised no interrupt within "
-                                  f"{self._cycle_limit} cycles, its own limit")
-        error = Error(result["error"])
-        if error is Error.CYCLE_LIMIT:
-            raise SimulationError(f"The machine stopped at its limit of {self._cycle_limit} "
-                                  f"cycles; {_spoken(result)} was still at work")
-        if error is Error.MEMORY:
-            memory = MEMORIES[result["memory"]]
-            kind   = self._config.protects(memory)
-            raise SimulationError(f"The machine stopped with error MEMORY after {cycles} cycles: "
-                                  f"a word of {memory}, with {kind}, could not be corrected")
-        if error is not Error.NONE:
-            raise SimulationError(f"The machine stopped with error {error.name} of "
-                                  f"{_spoken(result)} after {cycles} cycles")
+        self._judge()
 
     def read_back(self):
         """Per frame: the outputs, and the attention maps that the monitor sent."""
@@ -183,12 +240,7 @@ class RtlEngine:
             raise SimulationError(f"The simulator dumped {len(blob)} bytes of masks instead of "
                                   f"{self._output_bytes}")
         frames = read_monitor(self._folder / "monitor.tap", program.layers, frames=program.frames)
-        for frame, tensors in enumerate(frames):
-            for output in program.outputs:
-                start = program.output_address(output, frame) - self._outputs_at
-                values_CHW = program.unpack(output, blob[start:start + output.bytes])
-                tensors[output.name] = values_CHW.numpy()
-        return frames
+        return self._with_outputs(frames, blob)
 
     def recorded(self):
         """What the taps saw: a list of :class:`sim.taps.Recorded`; empty without taps."""
@@ -206,25 +258,6 @@ class RtlEngine:
         trace = read_trace(self._folder / "trace")
         check_trace(trace, self._program.layers, self._counters)
         return trace
-
-    def counters(self):
-        """``(counter, *indices) -> value``, as :func:`sim.counters.selectors` lists them."""
-        return self._counters
-
-    @property
-    def cycles(self):
-        """Of the run, also of one that failed; None if nobody could read them."""
-        return self._counters[Counter.CYCLES,] if self._counters else None
-
-    @property
-    def offchip(self):
-        """Counters of the off-chip memory, by name."""
-        return self._result["offchip"]
-
-    @property
-    def seconds(self):
-        """From start to interrupt: ``wall_s``, and ``cpu_s`` of the simulator's process."""
-        return {name: self._result[name] for name in ("wall_s", "cpu_s")}
 
     def _simulate(self):
         plusargs = [timing_plusarg(self._config), f"+offchip_image={self._folder / 'image.bin'}",
@@ -270,8 +303,8 @@ class RtlEngine:
 
 
 def broken_rules(log):
-    """What ``axi_monitor.v`` printed into a simulator's log, in order."""
-    return re.findall(r"^axi_monitor: (.*)$", log.read_text(), re.MULTILINE)
+    """What ``axi_monitor.v`` and the SDRAM printed into a simulator's log, in order."""
+    return re.findall(r"^(?:axi_monitor|sdram_device): (.*)$", log.read_text(), re.MULTILINE)
 
 
 def _spoken(result):

@@ -2,10 +2,12 @@
 
 from sim.errors import SimulationError
 
-__all__ = ["ENGINES", "FUZZ_ENGINES", "SIMULATORS", "demand_simulator"]
+__all__ = ["BOARD", "ENGINES", "FUZZ_ENGINES", "RUN_ENGINES", "SIMULATORS", "demand_simulator"]
 
 SIMULATORS   = ("verilator", "icarus")
 ENGINES      = ("rtl", "model", "golden")
+BOARD        = "board"
+RUN_ENGINES  = (*ENGINES, BOARD)        # of `make sim`, which knows the board's line
 FUZZ_ENGINES = ("rtl", "interpreter")
 
 

@@ -16,7 +16,7 @@ import shlex
 import shutil
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -36,13 +36,14 @@ from hw.compiler.importer import Imported, is_file, judge, load_network, worst
 from hw.config import Config, preset, usual_shape
 from hw.machine import text_of
 from hw.machine_file import CHANGED
+from sim.board import BoardEngine, Link, serial_line
 from sim.clips import read_clip
 from sim.compare import compare_mask, compare_tensors
 from sim.environment import command, environment
 from sim.errors import SimulationError
 from sim.host import GoldenEngine, RtlEngine
-from sim.model import ModelEngine, differences, prepare_model, run_model
-from sim.names import ENGINES
+from sim.model import ModelEngine, deviations, differences, prepare_model, run_model
+from sim.names import BOARD, RUN_ENGINES
 from sim.page import write_page
 from sim.pictures import write_pictures
 from sim.progress import CycleProgress
@@ -58,6 +59,9 @@ __all__ = ["Job", "Options", "beside", "build_machine", "golden_tensors", "main"
 
 LOG         = CACHE / "simulator.log"
 FAILED      = CACHE / "failed"
+SWITCHES    = ("taps", "trace", "pure", "pins")
+PINS_MARGIN = 0.05
+"""What cycles at the pins of an SDRAM may be away from those of the transaction-level memory."""
 FULL        = 2**20         # bytes that are free on a disk with room for the next thing
 FILES       = ("report.json", "report.html", "machine.toml", "program.bin", "simulator.log",
                "trace.json", "input.png", "truth.png", "mask-golden.png", "mask-hardware.png",
@@ -73,7 +77,8 @@ class Options:
 
     ``image`` is a file, a folder, a video, ``phantom:SEED``, or several of these with commas
     between, as :func:`sim.clips.read_clip` takes them. ``truth`` is a mask file; phantoms bring
-    their own.
+    their own. ``pins`` simulates the controller and the pins of an SDRAM; ``port`` is the serial
+    line of a board.
     """
     model:      str       = "elec4848"
     config:     str       = "reference"
@@ -91,6 +96,8 @@ class Options:
     protection: str       = None
     set:        str       = None
     pure:       bool      = False
+    pins:       bool      = False
+    port:       str       = None
     max_cycles: int       = None
 
 
@@ -130,7 +137,7 @@ def run(options, console, *, brief=False, latest=False):
         console.print(worst(judge(job.imported, job.frames[0]))[1])
         for note in job.imported.notes:
             console.print(note)
-    if report["bit_exact"] is False:
+    if report["bit_exact"] is False and options.engine == "rtl":
         console.print(f"to see why: {COMMAND} wave RUN={shlex.quote(typed(fresh.place))} "
                       "AT=mismatch", soft_wrap=True)
     return report
@@ -143,19 +150,26 @@ def _measure(options, job, expected, truth, folder, scratch, console):
     with console.status("float model"):
         segment = (job.imported.segment(job.pictures[0]) if job.imported else
                    load_float(options.model, job.shape[0], job.width).segment(frames[0]))
-    rtl = options.engine == "rtl"
+    rtl, board = options.engine == "rtl", options.engine == BOARD
+    build_s = 0.0
     with console.status(f"building the {config.name} machine for {options.sim}" if rtl else
                         "compiling the cycle model"):
         if rtl:
-            built   = build_machine(config, options.sim, trace=options.trace)
+            built   = build_machine(config, options.sim, trace=options.trace,
+                                    pins=options.pins)
             build_s = built.seconds
-        else:
+        elif not board:
             build_s = prepare_model()
-    with CycleProgress(console, program.estimated_cycles) as progress:
+    with ExitStack() as stack:
+        if board:
+            link = Link(stack.enter_context(serial_line(options.port)))
+        progress = stack.enter_context(CycleProgress(console, program.estimated_cycles))
         common = {"cycle_limit": options.max_cycles, "progress": progress}
         if rtl:
             chip = RtlEngine(program, config, built, scratch, taps=options.taps,
                              trace=options.trace, **common)
+        elif board:
+            chip = BoardEngine(program, config, link, **common)
         else:
             chip = ModelEngine(program, config, expected, **common)
         chip.load(frames)
@@ -164,17 +178,17 @@ def _measure(options, job, expected, truth, folder, scratch, console):
             chip.wait()
         except SimulationError as error:
             raise _remembered(error, chip.cycles, options) from None
-    if _is_full(scratch):               # the simulator does not tell
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    seen, recorded = chip.read_back(), chip.recorded()
+        if _is_full(scratch):           # the simulator does not tell
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        seen, recorded = chip.read_back(), chip.recorded()
     trace = chip.traced()
     timetable, source = (trace.timetable(), "trace") if trace else (None, "model")
-    if rtl:
-        agreement, modelled = beside(chip, trace, program, config)
+    if rtl or board:
+        agreement, modelled = beside(chip, trace, program, config, pins=options.pins or board)
         timetable = timetable or modelled
     else:
         timetable = chip.timetable
-    comparison = compare_tensors(expected, seen if rtl else [], recorded)
+    comparison = compare_tensors(expected, seen if rtl or board else [], recorded)
     for tensors in seen:
         tensors["mask"] = _mask(job, tensors)
     mask_HW = torch.from_numpy(seen[0]["mask"][0] > 127)
@@ -188,14 +202,15 @@ def _measure(options, job, expected, truth, folder, scratch, console):
                                                        config.clock_mhz))
     _draw(options, job, expected, truth, folder,
           {**{one.name: one.values for one in recorded if one.frame == 0}, **seen[0]}
-          if rtl else None)
+          if rtl or board else None)
     if options.frames > 1:
         write_animation(folder, [frame.numpy() for frame in job.pictures],
                         [tensors["mask"][0] > 127 for tensors in seen], report["stream"])
     end = program.program_base + program.program_bytes
     (folder / "program.bin").write_bytes(program.image[program.program_base:end])
-    if rtl:
+    if rtl or board:
         report["cycle_model"] = agreement
+    if rtl:
         shutil.copy(scratch / "simulator.log", folder)
     if trace is not None:
         write_trace(folder / "trace.json", trace, program.layers, clock_mhz=config.clock_mhz,
@@ -203,13 +218,18 @@ def _measure(options, job, expected, truth, folder, scratch, console):
     return report
 
 
-def beside(chip, trace, program, config):
+def beside(chip, trace, program, config, *, pins=False):
     """``cycle_model`` of the report: what the hardware did otherwise than the model; and the cycles
-    of all instructions, if the model knows them."""
+    of all instructions, if the model knows them. At the ``pins`` of an SDRAM the cycles may be
+    ``PINS_MARGIN`` away from the model's."""
     try:
         run = run_model(program, config)
     except SimulationError as error:
         return {"cycles": None, "cpu_s": None, "differences": [str(error)]}, None
+    if pins:
+        found = deviations(chip.counters(), chip.offchip, run, PINS_MARGIN)
+        return {"cycles": run.cycles, "cpu_s": run.cpu_s, "margin": PINS_MARGIN,
+                "differences": found}, None
     found = differences(chip.counters(), chip.offchip, run, trace)
     return ({"cycles": run.cycles, "cpu_s": run.cpu_s, "differences": found},
             None if found else run.timetable)
@@ -263,16 +283,21 @@ def prepare(options):
     """
     if options.frames < 1:
         raise InputError(f"Number of frames must be positive, not {options.frames!r}")
-    if options.engine not in ENGINES:
-        raise InputError(f"Engine must be one of {', '.join(ENGINES)}, not {options.engine!r}")
-    for wanted in ("taps", "trace"):
+    if options.engine not in RUN_ENGINES:
+        raise InputError(f"Engine must be one of {', '.join(RUN_ENGINES)}, not {options.engine!r}")
+    if (options.engine == BOARD) != (options.port is not None):
+        raise InputError("ENGINE=board and PORT=/dev/ttyUSB0, the board's serial line, go "
+                         "together; give both, or none")
+    for wanted in ("taps", "trace", "pins"):
         if getattr(options, wanted) and options.engine != "rtl":
-            raise InputError(f"{wanted.upper()} records the hardware, and ENGINE={options.engine} "
-                             "has none; take ENGINE=rtl")
+            raise InputError(f"{wanted.upper()} looks into simulated hardware, and "
+                             f"ENGINE={options.engine} has none; take ENGINE=rtl")
     if options.engine == "rtl":
         check_installed(options.sim)
     config  = preset(options.config, dram=options.dram, protection=options.protection,
                      changes=options.set)
+    if options.pins or options.engine == BOARD:
+        config.dram.sdram(config.clock_mhz)
     if is_file(options.model):
         graph, imported = load_network(options.model, options.size, options.width)
         frame = graph.tensors[graph.input]
@@ -318,15 +343,15 @@ def _good(report):
 def _parse(arguments):
     parser = Parser("sim.run", __doc__)
     for name in ("model", "config", "engine", "sim", "image", "out", "truth", "dram",
-                 "protection", "set"):
+                 "protection", "set", "port"):
         parser.add_argument(f"--{name}", default=getattr(Options, name))
     for name in ("frames", "size", "width", "max-cycles"):
         parser.add_argument(f"--{name}", type=int,
                             default=getattr(Options, name.replace("-", "_")))
-    for name in ("taps", "trace", "pure"):
+    for name in SWITCHES:
         parser.add_argument(f"--{name}", type=int, choices=(0, 1), default=0)
     values = vars(parser.parse_args(arguments))
-    return Options(**{**values, **{name: bool(values[name]) for name in ("taps", "trace", "pure")}})
+    return Options(**{**values, **{name: bool(values[name]) for name in SWITCHES}})
 
 
 def _mask(job, tensors):
@@ -342,18 +367,18 @@ def _truth(truth, source, shape):
     return read_truth(truth or source, shape) > 127
 
 
-def build_machine(config, simulator, *, trace=False, waves=False):
+def build_machine(config, simulator, *, trace=False, waves=False, pins=False):
     """The simulation of a machine, made now or kept from before."""
     from sim.top import SOURCES
     start = time.monotonic()
-    built = build(simulator, machine_verilog(config, trace), top="top", sources=SOURCES,
-                  waves=waves)
+    built = build(simulator, machine_verilog(config, trace, pins), top="top",
+                  sources=SOURCES, waves=waves)
     return built.including(time.monotonic() - start)
 
 
 def _remembered(error, cycle, options):
     """``error`` of a machine that stopped in ``cycle``, after noting what ``make wave`` needs."""
-    if cycle is None:
+    if cycle is None or options.engine != "rtl":
         return error
     FAILED.mkdir(exist_ok=True)
     (FAILED / "failed.json").write_text(json.dumps(

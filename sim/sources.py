@@ -3,6 +3,7 @@
 
 import hashlib
 import platform
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import version
 
@@ -20,19 +21,22 @@ FILES    = tuple(sorted([
 KEPT     = 12               # texts: of so many machines, with and without traces
 
 
-def machine_verilog(config, trace):
+def machine_verilog(config, trace, pins=False):
     """The text of :class:`sim.top.SimTop`, made now or kept from before; one for all machines of
-    the same structure."""
-    return _kept(config.structure, trace)
+    the same structure, and with ``pins`` of the same memory and clock."""
+    structure = config.structure
+    if pins:
+        structure = replace(structure, dram=config.dram, clock_mhz=config.clock_mhz)
+    return _kept(structure, trace, pins)
 
 
 @cache
-def _kept(config, trace):
-    file = CACHE / f"verilog-{_key(config, trace)}.v"
+def _kept(*key):
+    file = CACHE / f"verilog-{_key(*key)}.v"
     try:
         text = file.read_text()
     except FileNotFoundError:
-        text = _export(config, trace)
+        text = _export(*key)
     else:
         file.touch()
         return text
@@ -52,15 +56,15 @@ def _last_used(file):
         return 0
 
 
-def _export(config, trace):
+def _export(config, trace, pins):
     from sim.top import SimTop
     from sim.verilog import export
-    return export(SimTop(config, trace=trace), name="top", reset=False)
+    return export(SimTop(config, trace=trace, pins=pins), name="top", reset=False)
 
 
-def _key(config, trace):
+def _key(*parts):
     digest = hashlib.sha256()
-    for part in (repr(config), repr(trace), platform.python_version(), *map(version, PACKAGES)):
+    for part in (*map(repr, parts), platform.python_version(), *map(version, PACKAGES)):
         digest.update(part.encode() + b"\0")
     for path in FILES:
         digest.update(path.read_bytes() + b"\0")

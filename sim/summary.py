@@ -58,7 +58,7 @@ def print_summary(console, report, folder):
                             f"WIDTH={' or '.join(widths)}")
     console.print(f"  mask       {_verdict(report)}", soft_wrap=True)
     if "cycle_model" in report:
-        console.print(f"  cycles     {_agreement(report['cycle_model'])}", soft_wrap=True)
+        console.print(f"  cycles     {_agreement(report)}", soft_wrap=True)
     for name, fact in facts.items():
         console.print(f"  {name:<10} {fact}", soft_wrap=True, markup=False)
     console.print(_units(report))
@@ -67,7 +67,8 @@ def print_summary(console, report, folder):
 
 
 def _measured_by(engine):
-    return "by the exact cycle model" if engine == "model" else f"under {engine}"
+    return {"model": "by the exact cycle model", "board": "on a board"}.get(engine,
+                                                                            f"under {engine}")
 
 
 def _verdict(report):
@@ -86,9 +87,13 @@ def _verdict(report):
             f"differ; first {escape(first)}")
 
 
-def _agreement(model):
+def _agreement(report):
     """In markup: whether the cycle model says the same."""
+    model, total = report["cycle_model"], report["cycles"]["total"]
     found = model["differences"]
+    if not found and "margin" in model:
+        return (f"[green]{total / model['cycles'] - 1:+.1%}[/] at the SDRAM's pins, against the "
+                f"cycle model's memory; up to {model['margin']:.0%} may be")
     if not found:
         return "[green]exact[/]: the cycle model counts the same, by engine, cause and layer"
     return f"[red]{len(found)} counters differ from the cycle model's[/]; {escape(found[0])}"

@@ -11,6 +11,7 @@ from hw.control.trace import CYCLE_BITS, event_layout
 from hw.isa import LOADS, STORES, Engine, Traffic
 from hw.memory.load import LoadEngines
 from hw.memory.offchip import MODEL_SOURCES, OffchipMemory
+from hw.memory.pinned import PinnedMemory
 from hw.memory.store import StoreEngine
 from hw.top import TAPS, Chip
 from sim.hostile_bus import HOSTILITY, HostileBus
@@ -48,6 +49,8 @@ class SimTop(wiring.Component):
         Check the protocol of all three buses.
     hostile : bool
         Put a :class:`sim.hostile_bus.HostileBus` between chip and memory.
+    pins : bool
+        Off-chip memory is a :class:`hw.memory.pinned.PinnedMemory`, down to the pins of an SDRAM.
 
     Members
     -------
@@ -56,10 +59,14 @@ class SimTop(wiring.Component):
     load, dump : In(1)
     dump_first, dump_count : In(32)
     inject_error : In(2)
+        Not with ``pins``.
     read_bytes, written_bytes, row_hits, row_misses, refresh_cycles, busy_cycles : Out(40)
         Those of :class:`hw.memory.offchip.OffchipMemory`.
+    ready : Out(1)
+        Only with ``pins``: the memory is initialised.
     violations : Out(32)
-        How often a rule of a bus was broken; ``axi_monitor.v`` prints which.
+        How often a rule of a bus, or of the SDRAM's data sheet, was broken; ``axi_monitor.v`` and
+        :class:`hw.memory.sdram_device.SdramDevice` print which.
     owed : Out(8)
         Off-chip bursts that are not over.
     hostility, hit, hit_address, hit_id, read_beats, responses
@@ -72,18 +79,19 @@ class SimTop(wiring.Component):
         Only with ``trace``: the machine's own count, 0 until a run begins.
     """
 
-    def __init__(self, config, *, trace=False, check=True, hostile=False):
+    def __init__(self, config, *, trace=False, check=True, hostile=False, pins=False):
         self.config  = config
         self.traced  = trace
         self.checked = check
         self.chip    = Chip(config, trace=trace)
-        self.offchip = OffchipMemory(config=config)
+        self.offchip = (PinnedMemory if pins else OffchipMemory)(config=config)
+        self.pins    = pins
         self.hostile = HostileBus(self.chip.axi.signature) if hostile else None
 
         chip, offchip = self.chip.signature.members, self.offchip.signature.members
         super().__init__({
             **{name: chip[name] for name in ("control", "irq", "monitor")},
-            **{name: offchip[name] for name in (*BACKDOOR, *COUNTERS)},
+            **{name: offchip[name] for name in (*BACKDOOR, *COUNTERS, "ready") if name in offchip},
             "violations": Out(32),
             "owed": Out(8),
             **({"hostility": In(HOSTILITY), "monitor_bytes": Out(32),
@@ -108,7 +116,9 @@ class SimTop(wiring.Component):
         m.d.comb += self.irq.eq(chip.irq)
         m.d.comb += [getattr(self, name).eq(getattr(offchip, name)) for name in COUNTERS]
         m.d.comb += [getattr(offchip, name).eq(getattr(self, name))
-                     for name in BACKDOOR]
+                     for name in BACKDOOR if hasattr(offchip, name)]
+        if self.pins:
+            m.d.comb += self.ready.eq(offchip.ready)
 
         for name, tap in zip(TAPS, chip.taps):
             m.submodules[f"record_{name}"] = recorder(name, tap.valid, tap.p)
@@ -170,6 +180,8 @@ class SimTop(wiring.Component):
                                            p_ADDRESS=len(self.control.awaddr))
         m.submodules.check_monitor = watch("axi_stream_monitor", self.chip.monitor,
                                            p_USER=len(self.monitor.tuser.as_value()))
+        if self.pins:
+            found.append(self.offchip.violations)
         m.d.comb += self.violations.eq(sum(found))
 
     def _record_events(self, m, trace, offchip, monitor):

@@ -90,7 +90,8 @@ def show(run, at, *, window=WINDOW, console):
         console.print(f"{event.text} is in cycle {event.cycle}; waveforms of cycles {first} to "
                       f"{first + window - 1}")
         with console.status(f"building the {job.config.name} machine for waveforms"):
-            built = build_machine(job.config, options.sim, trace=True, waves=True)
+            built = build_machine(job.config, options.sim, trace=True, waves=True,
+                                  pins=options.pins)
         limit = first + window + 1
         with CycleProgress(console, limit) as progress:
             chip = RtlEngine(job.program, job.config, built, scratch, progress=progress,
@@ -227,7 +228,7 @@ def _traced(options, job, scratch, console):
     with console.status("golden model"):
         expected = golden_tensors(job.graph, job.frames)
     with console.status(f"building the {job.config.name} machine with its event trace"):
-        built = build_machine(job.config, options.sim, trace=True)
+        built = build_machine(job.config, options.sim, trace=True, pins=options.pins)
     with CycleProgress(console, job.program.estimated_cycles) as progress:
         chip = RtlEngine(job.program, job.config, built, scratch, taps=True, trace=True,
                          progress=progress)

@@ -4,14 +4,13 @@ from pathlib import Path
 
 from amaranth import *
 from amaranth.lib import data, wiring
-from amaranth.lib.fifo import SyncFIFO, SyncFIFOBuffered
 from amaranth.lib.memory import Memory, MemoryData
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2, exact_log2
 
-from hw.memory.axi import MAX_BURST_BEATS, Axi4, BurstType, Response
-from hw.memory.bursts import BurstSplitter
+from hw.memory.axi import Axi4, Response
 from hw.memory.dram import RATE_ONE, DramScheduler, timing_const
+from hw.memory.subordinate import accept_bursts, acknowledge_layout, written_layout
 from hw.memory.traffic import COUNTER_BITS
 
 MODEL_SOURCES = tuple(Path(__file__).with_name(name)
@@ -123,83 +122,9 @@ class OffchipMemory(wiring.Component):
         for name in ("row_hits", "row_misses", "refresh_cycles", "busy_cycles"):
             m.d.comb += getattr(self, name).eq(getattr(dram, name))
 
-        # Bursts wait in a queue, and are cut at the ends of DRAM rows.
-        burst = data.StructLayout({"address": beat_bits, "length": 8, "id": self.id_width,
-                                   "response": Response})
-
-        def accept(channel, accesses):
-            def ax(field):
-                return getattr(axi, f"a{channel}{field}")
-
-            waiting = SyncFIFO(width=burst.size, depth=self.queue)
-            cut     = BurstSplitter(address_width=beat_bits, beats=MAX_BURST_BEATS,
-                                    window=dram.window,
-                                    within=(1 << timing.column_bits) - 1)
-            m.submodules[f"{channel}_queue"] = waiting
-            m.submodules[f"{channel}_cut"]   = cut
-
-            arrived = Signal(burst, name=f"{channel}_arrived")
-            current = Signal(burst, name=f"{channel}_current")
-            head    = data.View(burst, waiting.r_data)
-            m.d.comb += [
-                arrived.address.eq(ax("addr")[byte_bits:]),
-                arrived.length.eq(ax("len")),
-                arrived.id.eq(ax("id")),
-                waiting.w_data.eq(arrived.as_value()),
-                waiting.w_en.eq(ax("valid")),
-                ax("ready").eq(waiting.w_rdy),
-                cut.i.p.address.eq(head.address),
-                cut.i.p.beats.eq(head.length + 1),
-            ]
-            with m.If((ax("size") != byte_bits) | (ax("burst") != BurstType.INCR)):
-                m.d.comb += arrived.response.eq(Response.SLVERR)
-            with m.Elif(arrived.address + ax("len") >= self.depth):
-                m.d.comb += arrived.response.eq(Response.DECERR)
-
-            m.d.comb += waiting.r_en.eq(cut.i.valid & cut.i.ready)
-            with m.If(waiting.r_en):
-                m.d.sync += current.eq(head)
-            m.d.comb += [
-                accesses.valid.eq(cut.o.valid),
-                cut.o.ready.eq(accesses.ready),
-                accesses.p.address.eq(cut.o.p.address),
-                accesses.p.length.eq(cut.o.p.length),
-                accesses.p.last.eq(cut.o.p.last),
-                accesses.p.id.eq(current.id),
-                accesses.p.response.eq(current.response),
-            ]
-            return waiting, cut
-
-        reads, read_cut = accept("r", dram.reads)
-        m.d.comb += read_cut.i.valid.eq(reads.r_rdy)
-
-        # Write data is buffered; a write burst starts once its last beat is there.
-        written = data.StructLayout({"data": vector * 8, "strb": vector})
-        writes, write_cut = accept("w", dram.writes)
-        m.submodules.write_data = buffer = SyncFIFOBuffered(width=written.size,
-                                                            depth=2 * MAX_BURST_BEATS)
-        complete = Signal(range(2 * MAX_BURST_BEATS + 1))
-        arrives  = Signal()
-        starts   = Signal()
-        m.d.comb += [
-            buffer.w_data.eq(Cat(axi.wdata, axi.wstrb)),
-            buffer.w_en.eq(axi.wvalid),
-            axi.wready.eq(buffer.w_rdy),
-            arrives.eq(axi.wvalid & axi.wready & axi.wlast),
-            write_cut.i.valid.eq(writes.r_rdy & (complete != 0)),
-            starts.eq(write_cut.i.valid & write_cut.i.ready),
-        ]
-        m.d.sync += complete.eq(complete + arrives - starts)
-
-        acknowledge = data.StructLayout({"id": self.id_width, "response": Response})
-        m.submodules.responses = responses = SyncFIFO(width=acknowledge.size, depth=self.queue)
-        response = data.View(acknowledge, responses.r_data)
-        m.d.comb += [
-            axi.bvalid.eq(responses.r_rdy),
-            axi.bid.eq(response.id),
-            axi.bresp.eq(response.response),
-            responses.r_en.eq(axi.bready),
-        ]
+        buffer, responses = accept_bursts(m, axi, dram.reads, dram.writes, depth=self.depth,
+                                          queue=self.queue, window=dram.window,
+                                          within=(1 << timing.column_bits) - 1)
 
         # The data bus: the access on offer moves its beats, as fast as the pins allow.
         access = dram.o.p
@@ -231,7 +156,7 @@ class OffchipMemory(wiring.Component):
         with m.If(move):
             m.d.sync += index.eq(Mux(last, 0, index + 1))
 
-        acknowledged = Signal(acknowledge)
+        acknowledged = Signal(acknowledge_layout(self.id_width))
         m.d.comb += [
             buffer.r_en.eq(move & dram.write),
             acknowledged.id.eq(access.id),
@@ -250,7 +175,7 @@ class OffchipMemory(wiring.Component):
             ]
 
         # The storage, whose read register drives the AXI port.
-        incoming    = data.View(written, buffer.r_data)
+        incoming    = data.View(written_layout(vector), buffer.r_data)
         read_enable = Signal()
         write_mask  = Signal(vector)
         m.d.comb += read_enable.eq(move & ~dram.write & sane)

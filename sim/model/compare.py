@@ -4,9 +4,12 @@ from enum import Enum
 
 import numpy as np
 
+from hw.control.counters import Counter
 from hw.isa import Engine
 
-__all__ = ["differences"]
+__all__ = ["deviations", "differences"]
+
+TIMELESS = (Counter.RETIRED, Counter.READ_BYTES, Counter.WRITTEN_BYTES)
 
 
 def differences(counters, offchip, run, trace=None):
@@ -25,6 +28,29 @@ def differences(counters, offchip, run, trace=None):
               for key, value in counters.items() if run.counters[key] != value]
     found += [f"off-chip memory, {name}: {value} in the hardware, {run.offchip[name]} in the model"
               for name, value in offchip.items() if run.offchip[name] != value]
+    return found
+
+
+def deviations(counters, offchip, run, margin):
+    """What hardware with another off-chip memory did otherwise than it may, a sentence each: the
+    cycles may be ``margin`` of the model's away, and instructions and bytes must be the same.
+
+    Parameters
+    ----------
+    counters, offchip, run
+        As :func:`differences` takes them.
+    margin : float
+    """
+    found  = [f"{_spoken(key)}: {value} in the hardware, {run.counters[key]} in the model"
+              for key, value in counters.items()
+              if key[0] in TIMELESS and run.counters[key] != value]
+    found += [f"off-chip memory, {name}: {offchip[name]} in the hardware, {run.offchip[name]} in "
+              "the model" for name in ("read_bytes", "written_bytes")
+              if run.offchip[name] != offchip[name]]
+    cycles = counters[Counter.CYCLES,]
+    if abs(cycles - run.cycles) > margin * run.cycles:
+        found.append(f"cycles: {cycles} in the hardware, {run.cycles} in the model, more than "
+                     f"{margin:.0%} apart")
     return found
 
 

@@ -92,7 +92,8 @@ MISTAKES = {
                   "or attention.weight_words or decoder.weight_words?")),
     "nowhere": ("[dram]\nfoo = 4", ("dram.foo is unknown; known are name, bytes_per_second, banks, "
                 "row_bytes, row_hit_ns, activate_ns, precharge_ns, turnaround_ns, "
-                "refresh_interval_ns, refresh_busy_ns")),
+                "refresh_interval_ns, refresh_busy_ns, sdram_bits, cas, row_active_ns, "
+                "row_cycle_ns, row_to_row_ns, write_recovery_ns, power_up_ns")),
     "no bare key": ('"a\\nb" = 4', ("'a\\nb' is unknown; known are name, vector, encoder, "
                     "attention, decoder, gate_lanes, gate_param_words, alpha_words, onchip_banks, "
                     "onchip_bytes, feedback_bytes, offchip_bytes, dram, clock_mhz, protection")),

@@ -48,6 +48,22 @@ def test_frames_through_the_whole_machine(tmp_path, record_property, name):
 
 @pytest.mark.cosim
 @pytest.mark.slow
+@pytest.mark.parametrize("options", [
+    {"config": "tiny", "dram": "sdr-ulx3s", "set": "clock_mhz=50"},
+    {"config": "edge", "size": 64, "width": 16}], ids=("tiny", "edge"))
+def test_frames_at_the_pins_of_an_sdram(tmp_path, options):
+    """Byte by byte, no rule of the data sheet broken, and hardly another cycle than with the memory
+    that every report is made with: bytes and instructions are the same."""
+    report = run.run(run.Options(out=str(tmp_path / "run"), taps=True, pins=True, **options),
+                     Console(quiet=True))
+    jsonschema.validate(report, json.loads(SCHEMA.read_text()))
+    assert report["bit_exact"], report["tensors"]["first_mismatch"]
+    model = report["cycle_model"]
+    assert (model["margin"], model["differences"]) == (run.PINS_MARGIN, [])
+
+
+@pytest.mark.cosim
+@pytest.mark.slow
 def test_stream_of_three_frames_in_steady_state(tmp_path, record_property):
     report = check("reference-3", {"config": "reference", "frames": 3}, tmp_path, record_property)
     assert report["mac_utilization"]["steady"] >= 0.92

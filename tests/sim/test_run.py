@@ -123,7 +123,7 @@ def machine(reports, monkeypatch):
     monkeypatch.setattr(run, "RtlEngine", Chip)
     for name, value in (("make_report", report), ("frame_times", lambda *_: {}),
                         ("compare_tensors", lambda *_: {}), ("environment", lambda *_: {}),
-                        ("beside", lambda *_: ({"cycles": 1, "differences": []}, None)),
+                        ("beside", lambda *_, **__: ({"cycles": 1, "differences": []}, None)),
                         ("write_page", lambda folder, **_: (folder / "report.html").write_text("")),
                         ("print_summary", lambda *_: None)):
         monkeypatch.setattr(run, name, value)
@@ -149,7 +149,7 @@ def test_nothing_of_an_earlier_run_remains(machine):
 
 def test_cycles_other_than_the_model_s_fail_the_run(machine, monkeypatch):
     wrong = {"cycles": 1, "differences": ["cycles: 2 in the hardware, 1 in the model"]}
-    monkeypatch.setattr(run, "beside", lambda *_: (wrong, None))
+    monkeypatch.setattr(run, "beside", lambda *_, **__: (wrong, None))
     assert run.main([*TINY, "--out", str(machine / "out")]) == 1
 
 

@@ -26,7 +26,7 @@ def verilog(*key):
 def test_a_machine_is_elaborated_once(cache):
     """A rerun spent 7 of its 12 seconds of CPU on text that it had already."""
     assert [verilog(TINY, False) for _ in range(2)] == ["// 1"] * 2
-    assert cache == [(TINY.structure, False)]
+    assert cache == [(TINY.structure, False, False)]
 
 
 def test_what_a_machine_depends_on_makes_it_anew(cache, tmp_path, monkeypatch):

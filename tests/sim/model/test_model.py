@@ -139,11 +139,13 @@ def test_compiled_once(monkeypatch):
 
 
 @pytest.mark.parametrize(("options", "line"), [
-    ({"engine": "modle"}, "Engine must be one of rtl, model, golden, not 'modle'"),
+    *((half, ("ENGINE=board and PORT=/dev/ttyUSB0, the board's serial line, go together; give "
+              "both, or none")) for half in ({"engine": "board"}, {"port": "/dev/ttyUSB0"})),
+    ({"engine": "modle"}, "Engine must be one of rtl, model, golden, board, not 'modle'"),
     ({"engine": "model", "taps": True},
-     "TAPS records the hardware, and ENGINE=model has none; take ENGINE=rtl"),
+     "TAPS looks into simulated hardware, and ENGINE=model has none; take ENGINE=rtl"),
     ({"engine": "golden", "trace": True},
-     "TRACE records the hardware, and ENGINE=golden has none; take ENGINE=rtl"),
+     "TRACE looks into simulated hardware, and ENGINE=golden has none; take ENGINE=rtl"),
 ])
 def test_refusals(options, line):
     with pytest.raises(run.InputError) as refused:

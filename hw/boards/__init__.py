@@ -1,0 +1,1 @@
+"""Boards: the chip with a clock, a memory and a host."""
