@@ -22,10 +22,11 @@ from pathlib import Path
 from rich.table import Table
 
 from golden.command import Parser, exit_code, make_console
+from golden.places import CACHE
 from hw.config import PRESETS, preset
 from hw.cost.parts import BLOCKS, parts
 
-KEPT = Path(".build/synth")
+KEPT = CACHE / "synth"
 
 LIMITS = {"LUT4": 83640, "FF": 83640, "MULT18X18D": 156, "DP16KD": 208}
 """An ECP5-85F."""
