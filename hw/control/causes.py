@@ -5,7 +5,6 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from hw.control.counters import TIME_BITS
 from hw.isa import Cause
 
 
@@ -13,7 +12,12 @@ class CauseCounters(wiring.Component):
     """One counter per cause; the counter of ``cause`` grows in every cycle with ``enable``.
 
     Only one grows at a time, so they are the rows of a small memory instead of so many registers.
-    ``clear`` zeroes all at once.
+    They wrap. ``clear`` zeroes all at once.
+
+    Parameters
+    ----------
+    bits : int
+        Of each.
 
     Members
     -------
@@ -21,20 +25,24 @@ class CauseCounters(wiring.Component):
     enable : In(1)
     cause : In(Cause)
     read_cause : In(3)
-    value : Out(40)
+    value : Out(bits)
         Of ``read_cause``, in the same cycle.
     """
 
-    clear:      In(1)
-    enable:     In(1)
-    cause:      In(Cause)
-    read_cause: In(3)
-    value:      Out(TIME_BITS)
+    def __init__(self, *, bits):
+        self.bits = bits
+        super().__init__({
+            "clear":      In(1),
+            "enable":     In(1),
+            "cause":      In(Cause),
+            "read_cause": In(3),
+            "value":      Out(bits),
+        })
 
     def elaborate(self, platform):
         m = Module()
 
-        m.submodules.memory = memory = Memory(shape=TIME_BITS, depth=8, init=[])
+        m.submodules.memory = memory = Memory(shape=self.bits, depth=8, init=[])
         write, old, read = (memory.write_port(), memory.read_port(domain="comb"),
                             memory.read_port(domain="comb"))
 

@@ -4,7 +4,7 @@ from amaranth import *
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
-from amaranth.utils import ceil_log2
+from amaranth.utils import ceil_log2, exact_log2
 
 from hw.control.causes import CauseCounters
 from hw.control.counters import (
@@ -18,6 +18,7 @@ from hw.control.counters import (
     LayerField,
 )
 from hw.control.layers import LayerLedger
+from hw.control.totals import Totals
 from hw.isa import Cause, Engine, Traffic
 
 CYCLE_BITS   = 48
@@ -27,6 +28,10 @@ TRAFFIC      = len(Traffic)
 MEMORY_ERRORS = {"corrected": Counter.CORRECTED, "uncorrectable": Counter.UNCORRECTABLE}
 FIELD_BITS   = LayerField.as_shape().width
 LAYER_BITS   = ceil_log2(LEDGER_LAYERS)
+ENGINE_SLOTS = 8                        # totals of an engine: one for each cause
+PORT_SLOTS   = 16                       # of ports that read, and of ports that write
+READ_SLOTS   = len(Engine) * ENGINE_SLOTS
+WRITE_SLOTS  = READ_SLOTS + PORT_SLOTS
 
 
 def activity_layout():
@@ -48,8 +53,8 @@ class Ledger(wiring.Component):
     pass through.
 
     A pulse on ``sample`` latches ``select``; ``value`` holds the counter from the pulse on
-    ``sampled`` (three cycles later, or more while instructions of that layer's engine retire) until
-    the next.
+    ``sampled`` until the next: three cycles later, four for totals, or more while instructions of a
+    layer's engine retire.
 
     Parameters
     ----------
@@ -81,8 +86,8 @@ class Ledger(wiring.Component):
 
     def __init__(self, *, onchip_readers, onchip_writers, memories=0):
         for name, count in (("readers", onchip_readers), ("writers", onchip_writers)):
-            if not 0 <= count <= 16:
-                raise ValueError(f"On-chip {name} must be 0 to 16, not {count!r}")
+            if not 0 <= count <= PORT_SLOTS:
+                raise ValueError(f"On-chip {name} must be 0 to {PORT_SLOTS}, not {count!r}")
         self.onchip_readers = onchip_readers
         self.onchip_writers = onchip_writers
         self.memories       = memories
@@ -140,24 +145,46 @@ class Ledger(wiring.Component):
         m.d.comb += self.cycles.eq(cycles)
         single[Counter.CYCLES, 0] = cycles
 
-        # Engines
+        # Causes of engines and vectors of memory ports, narrow, and their totals
+        m.submodules.totals = totals = Totals(slots=1 << ceil_log2(WRITE_SLOTS + PORT_SLOTS))
+        engine_slots = []
         for engine in Engine:
-            m.submodules[f"causes_{engine.name.lower()}"] = causes = CauseCounters()
+            m.submodules[f"causes_{engine.name.lower()}"] = causes = CauseCounters(
+                bits=totals.bits)
             m.d.comb += [
                 causes.clear.eq(self.clear),
                 causes.enable.eq(running),
                 causes.cause.eq(activity[engine].cause),
-                causes.read_cause.eq(number[:3]),
+                causes.read_cause.eq(totals.slot[:exact_log2(ENGINE_SLOTS)]),
             ]
-            for cause in Cause:
-                single[Counter.CAUSE, engine * 8 + cause.value] = causes.value
+            engine_slots.append(causes.value)
             single[Counter.RETIRED, engine.value] = self.retired[engine]
-
-        # Memory ports and off-chip traffic
-        for which, name, pulses in ((Counter.ONCHIP_READS, "reads", self.onchip_reads),
-                                    (Counter.ONCHIP_WRITES, "writes", self.onchip_writes)):
+        ports = {}
+        for base, name, pulses in ((READ_SLOTS, "reads", self.onchip_reads),
+                                   (WRITE_SLOTS, "writes", self.onchip_writes)):
             for index, pulse in enumerate(pulses):
-                single[which, index] = counter(f"{name}_{index}", delayed(f"{name}_{index}", pulse))
+                label = f"{name}_{index}"
+                ports[base + index] = counter(label, delayed(label, pulse), totals.bits)
+        m.d.comb += totals.clear.eq(self.clear)
+        with m.Switch(totals.slot):
+            for engine, value in enumerate(engine_slots):
+                with m.Case(*range(engine * ENGINE_SLOTS, (engine + 1) * ENGINE_SLOTS)):
+                    m.d.comb += totals.narrow.eq(value)
+            for slot, value in ports.items():
+                with m.Case(slot):
+                    m.d.comb += totals.narrow.eq(value)
+        is_total = Signal()
+        with m.Switch(group):
+            with m.Case(Counter.CAUSE):
+                m.d.comb += is_total.eq(number < READ_SLOTS)
+                m.d.comb += totals.read_slot.eq(number)
+            for which, base in ((Counter.ONCHIP_READS, READ_SLOTS),
+                                (Counter.ONCHIP_WRITES, WRITE_SLOTS)):
+                with m.Case(which):
+                    m.d.comb += is_total.eq(number < PORT_SLOTS)
+                    m.d.comb += totals.read_slot.eq(base + number[:exact_log2(PORT_SLOTS)])
+
+        # Off-chip traffic
         for index in range(TRAFFIC):
             single[Counter.READ_BYTES, index]    = self.read_bytes[index]
             single[Counter.WRITTEN_BYTES, index] = self.written_bytes[index]
@@ -222,6 +249,12 @@ class Ledger(wiring.Component):
                     m.d.comb += wants.eq(1)
                     with m.If(~layers[unit].read_done):
                         m.next = "Read memories"
+                with m.Elif(is_total):
+                    m.d.comb += totals.read.eq(1)
+                    m.next = "Add up"
+
+            with m.State("Add up"):
+                m.next = "Answer"
 
             with m.State("Answer"):
                 m.d.sync += self.sampled.eq(1)
@@ -236,5 +269,7 @@ class Ledger(wiring.Component):
                         m.d.sync += self.value.eq(value)
                 with m.If((group == Counter.LAYER) & (unit < len(LEDGER_ENGINES))):
                     m.d.sync += self.value.eq(layers[unit].value)
+                with m.If(is_total):
+                    m.d.sync += self.value.eq(totals.value)
 
         return m

@@ -8,19 +8,19 @@ from hw.isa import Cause
 
 
 def test_only_enabled_cycles_since_the_clear_count():
-    dut    = CauseCounters()
+    dut    = CauseCounters(bits=5)
     rng    = random.Random(1)
     counts = dict.fromkeys(Cause, 0)
 
     async def check(ctx):
         for cause, count in counts.items():
             ctx.set(dut.read_cause, cause.value)
-            assert ctx.get(dut.value) == count
+            assert ctx.get(dut.value) == count % 32
 
     async def bench(ctx):
         for _ in range(3):
             await check(ctx)
-            for _ in range(60):
+            for _ in range(300):
                 cause, enable = rng.choice(list(Cause)), rng.random() < 0.8
                 ctx.set(dut.cause, cause)
                 ctx.set(dut.enable, enable)

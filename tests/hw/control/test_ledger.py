@@ -11,7 +11,7 @@ from hw.control.counters import (
     LayerField,
     counter_index,
 )
-from hw.control.layers import LayerLedger
+from hw.control.layers import KNOWN_ROWS, LayerLedger
 from hw.control.ledger import Ledger
 from hw.isa import Cause, Engine, Traffic
 
@@ -61,16 +61,36 @@ def records(activity, layer):
     return busy, issued, first or 0, last or 0
 
 
-@pytest.mark.parametrize("pace", [0.9, 0.3])
-def test_layer_records(pace):
-    rng      = random.Random(str(pace))
+def offers(rng, cycles, pace):
+    """``(offered, issued, retiring, layer)`` of every cycle, as a front end may have them: it takes
+    instructions two cycles apart at least, and one retires no later than the next is taken.
+    The higher the ``pace``, the more are as fast as can be."""
     activity = []
-    while len(activity) < 300:
-        layer = rng.choice([1, 1, 2, 127, 128, 200])
-        for last in [False] * (rng.randrange(8) if rng.random() > pace else 0) + [True]:
-            activity.append((1, rng.random() < 0.5, last, layer))
-        if rng.random() > pace:
-            activity += [(0, 1, 1, 1)] * rng.randrange(3)
+    taken = 0
+    while len(activity) < cycles:
+        layer    = rng.choice([1, 1, 2, 127, 128, 200])
+        retiring = max(taken + 1, len(activity))
+        retiring += 0 if rng.random() < pace else rng.randrange(8)
+        activity += [(0, 1, rng.randrange(2), 1)] * (taken + 1 - len(activity))
+        while len(activity) <= retiring:
+            activity.append((1, rng.random() < 0.5, len(activity) == retiring, layer))
+        taken = max(taken + 2, retiring) + (0 if rng.random() < pace else rng.randrange(3))
+    return activity[:cycles]
+
+
+def test_offers_have_the_worst_case():
+    """Two that retire one behind the other, and the next two cycles later."""
+    activity = offers(random.Random(0), 1000, 0.6)
+    retired  = [now for now, (offered, _, retiring, _) in enumerate(activity)
+                if offered and retiring]
+    gaps     = list(zip(retired, retired[1:], retired[2:], strict=False))
+    assert min(c - a for a, _, c in gaps) == 3
+    assert any((b - a, c - b) == (1, 2) for a, b, c in gaps)
+
+
+@pytest.mark.parametrize("pace", [1, 0.9, 0.6, 0.2])
+def test_layer_records(pace):
+    activity = offers(random.Random(str(pace)), 400, pace)
     dut = LayerLedger()
 
     async def read(ctx, layer):
@@ -82,7 +102,6 @@ def test_layer_records(pace):
             await ctx.tick().until(dut.read_done)
             ctx.set(dut.read, 0)
             ctx.set(dut.read_layer, 5)
-            await ctx.tick()
             record.append(ctx.get(dut.value))
         return tuple(record)
 
@@ -117,10 +136,11 @@ def test_layer_record_read_while_it_changes():
         ctx.set(dut.read, 1)
         ctx.set(dut.read_layer, 7)
         ctx.set(dut.read_field, LayerField.LAST)
+        await ctx.tick()
+        ctx.set(dut.offered, 0)
         for _ in range(3):
             assert not ctx.get(dut.read_done)
             await ctx.tick()
-        ctx.set(dut.offered, 0)
         assert ctx.get(dut.read_done)
         await ctx.tick()
         assert ctx.get(dut.value) == 9
@@ -133,18 +153,19 @@ def test_every_counter():
     rng    = random.Random(1)
     cycles = 150
     log    = {engine: [] for engine in Engine}
+    work   = {engine: offers(rng, cycles + 20, 0.5) for engine in Engine}
     pulses = {"reads": [0] * 3, "writes": [0] * 2}
     frames = {"frame_started": [], "frame_ended": []}
 
     async def bench(ctx):
         await clear(ctx, dut)
-        await ctx.tick()
+        await ctx.tick().repeat(KNOWN_ROWS)
         for now in range(cycles + 20):
             running = now < cycles
             ctx.set(dut.running, running)
             for engine in Engine:
-                entry = (rng.choice(list(Cause)), rng.random() < 0.3, rng.random() < 0.6,
-                         rng.randrange(4))
+                offered, _, retiring, layer = work[engine][now]
+                entry = (rng.choice(list(Cause)), retiring, offered, layer)
                 port = dut.activity[engine]
                 ctx.set(port, dict(zip(("cause", "retiring", "offered", "layer"), entry,
                                        strict=True)))
@@ -181,7 +202,7 @@ def test_every_counter():
         for engine in LEDGER_ENGINES:
             activity = [(offered, cause is Cause.ISSUE, retiring, layer)
                         for cause, retiring, offered, layer in log[engine]]
-            for layer in range(5):
+            for layer in (0, 1, 2, 3, 127):
                 found = [await value(Counter.LAYER, engine, layer, field) for field in LayerField]
                 assert tuple(found) == records(activity, layer)
         for index in range(3):
@@ -213,17 +234,20 @@ def test_every_counter():
     simulate(dut, bench)
 
 
-def test_sample_takes_three_cycles():
+def test_sample_takes_three_cycles_or_four():
     dut = Ledger(onchip_readers=0, onchip_writers=0)
 
     async def bench(ctx):
-        for number in (counter_index(Counter.CYCLES),
-                       counter_index(Counter.LAYER, Engine.GATE, 1, LayerField.LAST)):
+        await ctx.tick().repeat(KNOWN_ROWS)
+        for number, cycles in ((counter_index(Counter.CYCLES), 3),
+                               (counter_index(Counter.LAYER, Engine.GATE, 1, LayerField.LAST), 3),
+                               (counter_index(Counter.CAUSE, Engine.GATE, Cause.ISSUE), 4)):
             ctx.set(dut.select, number)
             ctx.set(dut.sample, 1)
             await ctx.tick()
             ctx.set(dut.sample, 0)
-            assert [(await ctx.tick().sample(dut.sampled))[-1] for _ in range(4)] == [0, 0, 1, 0]
+            assert [(await ctx.tick().sample(dut.sampled))[-1] for _ in range(5)] == [
+                cycle == cycles for cycle in range(1, 6)]
 
     simulate(dut, bench)
 
