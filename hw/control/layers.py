@@ -83,12 +83,17 @@ class LayerLedger(wiring.Component):
                 m.d.sync += first.eq(self.now)
 
         # Those that have retired: one waits, the times of one are there, the sums of one are there.
-        waiting, timed = Signal(RETIRED), Signal(RETIRED)
-        summed_layer   = Signal(LAYER)
-        spent          = Signal(SUMS)           # by the one whose sums are there
-        waits, has_times, has_sums = Signal(), Signal(), Signal()
-        is_known, had_times, had_sums = Signal(), Signal(), Signal()    # there was a record before
-        begins = Signal()
+        waits     = Signal()
+        waiting   = Signal(RETIRED)
+        begins    = Signal()            # its times are being read,
+        is_known  = Signal()            # if there is a record
+        has_times = Signal()
+        timed     = Signal(RETIRED)
+        had_times = Signal()            # there was a record
+        has_sums  = Signal()
+        summed_layer = Signal(LAYER)
+        spent     = Signal(SUMS)        # by the instruction whose sums are there
+        had_sums  = Signal()
         m.d.comb += begins.eq(waits & ~has_times)
         with m.If(begins):
             m.d.sync += waits.eq(0)
@@ -109,7 +114,8 @@ class LayerLedger(wiring.Component):
         # Reading: an instruction's times, then its sums; else what the reader asks for.
         layer    = Signal(LAYER)
         clearing = Signal()
-        times, sums = Signal(TIMES), Signal(SUMS)
+        times    = Signal(TIMES)
+        sums     = Signal(SUMS)
         m.d.comb += [
             layer.eq(Mux(begins, waiting.layer, self.read_layer)),
             read.addr.eq(Mux(has_times, Cat(C(0, 1), timed.layer),
@@ -125,7 +131,8 @@ class LayerLedger(wiring.Component):
         m.d.comb += self.value.eq(Mux(had_times, read.data.word_select(second, TIME_BITS), 0))
 
         # Writing
-        new_times, new_sums = Signal(TIMES), Signal(SUMS)
+        new_times = Signal(TIMES)
+        new_sums  = Signal(SUMS)
         m.d.comb += [
             new_times.first.eq(Mux(had_times, times.first, timed.first)),
             new_times.last.eq(timed.last),

@@ -72,9 +72,12 @@ class Totals(wiring.Component):
             m.d.sync += [following.eq(0), walked.eq(0)]
 
         # Its total is there, then also its narrow counter.
-        known, total, total_known = Signal(), Signal(TIME_BITS), Signal()
-        narrow, slot = Signal(self.bits), Signal(range(self.slots))
-        grown = Signal(self.bits)
+        known  = Signal()
+        slot   = Signal(range(self.slots))
+        total  = Signal(TIME_BITS)
+        total_known = Signal()
+        narrow = Signal(self.bits)
+        grown  = Signal(self.bits)
         m.d.sync += [
             self.slot.eq(visited), known.eq(walked | (visited < following)),
             slot.eq(self.slot), total.eq(read.data), total_known.eq(known),

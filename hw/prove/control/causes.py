@@ -14,7 +14,7 @@ def each_cycle_counts_once(bench):
     """A symbolic cause's counter is the number of enabled cycles with that cause since ``clear``,
     at the full 40 bits. One cause holds in a cycle, so the counters of all causes sum to the
     cycles: by construction, every cycle is charged exactly once."""
-    dut   = bench.block(CauseCounters())
+    dut   = bench.block(CauseCounters(bits=40))
     which = bench.constant(3, "which")
     bench.assume(~(dut.clear & dut.enable))
     bench.assume(dut.read_cause == which)
