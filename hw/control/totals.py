@@ -8,6 +8,8 @@ from amaranth.utils import exact_log2
 
 from hw.control.counters import TIME_BITS
 
+LATENCY = 2         # cycles from a visit to its last, in which the total is written
+
 
 class Totals(wiring.Component):
     """What counters of ``bits`` bits would say if they had ``TIME_BITS``.
@@ -18,7 +20,8 @@ class Totals(wiring.Component):
     cycles than that between two visits, which is why ``bits`` is one more than the number of a slot
     has: readers may take one cycle of three.
 
-    After ``clear``, in which the narrow ones become 0, totals count as 0 until their first visit.
+    After ``clear``, in which the narrow ones become 0, totals count as 0 until the walk has been to
+    them and written what it found.
 
     A reader's visit goes ahead of the walk: the total of ``read_slot`` as of the next cycle is
     ``value`` in the cycle after that.
@@ -58,7 +61,7 @@ class Totals(wiring.Component):
         read, write = memory.read_port(), memory.write_port()
 
         following = Signal(range(self.slots))       # of the walk
-        walked    = Signal()                        # all were visited since `clear`
+        steps     = Signal(range(self.slots + LATENCY + 1))     # of it since `clear`, at most
         visited   = Signal(range(self.slots))
         m.d.comb += [
             visited.eq(Mux(self.read, self.read_slot, following)),
@@ -66,10 +69,10 @@ class Totals(wiring.Component):
         ]
         with m.If(~self.read):
             m.d.sync += following.eq(following + 1)
-            with m.If(following == self.slots - 1):
-                m.d.sync += walked.eq(1)
+            with m.If(steps != self.slots + LATENCY):
+                m.d.sync += steps.eq(steps + 1)
         with m.If(self.clear):
-            m.d.sync += [following.eq(0), walked.eq(0)]
+            m.d.sync += [following.eq(0), steps.eq(0)]
 
         # Its total is there, then also its narrow counter.
         known  = Signal()
@@ -79,7 +82,7 @@ class Totals(wiring.Component):
         narrow = Signal(self.bits)
         grown  = Signal(self.bits)
         m.d.sync += [
-            self.slot.eq(visited), known.eq(walked | (visited < following)),
+            self.slot.eq(visited), known.eq(visited + LATENCY < steps),
             slot.eq(self.slot), total.eq(read.data), total_known.eq(known),
             narrow.eq(self.narrow),
         ]
