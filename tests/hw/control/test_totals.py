@@ -18,7 +18,8 @@ def test_totals_of_counters_that_wrap(slots, reading):
 
     async def bench(ctx):
         pace  = [rng.choice([0, 0.1, 1]) for _ in range(slots)]
-        reads = []          # slots, in the cycles behind those in which they were asked for
+        reads = []          # slots that were asked for, cycle by cycle
+        seen  = []
         for now in range(40 * slots):
             clear = now == 21 * slots + 3
             ctx.set(dut.clear, clear)
