@@ -15,11 +15,15 @@ from golden.models import load_float, load_graph
 from golden.onnx_export import export
 from golden.referee import session
 
-__all__ = ["ENGINES", "Baseline", "measure"]
+__all__ = ["CORE_WATTS", "ENGINES", "Baseline", "measure"]
 
 ENGINES = {"torch_fp32": "PyTorch, fp32", "onnx_fp32": "ONNX Runtime, fp32",
            "onnx_int8": "ONNX Runtime, INT8"}
 INPUT   = "frame"
+
+CORE_WATTS = 225 / 64, 205 / 28
+"""What a busy core takes: thermal design power over cores of two servers' processors of 2019, AMD
+EPYC 7742 and Intel Xeon Platinum 8280; virtual machines do not tell that of their own."""
 
 
 @dataclass(frozen=True)
@@ -27,13 +31,20 @@ class Baseline:
     """One frame at a time: the best of some repetitions, in milliseconds.
 
     ``milliseconds`` is by key of :data:`ENGINES`; ``dice_truth`` is the float network's, None
-    without truth. ``load`` is the machine's load average right before: where it is not far below
+    without truth. ``int8_s`` are the processor's seconds, all threads together, of ONNX Runtime's
+    fastest INT8 frame. ``load`` is the machine's load average right before: where it is not far below
     ``cores``, something else was at work, and the times are too long.
     """
     milliseconds: dict
     dice_truth:   float
     cores:        int
     load:         float
+    int8_s:       float
+
+    @property
+    def int8_mj(self):
+        """mJ of that frame, from and to: its seconds times :data:`CORE_WATTS`."""
+        return tuple(1e3 * watts * self.int8_s for watts in CORE_WATTS)
 
 
 def measure(model, size, width, frame_CHW, truth_HW=None, *, repeats=5):
@@ -56,18 +67,20 @@ def measure(model, size, width, frame_CHW, truth_HW=None, *, repeats=5):
     best     = {name: _best(one, repeats) for name, one in runs.items()}
     with _one_thread():
         best["torch_fp32"] = min(best["torch_fp32"], _best(runs["torch_fp32"], repeats))
-    return Baseline(milliseconds=best, cores=os.cpu_count(), load=load,
+    return Baseline(milliseconds={name: 1e3 * wall for name, (wall, _) in best.items()},
+                    int8_s=best["onnx_int8"][1], cores=os.cpu_count(), load=load,
                     dice_truth=None if truth_HW is None else dice(mask_HW, truth_HW))
 
 
 def _best(run, repeats):
-    run()
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
+    """Seconds of the fastest repetition, and the processor's meanwhile."""
+    def timed():
+        wall, cpu = time.perf_counter(), time.process_time()
         run()
-        seconds.append(time.perf_counter() - start)
-    return 1e3 * min(seconds)
+        return time.perf_counter() - wall, time.process_time() - cpu
+
+    run()
+    return min(timed() for _ in range(repeats))
 
 
 @contextmanager

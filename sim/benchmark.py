@@ -121,6 +121,10 @@ GROUPS = {
                  "faster: the RTL's over the model's.")),
     "masks":   ("Masks", "Dice: twice the common area of two masks over the sum of their areas."),
     "cpu":     ("Beside this CPU", "Machine / CPU: frames per second, one over the other."),
+    "energy":  ("Energy of a frame",
+                ("From and to, in mJ: what the machine counted times published energies, as if in "
+                 "45 nm, with its off-chip memory; of the CPU the seconds of its cores times 3.5 to "
+                 "7.3 W, without its memory.")),
 }
 """Group of columns -> its title, and what its words mean."""
 
@@ -150,6 +154,10 @@ COLUMNS = (
     *(Column(f"{name}_ms", f"{title}, ms", "{:,.2f}", "cpu") for name, title in ENGINES.items()),
     *(Column(f"{name}_ratio", f"machine / {title}", "{:,.3f}", "cpu")
       for name, title in ENGINES.items()),
+    Column("energy_low",     "machine, from",                     "{:,.3g}", "energy"),
+    Column("energy_high",    "to",                                "{:,.3g}", "energy"),
+    Column("onnx_int8_low",  f"{ENGINES['onnx_int8']}, from",     "{:,.3g}", "energy"),
+    Column("onnx_int8_high", "to",                                "{:,.3g}", "energy"),
 )
 
 
@@ -196,6 +204,7 @@ def figures_of(report):
     mask, given = report["mask"], report.get("input", {})
     iou   = mask["iou_float"]
     model = report.get("cycle_model", {})
+    energy = report.get("energy", {}).get("frame", {})
     rtl_s, model_s = report["simulation"].get("cpu_s"), model.get("cpu_s")
     return {
         "size":          given.get("size"),
@@ -210,6 +219,8 @@ def figures_of(report):
         "utilization":   report["mac_utilization"]["latency"],
         "steady":        report["mac_utilization"]["steady"],
         "traffic_ratio": report["traffic"]["offchip"]["ratio"],
+        "energy_low":    energy.get("low"),
+        "energy_high":   energy.get("high"),
         "ipc":           report["ipc"],
         "cpi":           report["cpi"],
         "model_cycles":  model.get("cycles"),
@@ -237,6 +248,7 @@ def beside(row, baseline):
     for name, millis in baseline.milliseconds.items():
         row.figures[f"{name}_ms"]    = millis
         row.figures[f"{name}_ratio"] = row.figures["fps"] * millis / 1e3
+    row.figures |= zip(("onnx_int8_low", "onnx_int8_high"), baseline.int8_mj, strict=True)
     if row.figures["dice_truth"] is not None:
         row.figures["dice_truth_float"] = baseline.dice_truth
 

@@ -33,7 +33,7 @@ def machine(monkeypatch):
         return outcome
 
     monkeypatch.setattr(benchmark.machine, "run", run)
-    monkeypatch.setattr(benchmark, "measure", lambda *_, **__: Baseline(MILLIS, 0.6, 2, 0.1))
+    monkeypatch.setattr(benchmark, "measure", lambda *_, **__: Baseline(MILLIS, 0.6, 2, 0.1, 0.02))
     monkeypatch.setattr(benchmark, "fingerprint", lambda image: "sources")
     outcomes["ran"] = ran
     return outcomes
