@@ -16,7 +16,7 @@ export GOALS := $(MAKECMDGOALS)
 unexport $(filter-out OMP_%,$(foreach word,$(MAKEOVERRIDES),$(firstword $(subst =, ,$(word)))))
 
 SIMULATE = sim wave fuzz hostile hostile-code hostile-bus faults mutants bench explore
-PROGRAMS = $(SIMULATE) check-model quantise zoo node-tests models compare page disasm machine synth prove onnx \
+PROGRAMS = $(SIMULATE) check-model quantise zoo node-tests models compare page disasm machine synth gates prove onnx \
            train export evaluate explain
 
 .DEFAULT_GOAL := help

@@ -31,8 +31,8 @@ class Baseline:
     """One frame at a time: the best of some repetitions, in milliseconds.
 
     ``milliseconds`` is by key of :data:`ENGINES`; ``dice_truth`` is the float network's, None
-    without truth. ``int8_s`` are the processor's seconds, all threads together, of ONNX Runtime's
-    fastest INT8 frame. ``load`` is the machine's load average right before: where it is not far below
+    without truth. ``int8_s`` are the processor's seconds, of all threads together, of the fastest
+    INT8 frame. ``load`` is the machine's load average right before: where it is not far below
     ``cores``, something else was at work, and the times are too long.
     """
     milliseconds: dict

