@@ -225,6 +225,8 @@ class UnitConfig:
         return min(self.taps, self.banks - stride * (self.pixels - 1))
 
 
+CLOCK_SOURCES = ("configured", "timing analysis", "place-and-route")
+
 PROTECTIONS = ("none", "parity", "secded")
 MEMORIES    = ("onchip", "feedback", "rows", "weights", "params", "table", "slots", "alpha",
                "gate_params", "instructions", "streams", "queues")
@@ -306,6 +308,9 @@ class Config:
                                         power=True)
     dram:             Dram
     clock_mhz:        float      = knob("clock", "MHz", least=1, most=5000)
+    clock_source:     str        = knob("whose figure the clock is", default="configured",
+                                        pattern="|".join(CLOCK_SOURCES),
+                                        shape=f"one of {', '.join(CLOCK_SOURCES)}")
     protection:       str        = knob("of memories: none, parity or secded, or by memory: "
                                         "onchip=secded,rows=parity", default="none")
     base:             str        = field(default="", compare=False)
@@ -359,8 +364,9 @@ class Config:
     def structure(self):
         """All that its Verilog depends on: two machines that differ only in name, clock and timing
         of off-chip memory are one."""
-        return replace(self, name="machine", clock_mhz=REFERENCE.clock_mhz, dram=REFERENCE.dram,
-                       base="", changes=())
+        return replace(self, name="machine", clock_mhz=REFERENCE.clock_mhz,
+                       clock_source=REFERENCE.clock_source, dram=REFERENCE.dram, base="",
+                       changes=())
 
     @property
     def units(self):

@@ -72,7 +72,7 @@ def make_report(*, model, program, config, engine, counters, offchip, comparison
         "bit_exact": comparison["mismatched"] == 0 if comparison["compared"] else None,
         "tensors":   comparison,
         "mask":      mask,
-        "clock":     {"mhz": config.clock_mhz, "source": "configured"},
+        "clock":     {"mhz": config.clock_mhz, "source": config.clock_source},
         "cycles":    {"total": total, "latency": latency, "interval": interval,
                       "estimated": program.estimated_cycles},
         "execution_time_ms": total / config.clock_mhz / 1e3,

@@ -48,6 +48,8 @@ MISTAKES = [
      "8 GiB")),
     ("offchip_bytes", 64, None),
     ("clock_mhz", 0.5, "clock_mhz must be from 1 MHz to 5000 MHz, not 0.5 MHz"),
+    ("clock_source", "hearsay", ("clock_source must be one of configured, timing analysis, "
+     "place-and-route, not 'hearsay'")),
     ("name", "a b", ("name must be up to 64 letters, digits, dots, dashes and underscores, not "
      "'a b'")),
 ]

@@ -96,7 +96,8 @@ MISTAKES = {
                 "row_cycle_ns, row_to_row_ns, write_recovery_ns, power_up_ns")),
     "no bare key": ('"a\\nb" = 4', ("'a\\nb' is unknown; known are name, vector, encoder, "
                     "attention, decoder, gate_lanes, gate_param_words, alpha_words, onchip_banks, "
-                    "onchip_bytes, feedback_bytes, offchip_bytes, dram, clock_mhz, protection")),
+                    "onchip_bytes, feedback_bytes, offchip_bytes, dram, clock_mhz, clock_source, "
+                    "protection")),
     "range": ("clock_mhz = 9000", "clock_mhz must be from 1 MHz to 5000 MHz, not 9000 MHz"),
     "power": ("onchip_bytes = '3 MiB'", ("onchip_bytes must be a power of two from 16 B to 32 MiB, "
               "not 3 MiB")),

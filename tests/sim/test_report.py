@@ -43,11 +43,11 @@ def counted(frames, seed=0):
     return values
 
 
-def report(frames=1, counters=None, offchip=None, timetable=None, **changes):
+def report(frames=1, counters=None, offchip=None, timetable=None, knobs=None, **changes):
     comparison = {"compared": 2, "mismatched": 0, "bytes": 99, "first_mismatch": None,
                   "problems": [], **changes}
     return make_report(
-        model="elec4848", program=program(frames=frames), config=preset("tiny"),
+        model="elec4848", program=program(frames=frames), config=preset("tiny", changes=knobs),
         engine="icarus", counters=counters or counted(frames),
         offchip={"read_bytes": 16 * 21, "written_bytes": 32 * 21, "row_hits": 1, "row_misses": 2,
                  "refresh_cycles": 3, "busy_cycles": 4, **(offchip or {})},
@@ -75,6 +75,24 @@ def test_every_stack_sums_to_the_cycles():
     for unit in units.values():
         assert sum(unit["stack"].values()) == CYCLES
         assert unit["instructions"] == unit["stack"]["issue"]
+
+
+def test_energy_is_a_frame_s_share_and_its_parts():
+    one, many = report(1)["energy"], report(2)["energy"]
+    assert many["frame"]["high"] == pytest.approx(many["high"] / 2)
+    for each in ("units", "causes"):
+        for end in ("low", "high"):
+            assert sum(part[end] for part in one[each].values()) == pytest.approx(one[end])
+            assert sum(part[end] for part in one["parts"]) == pytest.approx(one[end])
+    assert {part["constant"] for part in one["parts"]} == set(one["constants"])
+    assert one["mw"]["low"] == pytest.approx(one["low"] / (CYCLES / 100e6))     # mJ in 0.1 ms
+
+
+def test_whose_figure_the_clock_is():
+    assert report()["clock"] == {"mhz": 100, "source": "configured"}
+    routed = report(knobs="clock_mhz=46.56 clock_source=place-and-route")
+    assert routed["clock"] == {"mhz": 46.56, "source": "place-and-route"}
+    jsonschema.validate(routed, json.loads(SCHEMA.read_text()))
 
 
 def test_a_ledger_that_does_not_add_up_is_no_report():
