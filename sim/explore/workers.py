@@ -7,6 +7,7 @@ import threading
 from collections import deque
 from contextlib import ExitStack, contextmanager
 
+import dask
 import distributed
 from distributed.scheduler import KilledWorker
 
@@ -21,6 +22,11 @@ PATIENCE = 10       # seconds for a scheduler, and for the first of its workers,
 START    = 120      # for the first process of this computer, where every core is busy
 AHEAD    = 3        # batches that each thread has or is to have
 BATCH    = 8        # machines at most: neighbours often run the same program
+QUIET    = {        # Dask watches itself; as it is, that takes 6 % of a core in each process
+    "distributed.worker.profile.enabled": False,
+    "distributed.worker.memory.monitor-interval": "1s",
+    "distributed.admin.tick.interval": "500ms",
+    "distributed.admin.system-monitor.interval": "10s"}
 LOST     = {"status": "lost", "reason": "its workers died", "seconds": 0}
 
 
@@ -123,7 +129,7 @@ class Workers:
     def _cluster(self):
         CACHE.mkdir(parents=True, exist_ok=True)
         folder = self._stack.enter_context(temporary(CACHE, "dask-"))
-        with _deaf():
+        with _deaf(), dask.config.set(QUIET):
             return distributed.LocalCluster(
                 n_workers=self._jobs, threads_per_worker=1, processes=True, dashboard_address=":0",
                 scheduler_kwargs={"dashboard": False}, local_directory=str(folder),

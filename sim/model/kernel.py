@@ -22,6 +22,7 @@ __all__ = ["ModelRun", "prepare_model", "run_model"]
 HERE    = Path(__file__).parent
 MAIN    = HERE / "machine.cpp"
 OFFCHIP = ("row_hits", "row_misses", "refresh_cycles", "busy_cycles")
+LAYER_FIELDS = tuple(LayerField)      # an enumeration is slow to go through
 REASON  = 500           # bytes
 
 # Of sim/bench_run.py, in cycles: from the start of the simulation to the first of the run, in which
@@ -143,7 +144,7 @@ def _counters(result):
         **each(Counter.RETIRED, result.retired, Engine),
         **{(Counter.LAYER, engine, layer, field): fields[field]
            for engine, layers in zip(Engine, result.layers, strict=True)
-           for layer, fields in enumerate(layers) for field in LayerField},
+           for layer, fields in enumerate(layers) for field in LAYER_FIELDS},
         **each(Counter.FRAME_STARTED, result.frame_started, range(len(result.frame_started))),
         **each(Counter.FRAME_ENDED, result.frame_ended, range(len(result.frame_ended))),
         **each(Counter.FRAMES, result.frames, (0, 1)),

@@ -13,7 +13,6 @@ from attune.completion import SHELLS, complete
 from golden import places
 from golden.errors import InputError
 from sim.commands import TARGETS, VARIABLES, WIDTH, arguments
-from sim.names import ENGINES
 
 ROOT = Path(__file__).parents[2]
 
@@ -89,8 +88,7 @@ def test_help_says_what_every_command_takes(capsys):
 
 
 def test_commands_of_a_checkout_are_none_of_a_package(monkeypatch):
-    assert {name for name, target in TARGETS.items() if target.checkout} == {"mutants",
-                                                                              "notebooks"}
+    assert {name for name, target in TARGETS.items() if target.checkout} == {"mutants"}
     monkeypatch.delitem(command.COMMANDS, "mutants")
     with pytest.raises(InputError, match="^`mutants` is of `make`, in a checkout of the project$"):
         command._asked("mutants")
@@ -106,7 +104,7 @@ def test_commands_of_a_checkout_are_none_of_a_package(monkeypatch):
     (["sim", "--config=t"], ["--config=tiny"]),
     (["sim", "CONFIG=t"], ["CONFIG=tiny"]),
     (["sim", "CONFIG", "=", "t"], ["tiny"]),
-    (["sim", "--taps", "--engine", "="], list(ENGINES)),
+    (["sim", "--taps", "--engine", "="], ["rtl", "model", "golden"]),
     (["sim", "--taps", "--con"], ["--config"]),
     (["sim", "--out", ""], []),
     (["train", "--loss=b"], ["--loss=bce", "--loss=bce+dice"]),

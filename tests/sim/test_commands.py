@@ -81,10 +81,10 @@ REFUSED = [
      "CONFIGS takes some of reference, edge, tiny, all, with commas between; not 'huge'"),
     ("fuzz ENGINE=model", "ENGINE must be rtl or interpreter, not 'model'"),
     ("disasm PROGRAM=none", "No file 'none'; PROGRAM is the program.bin of a run"),
-    ("explore", ("`make explore` needs SPACE=...: of machines: lanes or tiny, or a file such as "
-                "my.toml")),
+    ("explore", ("`make explore` needs SPACE=...: of machines: clocks, lanes or tiny, or a file "
+                "such as my.toml")),
     ("explore SPACE=huge",
-     "Unknown space 'huge'; known are lanes, tiny, or the path of a .toml file"),
+     "Unknown space 'huge'; known are clocks, lanes, tiny, or the path of a .toml file"),
     ("explore SPACE=tiny SCHEDULER=here",
      "SCHEDULER must be the address of a scheduler, such as tcp://10.0.0.1:8786, not 'here'"),
     ("compare", "`make compare` needs A=...: folder of a run"),

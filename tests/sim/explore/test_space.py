@@ -170,8 +170,8 @@ def test_all_mistakes_are_told_at_once(tmp_path):
 
 def test_files_that_are_none(tmp_path):
     for name, line in ((tmp_path / "no.toml", "No file {!r}; name the TOML file of a space"),
-                       ("huge", ("Unknown space {!r}; known are lanes, tiny, or the path of a "
-                                ".toml file"))):
+                       ("huge", ("Unknown space {!r}; known are clocks, lanes, tiny, or the path "
+                                "of a .toml file"))):
         with pytest.raises(InputError) as refused:
             read_space(str(name))
         assert str(refused.value) == line.format(str(name))
@@ -179,7 +179,7 @@ def test_files_that_are_none(tmp_path):
 
 def test_the_shipped_ones():
     tiny, lanes = read_space("tiny"), read_space("lanes")
-    assert list(SHIPPED) == ["lanes", "tiny"]
+    assert list(SHIPPED) == ["clocks", "lanes", "tiny"]
     assert sum(not tiny.candidate(number).status for number in range(tiny.machines)) == 120
     assert lanes.machines == 18_432
     # Of every third machine: it takes as long as all other tests of this file.
