@@ -402,6 +402,8 @@ TARGETS = {
         checkout=True),
     "node-tests": Target("ONNX's own tests of single nodes: which run, and why not",
                          "sim.node_tests", _takes("ONLY CONFIG=tiny LIST=0"), flags=("LIST",)),
+    "notebooks": Target("run the notebooks, and keep in them what they show", "sim.notebooks",
+                        checkout=True),
     "prove": Target("prove what holds of the blocks in every cycle",
                     "hw.prove", _takes("ONLY FAST=0 LIST=0 AGAIN=0 OUT"),
                     flags=("FAST", "LIST", "AGAIN"), checks={"OUT": _any}),

@@ -13,6 +13,7 @@ from attune.completion import SHELLS, complete
 from golden import places
 from golden.errors import InputError
 from sim.commands import TARGETS, VARIABLES, WIDTH, arguments
+from sim.names import ENGINES
 
 ROOT = Path(__file__).parents[2]
 
@@ -88,7 +89,8 @@ def test_help_says_what_every_command_takes(capsys):
 
 
 def test_commands_of_a_checkout_are_none_of_a_package(monkeypatch):
-    assert {name for name, target in TARGETS.items() if target.checkout} == {"mutants"}
+    assert {name for name, target in TARGETS.items() if target.checkout} == {"mutants",
+                                                                              "notebooks"}
     monkeypatch.delitem(command.COMMANDS, "mutants")
     with pytest.raises(InputError, match="^`mutants` is of `make`, in a checkout of the project$"):
         command._asked("mutants")
@@ -104,7 +106,7 @@ def test_commands_of_a_checkout_are_none_of_a_package(monkeypatch):
     (["sim", "--config=t"], ["--config=tiny"]),
     (["sim", "CONFIG=t"], ["CONFIG=tiny"]),
     (["sim", "CONFIG", "=", "t"], ["tiny"]),
-    (["sim", "--taps", "--engine", "="], ["rtl", "model", "golden"]),
+    (["sim", "--taps", "--engine", "="], list(ENGINES)),
     (["sim", "--taps", "--con"], ["--config"]),
     (["sim", "--out", ""], []),
     (["train", "--loss=b"], ["--loss=bce", "--loss=bce+dice"]),
