@@ -13,7 +13,7 @@ from attune.completion import SHELLS, complete
 from golden import places
 from golden.errors import InputError
 from sim.commands import TARGETS, VARIABLES, WIDTH, arguments
-from sim.names import ENGINES
+from sim.names import RUN_ENGINES
 
 ROOT = Path(__file__).parents[2]
 
@@ -106,7 +106,7 @@ def test_commands_of_a_checkout_are_none_of_a_package(monkeypatch):
     (["sim", "--config=t"], ["--config=tiny"]),
     (["sim", "CONFIG=t"], ["CONFIG=tiny"]),
     (["sim", "CONFIG", "=", "t"], ["tiny"]),
-    (["sim", "--taps", "--engine", "="], list(ENGINES)),
+    (["sim", "--taps", "--engine", "="], list(RUN_ENGINES)),
     (["sim", "--taps", "--con"], ["--config"]),
     (["sim", "--out", ""], []),
     (["train", "--loss=b"], ["--loss=bce", "--loss=bce+dice"]),
