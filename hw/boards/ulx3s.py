@@ -63,7 +63,6 @@ class Pll(Elaboratable):
             i_CLKI=crystal.i, i_CLKFB=clock, i_RST=0, i_STDBY=0, i_PHASESEL0=0, i_PHASESEL1=0,
             i_PHASEDIR=0, i_PHASESTEP=0, i_PHASELOADREG=0, i_PLLWAKESYNC=0, i_ENCLKOP=0,
             o_CLKOP=clock, o_LOCK=locked)
-        m.domains.sync = ClockDomain()
         m.d.comb += ClockSignal().eq(clock)
         m.submodules.reset = ResetSynchronizer(~locked, domain="sync")
 
@@ -77,20 +76,24 @@ class Ulx3s(Elaboratable):
     ----------
     config : hw.config.Config
     baud : int
+    chip : wiring.Component
+        As :class:`hw.boards.top.BoardTop` takes it.
     """
 
-    def __init__(self, config, *, baud=BAUD):
+    def __init__(self, config, *, baud=BAUD, chip=None):
         self.config = config
         self.baud   = baud
+        self.chip   = chip
         pll_dividers(config.clock_mhz)
         config.dram.sdram(config.clock_mhz)
 
     def elaborate(self, platform):
         m = Module()
 
+        m.domains.sync   = ClockDomain()
         m.submodules.pll = Pll(self.config.clock_mhz)
         m.submodules.top = top = BoardTop(self.config, platform.request("sdram", dir="-"),
-                                          baud=self.baud)
+                                          baud=self.baud, chip=self.chip)
         uart = platform.request("uart", dir="-")
         m.submodules.rx = rx = io.Buffer("i", uart.rx)
         m.submodules.tx = tx = io.Buffer("o", uart.tx)

@@ -89,8 +89,8 @@ def test_help_says_what_every_command_takes(capsys):
 
 
 def test_commands_of_a_checkout_are_none_of_a_package(monkeypatch):
-    assert {name for name, target in TARGETS.items() if target.checkout} == {"mutants",
-                                                                              "notebooks"}
+    assert {name for name, target in TARGETS.items() if target.checkout} == {
+        "bitstream", "mutants", "notebooks"}
     monkeypatch.delitem(command.COMMANDS, "mutants")
     with pytest.raises(InputError, match="^`mutants` is of `make`, in a checkout of the project$"):
         command._asked("mutants")

@@ -8,77 +8,24 @@ import pty
 import random
 import socket
 import threading
+from functools import partial
 
 import jsonschema
 import pytest
-from amaranth import *
-from amaranth.lib import wiring
-from amaranth.lib.memory import Memory
-from amaranth.lib.wiring import In, Out
 from rich.console import Console
 
 from golden.errors import InputError
 from hw.boards.link import MEMORY_COUNTERS
 from hw.config import preset
-from hw.control.regmap import ADDRESS_BITS, Register
-from hw.memory.axi import Axi4, AxiLite
-from hw.monitor.monitor import MonitorStream
+from hw.control.regmap import Register
 from sim import board, run
 from sim.board_top import build_board, running
 from sim.errors import SimulationError
 from sim.report import SCHEMA
+from tests.hw.boards.stub import REFUSED, WRITES, Stub
 
 CONFIG   = preset("tiny", dram="sdr-ulx3s", changes="clock_mhz=50")
-WRITES   = 0xFFC            # of the stub: how many registers were written, ever
-REFUSED  = 0x800            # and one that does not exist
 PATIENCE = 0.05
-
-
-class Stub(wiring.Component):
-    """In the chip's place: a memory of registers; counters are their number, and its square."""
-
-    def __init__(self):
-        super().__init__({
-            "axi":     Out(Axi4(data_width=64, address_width=CONFIG.offchip_address_width)),
-            "control": In(AxiLite(address_width=ADDRESS_BITS)),
-            "irq":     Out(1),
-            "monitor": Out(MonitorStream()),
-        })
-
-    def elaborate(self, platform):
-        m = Module()
-        bus = self.control
-        m.submodules.file = file = Memory(shape=32, depth=1 << ADDRESS_BITS - 2, init=[])
-        write, read = file.write_port(), file.read_port(domain="comb")
-        writes, select, both = Signal(32), Signal(16), Signal()
-        m.d.comb += [
-            both.eq(bus.awvalid & bus.wvalid & ~bus.bvalid),
-            bus.awready.eq(both), bus.wready.eq(both),
-            write.addr.eq(bus.awaddr[2:]), write.data.eq(bus.wdata), write.en.eq(both),
-            read.addr.eq(bus.araddr[2:]),
-            bus.arready.eq(~bus.rvalid),
-        ]
-        with m.If(bus.bready):
-            m.d.sync += bus.bvalid.eq(0)
-        with m.If(bus.rready):
-            m.d.sync += bus.rvalid.eq(0)
-        with m.If(both):
-            m.d.sync += [bus.bvalid.eq(1), writes.eq(writes + 1), Value.cast(bus.bresp).eq(
-                Mux(bus.awaddr == REFUSED, 2, 0))]
-            with m.If(bus.awaddr == Register.COUNTER_SELECT):
-                m.d.sync += select.eq(bus.wdata)
-        with m.If(bus.arvalid & bus.arready):
-            m.d.sync += bus.rvalid.eq(1)
-            with m.Switch(bus.araddr):
-                with m.Case(WRITES):
-                    m.d.sync += bus.rdata.eq(writes)
-                with m.Case(Register.COUNTER_LO):
-                    m.d.sync += bus.rdata.eq(select)
-                with m.Case(Register.COUNTER_HI):
-                    m.d.sync += bus.rdata.eq(select * select)
-                with m.Default():
-                    m.d.sync += bus.rdata.eq(read.data)
-        return m
 
 
 class FaultyLine:
@@ -122,7 +69,7 @@ class FaultyLine:
 @pytest.fixture
 def line(request):
     """The serial line of a simulated board, whose memory was not violated at the end."""
-    with running(build_board(CONFIG, Stub())) as port, board.serial_line(port) as line:
+    with running(build_board(CONFIG, Stub(CONFIG))) as port, board.serial_line(port) as line:
         yield line
 
 
@@ -222,8 +169,9 @@ def test_a_line_is_made_raw():
 
 @pytest.mark.cosim
 @pytest.mark.slow
-def test_a_frame_through_a_board(tmp_path):
+def test_a_frame_through_a_board(tmp_path, monkeypatch):
     """The whole way: `make sim ENGINE=board`, a serial line, the chip, the SDRAM's pins, a mask."""
+    monkeypatch.setattr(run, "Link", partial(board.Link, timeout=60))   # a board is never so slow
     changes = {"dram": "sdr-ulx3s", "set": "clock_mhz=50"}
     with running(build_board(CONFIG)) as port:
         report = run.run(run.Options(config="tiny", engine="board", port=port, size=16, width=4,
