@@ -44,7 +44,7 @@ def first_conv(graph):
 def test_a_fault_is_found_shrunk_and_replayed(monkeypatch, capsys):
     faulty(monkeypatch, first_conv)
     case = Case(3, depth=2, widest=8, side=16)
-    small, config, line = fuzz([case], [TINY], quiet(), engine="interpreter")
+    (small, config, line), _ = fuzz([case], [TINY], quiet(), engine="interpreter")
     assert (small.depth, small.widest, small.side) == (1, 3, 8)
     graph = small.graph()
     assert graph.output == small.cut == first_conv(graph)
@@ -55,6 +55,22 @@ def test_a_fault_is_found_shrunk_and_replayed(monkeypatch, capsys):
     options = [part.split("=") for part in command.split()[2:]]
     assert main([text for name, value in options for text in (f"--{name.lower()}", value)]) == 1
     assert capsys.readouterr().out.splitlines()[-1] == command
+
+
+def test_what_does_not_fit_must_fit_as_told(monkeypatch, capsys):
+    """A refusal is no failure if what it says to set is enough; it is one if that is not."""
+    small = Case(3, depth=1, widest=3, side=8)
+    tight = replace(TINY, decoder=replace(TINY.decoder, weight_words=8))
+    wrong, refused = fuzz([small], [TINY, tight], quiet(), engine="interpreter")
+    assert wrong is None
+    assert refused == [(small, tight)]
+    assert find(small, tight, engine="interpreter")[0] == "refused"
+
+    monkeypatch.setattr(module, "compile_network", lambda graph, config: compile_network(
+        graph, replace(config, decoder=tight.decoder)))
+    kind, line = find(small, tight, engine="interpreter")
+    assert kind == "compile"
+    assert line.startswith("does not compile: ")
 
 
 def test_shrinking_keeps_what_fails():
