@@ -22,14 +22,15 @@ from hw.boards.link import (
     answer_head,
     request_head,
 )
+from hw.boards.uart import BAUD
 from hw.control.regmap import ID, Register, Status
 from sim.errors import SimulationError
 from sim.host import ChipEngine
 from sim.starting import starting
 
-__all__ = ["BAUD", "BoardEngine", "Link", "serial_line"]
+__all__ = ["BoardEngine", "Link", "serial_line"]
 
-BAUD        = termios.B3000000      # hw.boards.top.BAUD
+SPEED       = getattr(termios, f"B{BAUD}", None)     # Linux knows it
 MOST_PATIENCE = 16                  # times the first timeout
 POLL        = 0.02                  # seconds between looks at the interrupt
 WINDOW      = MOST_WORDS * WORD     # bytes of memory that no frame leaves
@@ -44,6 +45,8 @@ def serial_line(port):
     InputError
         If it cannot be opened, or is none.
     """
+    if SPEED is None:
+        raise InputError(f"This system has no serial lines of {BAUD} baud; take Linux")
     try:
         line = os.open(port, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
     except OSError as error:
@@ -55,7 +58,7 @@ def serial_line(port):
                              "no other such device is there")
         tty.setraw(line)
         mode = termios.tcgetattr(line)
-        mode[4] = mode[5] = BAUD
+        mode[4] = mode[5] = SPEED
         termios.tcsetattr(line, termios.TCSANOW, mode)
         termios.tcflush(line, termios.TCIOFLUSH)
         yield line

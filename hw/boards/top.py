@@ -5,15 +5,14 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect
 
 from hw.boards.link import MEMORY_COUNTERS, Link
-from hw.boards.uart import UartReceiver, UartTransmitter
+from hw.boards.uart import BAUD, UartReceiver, UartTransmitter
 from hw.memory.pads import SdramPads
 from hw.memory.sdram import SdramController
 from hw.memory.share import AxiShare
 from hw.top import Chip
 
-__all__ = ["BAUD", "QUIET_SECONDS", "BoardTop"]
+__all__ = ["QUIET_SECONDS", "BoardTop"]
 
-BAUD          = 3_000_000
 QUIET_SECONDS = 0.01        # longer than any pause that a computer makes inside a frame
 
 

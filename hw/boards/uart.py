@@ -7,10 +7,11 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.cdc import FFSynchronizer
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["UartReceiver", "UartTransmitter"]
+__all__ = ["BAUD", "UartReceiver", "UartTransmitter"]
 
-BITS         = 10       # start, eight of data, lowest first, stop
-LEAST_CYCLES = 4        # of a bit
+BAUD         = 3_000_000    # the most that a ULX3S' FT231X does
+BITS         = 10           # start, eight of data, lowest first, stop
+LEAST_CYCLES = 4            # of a bit
 
 
 class _Pace:

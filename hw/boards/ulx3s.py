@@ -6,7 +6,8 @@ from amaranth.lib.cdc import ResetSynchronizer
 from amaranth_boards.ulx3s import ULX3S_85F_Platform
 
 from golden.errors import InputError
-from hw.boards.top import BAUD, BoardTop
+from hw.boards.top import BoardTop
+from hw.boards.uart import BAUD
 
 __all__ = ["CRYSTAL_MHZ", "Ulx3s", "platform", "pll_dividers"]
 

@@ -157,11 +157,11 @@ class SdramController(wiring.Component):
             if cycles > 1:
                 m.d.sync += left.eq(Mux(left > cycles, left - 1, cycles - 1))
 
-        after_write_ = burst - 1 + timing.write_recovery
+        recovery = burst - 1 + timing.write_recovery
         is_open  = Array(Signal(name=f"open_{bank}") for bank in banks)
         open_row = Array(Signal(row_bits, name=f"row_{bank}") for bank in banks)
-        columns_ = Array(timer(f"columns_{bank}", timing.activate) for bank in banks)
-        closes   = Array(timer(f"closes_{bank}", max(timing.row_active, burst, after_write_))
+        usable   = Array(timer(f"columns_{bank}", timing.activate) for bank in banks)
+        closes   = Array(timer(f"closes_{bank}", max(timing.row_active, burst, recovery))
                          for bank in banks)
         opens    = Array(timer(f"opens_{bank}", max(timing.row_cycle, timing.precharge, MODE_CLOCKS,
                                                     timing.refresh_busy)) for bank in banks)
@@ -224,7 +224,7 @@ class SdramController(wiring.Component):
             here.eq(~sane | is_hit(bank, row)),
             last.eq(index == current.length),
         ]
-        with m.If(current_valid & here & (slot == 0) & (~sane | (columns_[bank] == 0)) & ~due
+        with m.If(current_valid & here & (slot == 0) & (~sane | (usable[bank] == 0)) & ~due
                   & self.ready):
             with m.If(current_write):
                 m.d.comb += move.eq(buffer.r_rdy & (turn == 0)
@@ -357,7 +357,7 @@ class SdramController(wiring.Component):
                         ]
                         start(slot, burst)
                         with m.If(current_write):
-                            start(closes[bank], after_write_)
+                            start(closes[bank], recovery)
                             m.d.comb += [
                                 pins.dq_oe.eq(1),
                                 pins.dq_o.eq(incoming.data),
@@ -382,7 +382,7 @@ class SdramController(wiring.Component):
                         m.d.comb += [pins.command.eq(Command.ACTIVATE), pins.a.eq(target_row)]
                         m.d.sync += is_open[target_bank].eq(1)
                         m.d.sync += open_row[target_bank].eq(target_row)
-                        start(columns_[target_bank], timing.activate)
+                        start(usable[target_bank], timing.activate)
                         start(closes[target_bank], timing.row_active)
                         start(opens[target_bank], timing.row_cycle)
                         start(any_row, timing.row_to_row)
