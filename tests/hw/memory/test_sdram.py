@@ -105,7 +105,7 @@ def traffic(dut, *, bursts, stall, seed, span=DEPTH, found=None):
 @pytest.mark.parametrize("stall", [0.0, 0.5])
 def test_random_traffic_keeps_the_data_sheet(name, stall):
     dut = memory(DRAMS[name])
-    simulate(dut, *traffic(dut, bursts=25, stall=stall, seed=f"{name}{stall}"), deadline=DEADLINE)
+    simulate(dut, *traffic(dut, bursts=16, stall=stall, seed=f"{name}{stall}"), deadline=DEADLINE)
 
 
 # Clocks are 10 ns; the controller itself takes a few more after power-up.
