@@ -10,6 +10,7 @@ from golden.integer import Conv
 from hw.config import TINY
 from sim.campaigns import fuzz as module
 from sim.campaigns.fuzz import Case, cut, differences, find, fuzz, main, shrink
+from sim.model import kernel
 
 SMALL = Case(3, depth=1, widest=6, side=12)
 
@@ -129,3 +130,15 @@ def test_what_cannot_be_done_is_one_line(arguments, message, capsys):
 @pytest.mark.cosim
 def test_rtl_agrees():
     assert find(SMALL, TINY, engine="rtl") is None
+
+
+@pytest.mark.cosim
+def test_a_counter_of_the_cycle_model_that_differs_is_found(monkeypatch):
+    """Of a network at whose end a refresh is under way, so that it matters in which cycle the host
+    looks."""
+    case = Case(316, depth=1, widest=8, side=12)
+    assert find(case, TINY, engine="rtl") is None
+    monkeypatch.setattr(kernel, "CYCLES_TO_READ", kernel.CYCLES_TO_READ + 1)
+    kind, line = find(case, TINY, engine="rtl")
+    assert kind == "cycles"
+    assert line.startswith("the cycle model differs in 1 counters: off-chip memory, refresh_cycles")
