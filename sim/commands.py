@@ -261,6 +261,7 @@ VARIABLES = {
     "BATCH":      Variable("images per batch", POSITIVE),
     "BITS":       Variable("neighbouring bits that flip together", POSITIVE),
     "CERTIFY":    Variable("how many of the best machines run through the RTL, too", _whole(0)),
+    "CHECK":      Variable("1: errors of the model on machines it was not fitted to", SWITCH),
     "CHECKPOINT": Variable(f"file that `{COMMAND} train` wrote", _exists("a checkpoint")),
     "CLAHE":      Variable("1: equalise images as ELEC4848 does", SWITCH),
     "CONFIG":     Variable(f"the machine: {_or(PRESETS)}, or a file such as my.toml; of fuzz "
@@ -286,6 +287,7 @@ VARIABLES = {
     "FAST":       Variable("1: only what CI proves", SWITCH),
     "FIRST":      Variable("number of the first frame", _whole(0)),
     "FEATURE":    Variable("smallest feature of the process in um, for memories", _number),
+    "FIT":        Variable("1: synthesise and fit anew, then check; an hour", SWITCH),
     "FLASH":      Variable("1: the board keeps it", SWITCH),
     "FORCE":      Variable("1: compare different networks", SWITCH),
     "FRAMES":     Variable("frames of the stream; of hostile-bus, how many", POSITIVE),
@@ -414,6 +416,8 @@ TARGETS = {
                     flags=("FAST", "LIST", "AGAIN"), checks={"OUT": _any}),
     "synth": Target("map the chip to an ECP5 with Yosys, block by block", "hw.cost.synth",
                     _takes("CONFIG=edge SET")),
+    "cost": Target("what a machine takes of an FPGA, by a model of its blocks", "hw.cost",
+                   _takes("CONFIG=reference SET CHECK=0 FIT=0"), flags=("CHECK", "FIT")),
     "gates": Target("blocks in standard cells: area, longest path, power",
                     "hw.cost.gates", _takes("CONFIG=tiny SET LIBERTY FEATURE=0.18 ONLY")),
     "bitstream": Target(

@@ -18,7 +18,7 @@ FITTED       = ("LUT4", "FF")
 
 PARAM_BITS = Requant.as_shape().size - 10       # the spare ones are never read
 RAM_BITS   = 1 << 14        # of a DP16KD, without those for parity
-INSTRUCTION_RAMS = 8        # of the controller
+CONTROLLER_RAMS = 22        # instructions and layer ledger
 LEAST      = 33             # words of a memory that is in block RAM, and not in LUTs
 
 
@@ -44,57 +44,53 @@ def _drain(config, unit, name):
 
 
 def _weights(config, unit, name):
-    depth = -(-unit.params * unit.outputs // unit.drain)
-    return {"one": 1, "outputs": unit.outputs, "drain": unit.drain, "vector": config.vector,
-            "in LUTs": unit.drain * -(-depth // 16) * (depth < LEAST)}
+    return {"one": 1, "outputs": unit.outputs, "drain": unit.drain,
+            "in LUTs": unit.drain * _in_luts(-(-unit.params * unit.outputs // unit.drain)),
+            "two depths": unit.outputs * (unit.weight_words & (unit.weight_words - 1) > 0)}
+
+
+def _in_luts(depth):
+    """Blocks of 16 words of a memory that is in LUTs."""
+    return -(-depth // 16) * (depth < LEAST)
 
 
 def _conv(config, unit, name):
     window = unit.banks * config.vector
     return {"one": 1, "turning": window * (unit.banks.bit_length() - 1), "window": window,
             "columns": unit.pixels * unit.taps * config.vector,
-            "pixel transform": unit.transform * unit.pixels * config.vector,
-            "weight transform": unit.transform * unit.outputs * config.vector,
-            "banks": unit.banks}
+            "pixel transform": unit.transform * unit.pixels * unit.banks * window,
+            "weight transform": unit.transform * unit.outputs * config.vector}
 
 
 def _rows(config, unit, name):
     window = unit.banks * config.vector
-    return {"banks": unit.banks, "window": window, "gated": window * (name == "decoder")}
+    return {"window": window, "masks": unit.banks * window // unit.outputs,
+            "gated": window * (name == "decoder")}
 
 
 def _fill(config, unit, name):
-    return {"one": 1, "vector": config.vector, "banks": unit.banks}
+    return {"one": 1, "vector": config.vector}
 
 
 def _gate(config, *_):
-    return {"one": 1, "lanes": config.gate_lanes, "vector": config.vector}
+    return {"one": 1, "lanes": config.gate_lanes, "vector": config.vector,
+            "in LUTs": config.gate_lanes * _in_luts(config.gate_param_words)}
 
 
 def _onchip(config, *_):
-    bank  = config.onchip_bytes // config.onchip_banks
-    mixed = -(-bank // (config.vector * RAM_BITS)) - 1      # outputs of block RAM to choose from
-    return {"one": 1, "banks": config.onchip_banks,
-            "wide banks": config.onchip_banks * config.vector,
-            "readers": config.vector * (config.onchip_banks.bit_length() - 1),
-            "deep": max(mixed, 0) * config.onchip_banks * config.vector}
+    bank = config.onchip_bytes // config.onchip_banks
+    deep = max(bank // (config.vector * RAM_BITS) - 1, 0)   # outputs of block RAM to choose from
+    return {"banks": config.onchip_banks, "wide banks": config.onchip_banks * config.vector,
+            "squared": config.onchip_banks ** 2, "deep": deep * config.onchip_banks * config.vector}
 
 
 def _vector(config, *_):
     return {"one": 1, "vector": config.vector}
 
 
-def _alpha(config, *_):
-    return {"vector": config.vector}
-
-
-def _feedback(config, *_):
-    return {"one": 1, "vector": config.vector}
-
-
 KINDS = {
     "controller": _vector, "load": _vector, "stores": _vector, "monitor": _vector, "": _vector,
-    "onchip": _onchip, "alpha": _alpha, "memory": _feedback, "gate": _gate,
+    "alpha": _vector, "memory": _vector, "onchip": _onchip, "gate": _gate,
     "array": _array, "drain": _drain, "weights": _weights, "conv": _conv, "rows": _rows,
     "fill": _fill, "unit": _vector,
 }
@@ -141,7 +137,7 @@ def multipliers(config):
 def rams(config):
     """Block RAMs of all memories that are not in LUTs."""
     bits, units = config.vector * 8, config.units
-    return (INSTRUCTION_RAMS
+    return (CONTROLLER_RAMS
             + config.onchip_banks * block_rams(bits, config.onchip_words // config.onchip_banks)
             + block_rams(bits, config.feedback_words)
             + block_rams(bits, config.alpha_words)

@@ -4,6 +4,7 @@ import statistics
 from dataclasses import dataclass
 
 from hw.control.counters import FRAME_STAMPS, Counter
+from hw.cost.cells import cells_of_machine
 from hw.cost.energy import energy_of, total
 from hw.isa import Cause, Engine, Requant, Traffic
 from sim.counters import CONV_OF
@@ -39,6 +40,9 @@ METRICS = {
     "multipliers":  Metric("MAC lanes, requantisers, and the two of each gate lane", static=True),
     "memory_bytes": Metric("all memories on chip that hold maps, weights and parameters", "bytes",
                            static=True),
+    "luts":         Metric("of an ECP5, by a model of its blocks", static=True),
+    "dsps":         Metric("multipliers of an ECP5, likewise", static=True),
+    "block_rams":   Metric("block memories of an ECP5, likewise", static=True),
     "offchip_peak": Metric("that off-chip memory moves at best", "bytes/cycle", static=True,
                            objective=False),
 }
@@ -48,6 +52,7 @@ STATIC = tuple(name for name, metric in METRICS.items() if metric.static)
 def of_machine(config):
     """The static metrics of a machine."""
     units = config.units.values()
+    cells = cells_of_machine(config)
     return {
         "mac_lanes":    config.mac_lanes,
         "multipliers":  (config.mac_lanes + sum(unit.drain for unit in units)
@@ -56,6 +61,9 @@ def of_machine(config):
                          + sum(_unit_bytes(unit, config.vector) for unit in units)
                          + config.alpha_words * config.vector
                          + config.gate_lanes * config.gate_param_words * PARAM_BYTES),
+        "luts":         cells["LUT4"],
+        "dsps":         cells["MULT18X18D"],
+        "block_rams":   cells["DP16KD"],
         "offchip_peak": config.peak_bytes_per_cycle,
     }
 

@@ -193,7 +193,7 @@ def test_programs_take_what_the_table_says(monkeypatch, goal):
     monkeypatch.chdir(ROOT)
     target = commands.TARGETS[goal]
     parts  = ("sim.page", "sim.campaigns.hostile", "sim.campaigns.mutants", "golden.explain",
-              "hw.prove", "sim.explore")
+              "hw.prove", "sim.explore", "hw.cost")
     module = target.module + (".__main__" if target.module in parts else "")
     parse  = importlib.import_module(module)._parse
     values = {name: EXAMPLES.get(name, "1") for name in target.takes}
