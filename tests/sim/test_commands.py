@@ -224,7 +224,7 @@ def test_help_has_names_and_defaults_and_fits():
     assert max(map(len, lines)) <= commands.WIDTH
     for part in ("make sim run the machine", "reference, edge or tiny", "ddr4-2400, ddr3-1600",
                  "elec4848-ds", "verilator or icarus [verilator]",
-                 "[sim, check-model, zoo, machine: reference",
+                 "[sim, check-model, zoo, cost, machine: reference",
                  "load_encoder", "interpreter"):
         assert part in text, part
 
