@@ -407,7 +407,7 @@ class Config:
 HERE  = Path(__file__).parent
 DRAMS = Shelf(Dram, "off-chip memory", HERE / "drams",
               ("ddr4-2400", "ddr3-1600", "lpddr4-3200", "sdr-ulx3s"))
-MACHINES = Shelf(Config, "machine", HERE / "machines", ("reference", "edge", "tiny"),
+MACHINES = Shelf(Config, "machine", HERE / "machines", ("reference", "edge", "tiny", "large"),
                  {"dram": DRAMS})
 
 PRESETS = MACHINES.shipped

@@ -45,8 +45,8 @@ REFUSED = [
     ("sim tiny", "`attune sim` takes options, such as --model, not 'tiny'"),
     ("sim --frames", "--frames needs a value: frames of the stream; of hostile-bus, how many"),
     ("sim --taps=2", "TAPS must be 0 or 1, not '2'"),
-    ("sim --config big", ("Unknown machine 'big'; known are reference, edge, tiny, or the path of "
-                          "a .toml file")),
+    ("sim --config big", ("Unknown machine 'big'; known are reference, edge, tiny, large, or the "
+                          "path of a .toml file")),
     ("wave", "`attune wave` needs --at: mismatch, error, layer:NAME or a cycle"),
     ("completion csh", "No completion for shell 'csh'; known are bash, zsh, fish"),
 ]
@@ -85,7 +85,8 @@ def test_help_says_what_every_command_takes(capsys):
         for each in target.takes:
             assert any(line.startswith(f"--{each.lower()} ") for line in lines)
     assert command.main(["help", "sim"]) == 0
-    assert "--config          the machine: reference, edge or tiny" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "--config          the machine: reference, edge, tiny or large" in said
 
 
 def test_commands_of_a_checkout_are_none_of_a_package(monkeypatch):

@@ -215,7 +215,7 @@ def test_smaller_frames_are_said_to_be(tmp_path, machine, capsys):
 
 @pytest.mark.parametrize("arguments, line", [
     (["--models", "resnet"], f"Unknown model 'resnet'; known are {', '.join(MODELS)}, all"),
-    (["--configs", "huge"], "Unknown machine 'huge'; known are reference, edge, tiny, all"),
+    (["--configs", "huge"], "Unknown machine 'huge'; known are reference, edge, tiny, large, all"),
     (["--drams", "hbm"], ("Unknown off-chip memory 'hbm'; known are own, ddr4-2400, ddr3-1600, "
                           "lpddr4-3200, sdr-ulx3s, all")),
     (["--frames", "two"], "argument --frames: invalid int value: 'two'; see `make help`"),

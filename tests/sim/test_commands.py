@@ -57,9 +57,9 @@ REFUSED = [
     ("models MODEL=foo", "`make models` takes no MODEL; it takes MARKDOWN"),
     ("lint CONFIG=tiny", "`make lint` takes no CONFIG; it takes no variables"),
     ("help VERBOSE=1", "`make help` takes no VERBOSE; it takes no variables"),
-    ("sim CONFIG=big", ("Unknown machine 'big'; known are reference, edge, tiny, "
+    ("sim CONFIG=big", ("Unknown machine 'big'; known are reference, edge, tiny, large, "
                         "or the path of a .toml file")),
-    ("synth CONFIG=big", ("Unknown machine 'big'; known are reference, edge, tiny, "
+    ("synth CONFIG=big", ("Unknown machine 'big'; known are reference, edge, tiny, large, "
                           "or the path of a .toml file")),
     ("sim DRAM=hbm",
      ("Unknown off-chip memory 'hbm'; known are ddr4-2400, ddr3-1600, lpddr4-3200, sdr-ulx3s, "
@@ -78,7 +78,7 @@ REFUSED = [
     ("train RATE=fast", "RATE must be a number, not 'fast'"),
     ("evaluate DATA=nowhere", "No data at 'nowhere'; name a folder, a table (.csv), or phantom"),
     ("bench CONFIGS=tiny,huge",
-     "CONFIGS takes some of reference, edge, tiny, all, with commas between; not 'huge'"),
+     "CONFIGS takes some of reference, edge, tiny, large, all, with commas between; not 'huge'"),
     ("fuzz ENGINE=model", "ENGINE must be rtl or interpreter, not 'model'"),
     ("disasm PROGRAM=none", "No file 'none'; PROGRAM is the program.bin of a run"),
     ("explore", ("`make explore` needs SPACE=...: of machines: clocks, lanes or tiny, or a file "
@@ -222,7 +222,8 @@ def test_help_has_names_and_defaults_and_fits():
     lines = make("help").stdout.splitlines()
     text  = re.sub(r"\s+", " ", " ".join(lines))
     assert max(map(len, lines)) <= commands.WIDTH
-    for part in ("make sim run the machine", "reference, edge or tiny", "ddr4-2400, ddr3-1600",
+    for part in ("make sim run the machine", "reference, edge, tiny or large",
+                 "ddr4-2400, ddr3-1600",
                  "elec4848-ds", "verilator or icarus [verilator]",
                  "[sim, check-model, zoo, cost, machine: reference",
                  "load_encoder", "interpreter"):

@@ -36,7 +36,7 @@ def reports(tmp_path, monkeypatch):
     (["--image", ","],
      "No image named; name a file, a folder, or phantom:7 for a synthetic one"),
     (["--model", "resnet"], f"No model 'resnet'; known: {', '.join(MODELS)}"),
-    (["--config", "huge"], ("Unknown machine 'huge'; known are reference, edge, tiny, "
+    (["--config", "huge"], ("Unknown machine 'huge'; known are reference, edge, tiny, large, "
                             "or the path of a .toml file")),
     (["--dram", "hbm"],
      ("Unknown off-chip memory 'hbm'; known are ddr4-2400, ddr3-1600, lpddr4-3200, sdr-ulx3s, "

@@ -97,5 +97,5 @@ def test_exit_code_says_whether_it_fits(luts, dsps, code, lines, monkeypatch, ca
 def test_unknown_config(capsys):
     assert synth.main(["--config", "huge"]) == 2
     assert capsys.readouterr() == (
-        "", ("error: Unknown machine 'huge'; known are reference, edge, tiny, "
+        "", ("error: Unknown machine 'huge'; known are reference, edge, tiny, large, "
              "or the path of a .toml file\n"))

@@ -62,7 +62,7 @@ def test_neighbours_stay_in_their_row():
 @pytest.mark.parametrize("arguments, line", [
     (["--n", "0"], "N must be positive, not 0"),
     (["--out", "tests"], "OUT must not exist yet; tests does"),
-    (["--config", "big"], ("Unknown machine 'big'; known are reference, edge, tiny, "
+    (["--config", "big"], ("Unknown machine 'big'; known are reference, edge, tiny, large, "
                            "or the path of a .toml file")),
 ])
 def test_refusals(capsys, arguments, line):

@@ -90,8 +90,8 @@ MISTAKES = [
     ("size = 0", "size must be from 1 to 16384, not 0"),
     ("size = 20", "Frame size must be a positive multiple of 16, not 20; try 16"),
     ("frames = true", "frames must be a whole number, not true"),
-    ('base = "huge"', ("base: Unknown machine 'huge'; known are reference, edge, tiny, or the path "
-                      "of a .toml file")),
+    ('base = "huge"', ("base: Unknown machine 'huge'; known are reference, edge, tiny, large, or "
+                      "the path of a .toml file")),
     ('model = "resnet"', ("model: No model 'resnet'; known: elec4848, elec4848-ds, unet-busi, "
                          "attunet-nuclei, attunet-ct")),
     ('objectives = ["latenc"]', "objectives: 'latenc' is unknown; did you mean latency?"),
