@@ -103,7 +103,7 @@ def test_commands_of_a_checkout_are_none_of_a_package(monkeypatch):
     (["completion", ""], ["bash", "zsh", "fish"]),
     (["help", "si"], ["sim"]),
     (["sim", "--s"], ["--sim", "--size", "--set"]),
-    (["sim", "--config", ""], ["reference", "edge", "tiny"]),
+    (["sim", "--config", ""], ["reference", "edge", "tiny", "large"]),
     (["sim", "--config=t"], ["--config=tiny"]),
     (["sim", "CONFIG=t"], ["CONFIG=tiny"]),
     (["sim", "CONFIG", "=", "t"], ["tiny"]),

@@ -75,8 +75,10 @@ def test_onnx_runtime_judges_every_layer(small, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(("channels", "expected"), [
-    (600, ["with CONFIG=reference: about ", "with CONFIG=edge: about "]),
-    (2100, ["not with CONFIG=reference: ", "not with CONFIG=edge: ",
+    (600, ["with CONFIG=reference: about ", "with CONFIG=edge: about ",
+           "with CONFIG=large: about "]),
+    (2100, ["not with CONFIG=reference: ", "not with CONFIG=edge: ", "with CONFIG=large: about "]),
+    (8300, ["not with CONFIG=reference: ", "not with CONFIG=edge: ", "not with CONFIG=large: ",
             "no preset runs it; take a smaller frame, or fewer channels in that layer"])])
 def test_what_would_run_a_network_that_does_not_fit(channels, expected, tmp_path, capsys):
     model = Model(frame=(3, 24, 24))

@@ -191,7 +191,8 @@ def chosen(*arguments):
 def test_default_selection_is_everything_on_small_frames():
     assert chosen() == [
         Combination(model, config, dram, size=size)
-        for model in MODELS for config, size in (("reference", 64), ("edge", 64), ("tiny", 32))
+        for model in MODELS
+        for config, size in (("reference", 64), ("edge", 64), ("tiny", 32), ("large", 64))
         for dram in DRAMS.files]
     assert {one.size for one in chosen("--full", "1")} == {None}
     assert {one.size for one in chosen("--size", "48", "--full", "1")} == {48}

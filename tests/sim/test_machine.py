@@ -18,17 +18,17 @@ from sim import run
 from sim.report import SCHEMA
 from tests.conftest import PINS
 
-RUNS = {
+RUNS = {        # two on the same machine apart, so that no worker waits for the other's build
+    "reference-64":    {"config": "reference", "taps": True, "size": 64, "width": 8, "frames": 2},
     "tiny":            {"config": "tiny", "taps": True},
     "tiny-icarus-16":  {"config": "tiny", "taps": True, "sim": "icarus", "size": 16, "width": 4},
     "tiny-3":          {"config": "tiny", "taps": True, "frames": 3},
     "tiny-ddr4":       {"config": "tiny", "taps": True, "dram": "ddr4-2400"},
     "edge-16":         {"config": "edge", "taps": True, "size": 64, "width": 16},
     "edge-64":         {"config": "edge", "taps": True, "size": 64},
-    "reference-64":    {"config": "reference", "taps": True, "size": 64, "width": 8, "frames": 2},
-    "reference-frame": {"config": "reference", "taps": True},
     **{f"tiny-{model}": {"config": "tiny", "taps": True, "model": model, "size": 32, "width": 8}
        for model in ("elec4848-ds", "unet-busi", "attunet-nuclei", "attunet-ct")},
+    "reference-frame": {"config": "reference", "taps": True},
 }
 SLOW = ("edge-64", "wide", "narrow", "banked")      # minutes each
 BARS = {"reference-frame": {"traffic": 1.5}}

@@ -253,6 +253,7 @@ def test_gtkwave_opens_every_unit_where_the_event_has_none():
 
 
 @pytest.mark.cosim
+@pytest.mark.slow           # the run that ends in an error is one, too
 def test_window_of_a_run_under_verilator(tmp_path, verilator):
     (tmp_path / "report.json").write_text(json.dumps(RECORD))
     path   = wave.show(tmp_path, "2000", window=600, console=Console(quiet=True))

@@ -7,7 +7,8 @@ from hw.prove.bench import prove
 from hw.prove.control.frontend import front
 
 
-@prove((LayerLedger.elaborate, "waits & ~has_times", "waits & ~has_times & ~has_sums"))
+@prove((LayerLedger.elaborate, "waits & ~has_times", "waits & ~has_times & ~has_sums"),
+       slow=True)
 def the_waiting_place_is_free(bench):
     """Behind a front end, an instruction that retires finds the place free in which it waits for
     the memory, whatever engine and program do: no record is lost."""

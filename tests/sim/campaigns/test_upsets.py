@@ -100,7 +100,7 @@ def test_protected_memories_lose_nothing(tmp_path):
     job     = prepare(Options(config="tiny", size=16, width=4, protection="secded"))
     console = Console(quiet=True)
     log     = tmp_path / "upsets.csv"
-    upsets, targets, cycles = campaign(job, 132, seed=2, processes=1, console=console, log=log)
+    upsets, targets, cycles = campaign(job, 88, seed=2, processes=1, console=console, log=log)
     assert sorted(map(repr, read_upsets(log))) == sorted(map(repr, upsets))
     assert {target.kind for target in targets} == {None, *(upset.kind for upset in upsets)}
     outcomes = Counter((upset.outcome, upset.kind in GUARDED) for upset in upsets)
@@ -109,7 +109,7 @@ def test_protected_memories_lose_nothing(tmp_path):
     assert silent_in_protected(upsets, job.config) == 0
     assert any(upset.outcome not in ("masked", "corrected") for upset in upsets), outcomes
 
-    doubles, *_ = campaign(job, 132, seed=3, bits=2, processes=1, console=console)
+    doubles, *_ = campaign(job, 88, seed=3, bits=2, processes=1, console=console)
     assert silent_in_protected(doubles, job.config) == 0
     detected = [upset for upset in doubles if upset.outcome == "detected"]
     assert len(detected) > 5
