@@ -258,10 +258,9 @@ class _Lowering:
             alpha = self._alpha(alpha)
         else:
             alpha = self._stored(alpha, layer.unit)
-            if self.layouts[alpha] != self.layouts[skip]:
-                raise CompileError(f"Gate {layer.name!r} multiplies {alpha!r} and {skip!r}, whose "
-                                   "channels come from differently cut concatenations; convolve "
-                                   "one of them with a 1x1 kernel")
+            if self.layouts[alpha] != self.layouts[skip]:       # of concatenations, cut otherwise
+                alpha, skip = (name if len(self.layouts[name]) == 1 else
+                               self._repacked(name, layer.unit) for name in (alpha, skip))
         resolved = replace(layer, skip=skip, alpha=alpha)
         self.layouts[layer.name] = self.layouts[skip]
         self.moves[layer.name]   = Move(self._id(), resolved, self.tensor(layer.name))

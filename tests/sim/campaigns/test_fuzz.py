@@ -7,6 +7,7 @@ from rich.console import Console
 
 from golden.arbitrary import arbitrary_graph
 from golden.integer import Conv
+from hw.compiler.ops import PACKED, lower
 from hw.config import TINY
 from sim.campaigns import fuzz as module
 from sim.campaigns.fuzz import Case, cut, differences, find, fuzz, main, shrink
@@ -22,6 +23,13 @@ def quiet():
 @pytest.mark.parametrize("seed", range(2))
 def test_interpreter_agrees(seed):
     assert find(replace(SMALL, seed=seed), TINY, engine="interpreter", referee=True) is None
+
+
+def test_a_gate_over_a_map_that_is_cut_otherwise_than_its_factors():
+    """A factor for each channel, and channels that came side by side from two maps."""
+    case = Case(266, cut="gated24")
+    assert f"sum17{PACKED}" in lower(case.graph()).made
+    assert find(case, TINY, engine="interpreter") is None
 
 
 def faulty(monkeypatch, of):
