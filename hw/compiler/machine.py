@@ -97,8 +97,8 @@ class Machine:
         self.feedback = Heap("feedback", config.feedback_words,
                              align=grain(config.feedback_words))
         self.units    = {name: Unit(self, name) for name in config.units}
-        self.alpha    = Heap("alpha", config.alpha_words)
-        self.gates    = Heap("gate.params", config.gate_param_words)
+        self.alpha    = Heap("alpha", config.alpha_words, knob="alpha_words")
+        self.gates    = Heap("gate.params", config.gate_param_words, knob="gate_param_words")
         memories = {"onchip": config.onchip_words + beyond, "feedback": config.feedback_words,
                     "alpha": config.alpha_words, "gate.params": config.gate_param_words,
                     "offchip": config.offchip_words}

@@ -60,8 +60,9 @@ class Unit:
             Engine[f"{kind}_{name}".upper() if kind == "load" else f"{name}_{kind}".upper()]
             for kind in ("load", "fill", "conv"))
         self.rows    = f"{name}.rows"
-        self.weights = Heap(f"{name}.weights", self.config.weight_words)
-        self.params  = Heap(f"{name}.params", self.config.params)
+        self.weights = Heap(f"{name}.weights", self.config.weight_words,
+                            knob=f"{name}.weight_words")
+        self.params  = Heap(f"{name}.params", self.config.params, knob=f"{name}.params")
         self.open    = None         # the group that uses the memories
         self.table   = None         # what the lookup table holds
         self._slot   = 0

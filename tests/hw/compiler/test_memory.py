@@ -136,3 +136,13 @@ def test_arranged_blocks_that_live_together_lie_apart(seed):
             if other.stop > life.start:
                 assert base >= other_base + other.words or other_base >= base + life.words
     assert arrange(heap.lives, max(life.words for life in heap.lives)) is None
+
+
+def test_a_refusal_names_what_would_do():
+    heap = Heap("gate.params", 32, knob="gate_param_words")
+    heap.take(8, "gated1")
+    with pytest.raises(NoRoom) as refused:
+        heap.take(30, "gated2")
+    assert str(refused.value) == (
+        "gated2 needs 30 words of gate.params; of its 32 these are in use: gated1 8; use a "
+        "narrower network, or SET=gate_param_words=38")
