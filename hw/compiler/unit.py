@@ -90,7 +90,8 @@ class Unit:
                 if part.clamp and part.weight.shape[3] > taps:
                     raise CompileError(
                         f"Layer {item.name!r} interpolates, for which the {self.name}'s depthwise "
-                        f"steps of {taps} columns are too narrow; give it 2 outputs or more")
+                        f"steps of {taps} columns are too narrow; give it more outputs, "
+                        f"SET={self.name}.outputs=2")
                 pack, how = pack_depthwise, {"taps": taps}
             else:
                 pack, how = pack_dense, {"transformed": self.transforms(item, part)}

@@ -157,9 +157,11 @@ def fits_as_told(graph, config, refusal):
     told = set()
     while (found := WAY_OUT.search(str(refusal))) and found[0] not in told:
         told.add(found[0])
-        config = MACHINES.change(config, parse_changes(found[1] or found[2]), "SET")
         try:
+            config = MACHINES.change(config, parse_changes(found[1] or found[2]), "SET")
             compile_network(graph, config)
+        except InputError:
+            return False
         except CompileError as error:
             refusal = error
         else:
