@@ -309,6 +309,7 @@ class Config:
     dram:             Dram
     clock_mhz:        float      = knob("clock", "MHz", least=1, most=5000)
     clock_source:     str        = knob("whose figure the clock is", default="configured",
+                                        about="clock_mhz",
                                         pattern="|".join(CLOCK_SOURCES),
                                         shape=f"one of {', '.join(CLOCK_SOURCES)}")
     protection:       str        = knob("of memories: none, parity or secded, or by memory: "

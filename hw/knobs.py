@@ -45,6 +45,7 @@ class Knob:
 
     ``unit`` is a key of :data:`UNITS`, if any. A number is from ``least`` to ``most`` and, with
     ``power``, a power of two; a text matches ``pattern``, which ``shape`` puts into words.
+    What is said ``about`` another field does not outlive a change of that: it has its default then.
     """
     text:    str
     unit:    str = ""
@@ -53,6 +54,7 @@ class Knob:
     power:   bool = False
     pattern: str = None
     shape:   str = ""
+    about:   str = None
 
 
 @dataclass(frozen=True)

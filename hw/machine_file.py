@@ -131,7 +131,7 @@ class Shelf:
                     values[name] = read_value(each, table[name])
                 except Mistakes as wrong:
                     lines += wrong.lines
-            elif begin is not None:
+            elif begin is not None and knob_of(each).about not in table:
                 values[name] = getattr(begin, name)
             elif each.default is not MISSING:
                 values[name] = each.default

@@ -239,3 +239,15 @@ def test_a_machine_is_written_once(tmp_path, capsys):
     assert main(arguments) == 2
     assert capsys.readouterr().err == f"error: {path} exists already; name another file\n"
     assert preset(str(path)).gate_lanes == 4 and TINY.gate_lanes == 2
+
+
+def test_whose_clock_it_is_is_said_of_that_clock_alone(tmp_path):
+    routed = tmp_path / "routed.toml"
+    routed.write_text('base = "tiny"\nclock_mhz = 64\nclock_source = "place-and-route"\n')
+    sources = {changes: preset(str(routed), changes=changes).clock_source for changes in (
+        None, "onchip_banks=2", "clock_mhz=80", "clock_mhz=80 clock_source=place-and-route")}
+    assert list(sources.values()) == ["place-and-route", "place-and-route", "configured",
+                                      "place-and-route"]
+    faster = tmp_path / "faster.toml"
+    faster.write_text('base = "routed.toml"\nclock_mhz = 80\n')
+    assert preset(str(faster)).clock_source == "configured"
