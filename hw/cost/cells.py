@@ -11,7 +11,8 @@ from pathlib import Path
 from hw.cost.parts import BLOCKS
 from hw.isa import Requant
 
-__all__ = ["COEFFICIENTS", "FITTED", "KINDS", "block_rams", "cells_of_machine", "features"]
+__all__ = ["COEFFICIENTS", "FITTED", "KINDS", "block_rams", "cells_of_machine", "features",
+           "luts_by_place"]
 
 COEFFICIENTS = Path(__file__).with_name("cells.json")
 FITTED       = ("LUT4", "FF")
@@ -119,6 +120,16 @@ def predicted(config, block, resource, fitted):
     """How many of a resource of ``FITTED`` a block takes, by the coefficients ``fitted``."""
     per = fitted[kind_of(block)][resource]
     return sum(per.get(size, 0) * value for size, value in features(config, block).items())
+
+
+def luts_by_place(config):
+    """``{place: LUT4}``: of the controller, each unit, the loads and so on; what is in none of
+    them is ``between``."""
+    found = {}
+    for block in (*BLOCKS, ""):
+        place = block.partition(".")[0] or "between"
+        found[place] = found.get(place, 0) + predicted(config, block, "LUT4", coefficients())
+    return {place: round(luts) for place, luts in found.items()}
 
 
 def cells_of_machine(config):

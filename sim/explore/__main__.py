@@ -10,12 +10,11 @@ program fail; 2: it could not be done, and one line says why.
 
 import shlex
 import sys
+import textwrap
 import time
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
-
-from rich.table import Table
 
 from golden import places
 from golden.command import Parser, exit_code, make_console
@@ -35,6 +34,9 @@ from sim.progress import MachineProgress
 __all__ = ["explore", "main"]
 
 ROWS = 12           # machines of the front on the terminal
+COLUMNS = 80
+DIGITS  = 12        # room for a figure
+INDENT = " " * 9    # of a machine's knobs, below its figures
 
 
 def explore(options, console):
@@ -117,17 +119,18 @@ def _no_machine(exploration):
 
 
 def _print(console, results, out):
-    table = Table(title=f"front of {results['space']}")
     names = results["objectives"]
     knobs = [path for path, values in results["parameters"].items() if len(values) > 1]
-    for name in ("machine", *knobs, *names):
-        table.add_column(name, justify="right")
-    rows = {row["machine"]: row for row in results["rows"]}
+    rows  = {row["machine"]: row for row in results["rows"]}
+    console.print(f"front of {results['space']}")
+    console.print("  ".join(("machine", *(name.rjust(DIGITS) for name in names))), soft_wrap=True)
     for number in results["front"][:ROWS]:
-        row = rows[number]
-        table.add_row(str(number), *(str(row["knobs"][path]) for path in knobs),
-                      *(f"{row['figures'][name]:,}" for name in names))
-    console.print(table)
+        row   = rows[number]
+        cells = (f"{row['figures'][name]:,}".rjust(max(len(name), DIGITS)) for name in names)
+        console.print("  ".join((str(number).rjust(len("machine")), *cells)), soft_wrap=True)
+        given = " ".join(f"{path}={row['knobs'][path]}" for path in knobs)
+        console.print(textwrap.fill(given, COLUMNS, initial_indent=INDENT,
+                                    subsequent_indent=INDENT), style="dim", soft_wrap=True)
     if len(results["front"]) > ROWS:
         console.print(f"and {len(results['front']) - ROWS} more")
     console.print(", ".join(f"{count} {status}" for status, count in results["counts"].items()))

@@ -176,6 +176,16 @@ function show(place) {
     row.append(node("span", {}, label), bar, node("span", {class: "num"}, share(stack[0])));
     panel.append(row);
   });
+  const most = Math.max(...machine.luts, ...other.luts);
+  panel.append(node("h4", {}, "LUTs of an ECP5, by block"));
+  data.places.forEach((label, k) => {
+    const row = node("div", {class: "row"}), bar = node("span", {class: "bar"}), part = node("i", {class: "c-issue"});
+    part.style.flexGrow = machine.luts[k] / most;
+    bar.append(part, node("b"));
+    bar.lastChild.style.flexGrow = 1 - machine.luts[k] / most;
+    row.append(node("span", {}, label), bar, node("span", {class: "num"}, plain.format(machine.luts[k])));
+    panel.append(row);
+  });
 }
 
 function pick(number, place) {

@@ -9,6 +9,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from golden.folders import Fresh
+from hw.cost.cells import luts_by_place
 from hw.isa import Cause
 from hw.knobs import spoken
 from hw.machine import text_of
@@ -56,6 +57,8 @@ def make_results(exploration, network, certified):
         "causes":     [cause.name.lower() for cause in Cause],
         "rows":       [{**row, "figures": {name: row["figures"][name] for name in kept
                                            if name in row["figures"]},
+                        "luts": (luts_by_place(space.machine(row["machine"]))
+                                 if row["status"] == "measured" else None),
                         "certified": certified.get(row["machine"])}
                        for _, row in sorted(rows.items())],
     }
@@ -135,14 +138,14 @@ def page(results):
                if name in shown[0]["units"]}
     data    = {"figures": [[name, METRICS[name].unit if name in METRICS else ""]
                            for name in figures],
-               "axes": figures, "units": units,
+               "axes": figures, "units": units, "places": list(shown[0]["luts"]),
                "progress": results["progress"], "enumerated": results["enumerated"],
                "frames": results["network"]["frames"],
                "causes": [[key, CAUSES[key].name] for key in results["causes"]],
                "machines": [{"machine": row["machine"], "knobs": _spoken(row),
                              "figures": [_figure(row, name) for name in figures],
                              "front": row["machine"] in results["front"],
-                             "certified": _mark(row),
+                             "certified": _mark(row), "luts": list(row["luts"].values()),
                              "units": [row["units"][name] for name in units]} for row in shown]}
     return render("explore.html.j2", results=results, verdict=verdict(results), shown=shown,
                   figures=figures, metrics=METRICS, figure=_figure, spoken=_spoken, mark=_mark,

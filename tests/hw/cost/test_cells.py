@@ -54,6 +54,16 @@ def test_a_law_is_found_again():
     assert fit.mean_error(fit.unseen(measured), "LUT4") < 0.001
 
 
+def test_luts_of_each_place():
+    found = cells.luts_by_place(preset("tiny"))
+    assert list(found) == ["controller", "load", "stores", "onchip", "encoder", "attention",
+                           "decoder", "monitor", "between"]
+    total = cells.cells_of_machine(preset("tiny"))["LUT4"]
+    assert abs(sum(found.values()) - total) <= len(found)
+    wider = cells.luts_by_place(preset("tiny", changes="decoder.outputs=8"))
+    assert [place for place in found if wider[place] != found[place]] == ["decoder"]
+
+
 def test_every_block_has_its_kind():
     kinds = {cells.kind_of(block) for block in (*cells.BLOCKS, "")}
     assert kinds == set(cells.KINDS)

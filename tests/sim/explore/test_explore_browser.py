@@ -92,6 +92,10 @@ def test_the_page(file):
         assert heading.inner_text() == "A: machine 2"
         assert opened.locator("#machine-a .bar").first.get_attribute("aria-label").startswith(
             "encoder MAC array: issuing 12,468 (100.0 %)")
+        luts = opened.locator("#machine-a h4 ~ .row")
+        assert luts.first.inner_text().startswith("controller")
+        assert {"encoder", "decoder", "onchip"} <= {row.inner_text().split()[0]
+                                                    for row in luts.all()}
 
         # A table sorts, and the plot changes its axes
         first = opened.locator("#machines tbody tr").first
