@@ -2,8 +2,10 @@
 
 Synthesis (Yosys), place-and-route (nextpnr) with several seeds, of which the fastest is kept, and
 packing (ecppack), all from pip packages; ``YOSYS``, ``NEXTPNR_ECP5`` and ``ECPPACK`` name others,
-such as native ones. Writes ``board.bit``, and ``bitstream.json`` with what is known of it. Exits
-with 1 if a clock is not met, with 2 if there is no bitstream at all.
+such as native ones. Writes ``board.bit``, ``bitstream.json`` with what is known of it, and
+``machine.toml``, the machine as it is in there: where all clocks are met, reports of runs on it say
+that place-and-route is the source of their clock. Exits with 1 if a clock is not met, with 2 if
+there is no bitstream at all.
 """
 
 import json
@@ -14,6 +16,7 @@ import subprocess
 import sys
 import sysconfig
 import time
+from dataclasses import replace
 from importlib.metadata import version
 
 from rich.table import Table
@@ -193,7 +196,8 @@ def _command(arguments):
             for file in work.glob(pattern):
                 file.rename(out / file.name)
         shutil.rmtree(work)
-        (out / "machine.toml").write_text(text_of(config))
+        (out / "machine.toml").write_text(text_of(
+            replace(config, clock_source="place-and-route") if made["met"] else config))
         (out / "bitstream.json").write_text(json.dumps({
             "board": options.board, "config": config.name, "mac_lanes": config.mac_lanes, **made,
             "seconds": {"synthesis": round(synthesis, 1),

