@@ -60,10 +60,10 @@ def _best(networks, config, frames, pure):
     certainly not, so that no stream need be lent."""
     network = networks[0]
     alone   = None if pure else _first_alone(network, config)
-    if alone:
-        lending = lower(network.graph, lend=True)
+    lending = alone and _lending(network.graph)
+    if lending:
         networks.append(lending)
-    single  = alone and lent(lending, alone[1], 1)
+    single  = lending and lent(lending, alone[1], 1)
     if not single:
         return _unlent(network, config, frames, begin=alone)
 
@@ -86,6 +86,15 @@ def _best(networks, config, frames, pure):
     lend  = (mixed and interval(mixed) < interval(best)
              and moved(mixed) <= LENT_BYTES * moved(best))
     return mixed if lend else best
+
+
+def _lending(graph):
+    """What units run that lend; None if the copies of gated skips make more layers than can be
+    named."""
+    try:
+        return lower(graph, lend=True)
+    except CompileError:
+        return None
 
 
 def _first_alone(network, config):

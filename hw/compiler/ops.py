@@ -188,8 +188,8 @@ class _Lowering:
     def _id(self):
         if self.next_id >= LEDGER_LAYERS:
             raise CompileError(f"Network {self.graph.network!r} has more than "
-                               f"{LEDGER_LAYERS - 1} layers; the "
-                               "counters have no room for more; split it")
+                               f"{LEDGER_LAYERS - 1} layers, as many as instructions can name; "
+                               "use a smaller frame, or split it")
         self.next_id += 1
         return self.next_id - 1
 

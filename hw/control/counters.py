@@ -1,15 +1,15 @@
 """Numbering of the performance counters: one table for hardware, host driver and report."""
 
-from amaranth.lib import enum
+from amaranth.lib import data, enum
 
 from hw.config import MEMORIES
-from hw.isa import CONVS, Cause, Engine, Traffic
+from hw.isa import CONVS, FORMS, Cause, Engine, Opcode, Traffic
 
 COUNTER_BITS   = 16         # of a selector
 INDEX_BITS     = 12         # of it: which counter of the group
 TIME_BITS      = 40         # of most counters: an hour at 300 MHz
 LEDGER_ENGINES = (*CONVS, Engine.GATE)
-LEDGER_LAYERS  = 128        # instructions of higher layers are counted under layer 0
+LEDGER_LAYERS  = 1 << data.Layout.cast(FORMS[Opcode.CONV])["layer"].width    # all of them
 FRAME_STAMPS   = 64         # the first frames leave a time stamp each
 
 

@@ -8,7 +8,7 @@ from amaranth.utils import ceil_log2
 
 from hw.control.counters import LEDGER_LAYERS, TIME_BITS, LayerField
 
-KNOWN_ROWS  = 8             # of the memory that says which layers have a record
+KNOWN_ROWS  = 16            # of the memory that says which layers have a record
 COLUMN_BITS = ceil_log2(LEDGER_LAYERS // KNOWN_ROWS)
 LAYER       = range(LEDGER_LAYERS)
 RETIRED     = data.StructLayout({"layer": LAYER, "issued": TIME_BITS, "first": TIME_BITS,
@@ -22,9 +22,9 @@ class LayerLedger(wiring.Component):
     """Adds every retired instruction of one engine to the record of its layer.
 
     Counts while ``offered``; an instruction enters the record of its layer when it is
-    ``retiring``, and can be read once no instruction is on its way. Layers from ``LEDGER_LAYERS``
-    up are counted as layer 0. ``clear`` forgets all records, in ``KNOWN_ROWS`` cycles: before the
-    first instruction can be here.
+    ``retiring``, and can be read once no instruction is on its way. ``clear`` forgets all records,
+    in ``KNOWN_ROWS`` cycles: before the first instruction can be here, as the headers of all
+    streams are read first.
 
     The two halves of a record, sums and times, are words of one block RAM, which an instruction
     reads, changes and writes in turn: one is begun in every second cycle, and one waits. That is
@@ -43,7 +43,7 @@ class LayerLedger(wiring.Component):
         Number of the present cycle.
     offered, issued, retiring : In(1)
         An instruction is on offer; it did a vector instruction; it retires with this cycle.
-    layer : In(8)
+    layer : In(range(LEDGER_LAYERS))
     read : In(1)
     read_layer : In(range(LEDGER_LAYERS))
     read_field : In(LayerField)
@@ -56,7 +56,7 @@ class LayerLedger(wiring.Component):
     offered:    In(1)
     issued:     In(1)
     retiring:   In(1)
-    layer:      In(8)
+    layer:      In(range(LEDGER_LAYERS))
     read:       In(1)
     read_layer: In(range(LEDGER_LAYERS))
     read_field: In(LayerField)
@@ -100,7 +100,7 @@ class LayerLedger(wiring.Component):
         with m.If(self.offered & self.retiring):
             m.d.sync += [
                 waits.eq(1),
-                waiting.layer.eq(Mux(self.layer < LEDGER_LAYERS, self.layer, 0)),
+                waiting.layer.eq(self.layer),
                 waiting.issued.eq(issued + self.issued),
                 waiting.first.eq(Mux(begun, first, self.now)),
                 waiting.last.eq(self.now),

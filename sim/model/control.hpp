@@ -203,7 +203,7 @@ private:
     // The instruction on offer retires with this cycle.
     void close(Cycle now) {
         causes.settle(now + 1);
-        LayerRecord& record = layers[offered->layer < LEDGER_LAYERS ? offered->layer : 0];
+        LayerRecord& record = layers[offered->layer];
         record.busy += now + 1 - m_since;
         record.issued += causes.spent[CAUSE_ISSUE] - m_issued;
         if (!record.known) record.first = m_since;

@@ -34,7 +34,7 @@ def test_errors():
     with pytest.raises(ValueError, match=f"^Counter RETIRED index 0 must be below {len(Engine)}, "
                                          "not 15$"):
         counter_index(Counter.RETIRED, 15)
-    with pytest.raises(ValueError, match="^Counter LAYER index 1 must be below 128, not 128$"):
-        counter_index(Counter.LAYER, Engine.GATE, 128, LayerField.BUSY)
+    with pytest.raises(ValueError, match="^Counter LAYER index 1 must be below 256, not 256$"):
+        counter_index(Counter.LAYER, Engine.GATE, 256, LayerField.BUSY)
     with pytest.raises(ValueError, match="^Engine STORE has no layer ledger$"):
         counter_index(Counter.LAYER, Engine.STORE, 1, LayerField.BUSY)
