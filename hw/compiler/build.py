@@ -3,7 +3,7 @@
 import gc
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import pairwise
+from itertools import chain, pairwise
 
 from golden import integer
 from hw.compiler.errors import CompileError, NoRoom
@@ -150,15 +150,48 @@ def _uncollected(networks):
 
 def lent(network, machine, frames):
     """The machine in which units lend, with everything emitted for ``frames`` frames; None if there
-    is no room for it. Of what both spill it keeps as many rows as there is room for."""
-    for share in KEPT_SHARES if machine.spill else KEPT_SHARES[-1:]:
+    is no room for it. Rather than spill it parks maps in feedback memory; of what both spill it
+    keeps as many rows as there is room for."""
+    parked  = ((found, (), None) for found in _parked(network, machine))
+    spilled = ((network, machine.spill, share) for share in KEPT_SHARES if machine.spill
+               or share is None)
+    for lending, spill, share in chain(*(parked, spilled) if machine.spill else (spilled, parked)):
         kept     = machine.onchip.words // share if share else 0
         schedule = replace(machine.schedule, lend=True, kept_words=kept)
         try:
-            return plan(network, machine.config, frames, machine.spill, schedule)[1]
+            return plan(lending, machine.config, frames, spill, schedule)[1]
         except CompileError:
             continue
     return None
+
+
+def _parked(network, machine):
+    """The network with one map parked in feedback memory, with two and so on: those that spilling
+    would begin with, as far as there is room for them."""
+    names, room = (), machine.config.feedback_words
+    for name in spillable(machine.network):
+        tensor = network.tensors[name]
+        words  = machine.map_words(tensor) * tensor.height
+        if words <= room and parkable(network, name):
+            names, room = (*names, name), room - words
+            try:
+                lending = lower(network.graph, lend=True, parked=names)
+            except CompileError:        # more layers than there are counters for
+                return
+            yield replace(lending, planned=network.planned)
+
+
+def parkable(network, name):
+    """Whether a copy of a tensor in feedback memory, which the encoder does not reach, can serve
+    all who read it after the encoder: they read it as it is, or a gate weighs it."""
+    readers = readers_of(network).get(name, [])
+    later   = [item for item in readers if item.unit != "encoder"]
+    moves   = [network.moves.get(leaf) for item in later for operand in item.operands
+               for leaf in network.leaves(operand)
+               if name in network.stored(leaf) and operand != name]
+    return (later != [] and readers[-len(later):] == later
+            and all(move and isinstance(move.layer, integer.Gate) and move.layer.alpha != name
+                    for move in moves))
 
 
 def interval(machine):

@@ -4,6 +4,7 @@ the next."""
 from dataclasses import dataclass
 
 from hw.compiler.lend import by_rows, tied
+from hw.compiler.ops import UNPARKED
 from hw.compiler.unit import MOST_GROUPS
 from hw.isa import LAYER_SLOTS
 
@@ -128,7 +129,8 @@ def _joins(machine, network, readers, run, item):
         return False
     if linked:
         return all(_handed_on(network, readers, made, [*run, item])
-                   or made.tensor.name in machine.spill for made in linked)
+                   or made.tensor.name in machine.spill
+                   or made.tensor.name.endswith(UNPARKED) for made in linked)
     after = network.passes[network.passes.index(item) + 1:][:2]
     return any(_handed_on(network, readers, item, [reader])
                and any(_handed_on(network, readers, made, [reader]) for made in run)
@@ -142,7 +144,10 @@ def _lenders(machine, run, stays):
     if not free:
         return stays, ()
     stays = stays and len(run) > 1
-    return stays, tuple(name for name, unit in machine.units.items() if name != run[0].unit and (
+    made  = machine.network.made
+    apart = {run[0].unit} | {"encoder" for item in free for source in sources(machine.network, item)
+                             if source in made and made[source].parked}
+    return stays, tuple(name for name, unit in machine.units.items() if name not in apart and (
         _fits(machine, free, name) if stays
         else machine.least_rows(free, unit) <= unit.config.row_words))
 

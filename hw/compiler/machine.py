@@ -239,6 +239,8 @@ class Machine:
                        base=self._kept_ring(name, slots * self.map_words(tensor)),
                        kept=min(self.schedule.kept_words // self.map_words(tensor),
                                 tensor.height))
+        if item.parked:
+            return Map(self, item, heap=self.feedback, slots=tensor.height)
         words = tensor.height * self.map_words(tensor)
         if (item.unit == "decoder" and not self.schedule.lend
                 and not self.readers.get(name, set()) & {"gate", "encoder"}

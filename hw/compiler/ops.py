@@ -10,7 +10,8 @@ from hw.compiler.errors import CompileError
 from hw.control.counters import LEDGER_LAYERS
 from hw.isa import MAX_KERNEL
 
-COPIED = STORED, PACKED, ALPHA = "_stored", "_packed", "_alpha"     # ends of names of copies
+COPIED = STORED, PACKED, ALPHA, PARKED, UNPARKED = (        # ends of names of copies
+    "_stored", "_packed", "_alpha", "_parked", "_unparked")
 EXACT = (1 << 14, 14)       # multiplier and shift of a factor of 1
 MADE   = WeakKeyDictionary()    # graph -> (parts of its layers by name, what they are packed as)
 SPREAD = 2                  # columns and rows of an upsampled map per one of its source
@@ -78,6 +79,7 @@ class Pass:
     table:     object = None
     macs:      int    = 0
     alpha:     bool   = False       # one channel for the attention unit's own store
+    parked:    bool   = False       # a copy in feedback memory, for those who read much later
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,22 +146,24 @@ def leaves(graph, made, name, copies):
     return [name]
 
 
-def lower(graph, *, lend=False):
+def lower(graph, *, lend=False, parked=()):
     """What the units run for ``graph``. With ``lend`` gated skips are stored, so that not only the
-    decoder can read them.
+    decoder can read them; and of the tensors to be ``parked`` those who do not read at once read
+    copies.
 
     Raises
     ------
     CompileError
         If a layer cannot run; names it, the reason, and what would.
     """
-    return _Lowering(graph, lend).network()
+    return _Lowering(graph, lend, parked).network()
 
 
 @dataclass
 class _Lowering:
     graph:   integer.IntegerGraph
     lend:    bool = False
+    parked:  tuple = ()
     passes:  list = field(default_factory=list)
     moves:   dict = field(default_factory=dict)
     made:    dict = field(default_factory=dict)
@@ -182,6 +186,8 @@ class _Lowering:
         for layer in graph.layers:
             getattr(self, f"_{type(layer).__name__.lower()}")(layer)
         outputs = tuple(self._stored(name, "decoder") for name in graph.outputs)
+        for name in self.parked:
+            self._park(name)
         return Network(graph, self.tensors, tuple(self.passes), self.moves, self.made, self.layouts,
                        outputs, self.copies, self.packed)
 
@@ -431,18 +437,51 @@ class _Lowering:
 
     def _copy(self, name, unit):
         """Store a tensor that otherwise exists only in row memory."""
-        tensor = self.tensor(name)
         unit   = "decoder" if self._fillable(name, unit) != name else unit
         if name in self.added:              # by that
             return
-        copied = f"{name}{STORED}"
-        parts  = self._once(copied, lambda: [_exact(
+        copy = self._copied(name, STORED, unit)
+        self.added[name] = copy.tensor.name
+        self._keep(copy)
+
+    def _copied(self, name, end, unit, source=None, **kind):
+        """A depthwise pass that copies a tensor, or ``source`` which equals it."""
+        copied, tensor = f"{name}{end}", self.tensor(name)
+        parts = self._once(copied, lambda: [_exact(
             np.broadcast_to(np.ones((), np.int8), (tensor.channels, 1, 1, 1)), tensor)])
         self._named(copied, tensor)
         self.layouts[copied] = self.layouts[name]
-        self.added[name]     = copied
-        self._keep(Pass(self._id(), copied, unit, self.tensor(copied), (name,), parts, True, 0, 0,
-                        0, 255))
+        return Pass(self._id(), copied, unit, self.tensor(copied), (source or name,), parts, True,
+                    0, 0, 0, 255, **kind)
+
+    def _park(self, name):
+        """Let all but the encoder read a copy of a tensor in feedback memory, and gates a copy of
+        that on chip, made as they go."""
+        copy = self._copied(name, PARKED, "decoder", parked=True)
+        near = [self.made[name], *(item for item in self.passes
+                                   if item.unit == "encoder" and self._reads(item, name))]
+        far  = [item for item in self.passes if item not in near and self._reads(item, name)]
+        self._insert(copy, self.passes.index(near[-1]) + 1)
+        for move in [move for move in self.moves.values() if isinstance(move.layer, integer.Gate)
+                     and move.layer.skip == name]:
+            back  = self._copied(name, UNPARKED, "decoder", copy.tensor.name)
+            gated = next(item for item in far if self._reads(item, move.name))
+            self._insert(back, self.passes.index(gated))
+            self.moves[move.name] = replace(move, layer=replace(move.layer, skip=back.tensor.name))
+        for item in far:
+            if name in item.operands:
+                self._keep_as(item, operands=tuple(copy.tensor.name if operand == name else operand
+                                                   for operand in item.operands))
+
+    def _reads(self, item, name):
+        """Whether a pass reads a tensor, as it is or while it is moved."""
+        return any(leaf == name or leaf not in self.made and leaf in self.moves
+                   and name in self.moves[leaf].layer.inputs for operand in item.operands
+                   for leaf in leaves(self.graph, self.made, operand, self.copies))
+
+    def _insert(self, done, index):
+        self.passes.insert(index, done)
+        self.made[done.tensor.name] = done
 
     def _repacked(self, name, unit):
         """A stored copy whose channels lie without gaps."""

@@ -31,7 +31,7 @@ RUNS = {        # two on the same machine apart, so that no worker waits for the
     "reference-frame": {"config": "reference", "taps": True},
 }
 SLOW = ("edge-64", "wide", "narrow", "banked")      # minutes each
-BARS = {"reference-frame": {"traffic": 1.5}}
+BARS = {"reference-frame": {"traffic": 1.2}}
 
 
 def slow_if_long(name, *values):

@@ -8,11 +8,12 @@ import torch
 from golden import integer
 from golden.models import load_graph
 from hw.compiler import build, compile_network
-from hw.compiler.build import LENT_BYTES, cheapest, finish, interval, moved, plan
+from hw.compiler.build import LENT_BYTES, cheapest, finish, interval, moved, parkable, plan
+from hw.compiler.groups import group
 from hw.compiler.lend import CHUNK, Dealer, deal_channels
 from hw.compiler.machine import Order, Schedule
 from hw.compiler.ops import lower
-from hw.config import KIB, TINY
+from hw.config import KIB, REFERENCE, TINY
 from hw.isa import CONVS, Opcode, Source, Traffic
 from tests.hw.compiler.test_compile import assert_tensors, execute
 
@@ -45,6 +46,58 @@ def test_every_tensor_in_any_order(graph, config, spill, seed):
     assert_tensors(program, machine, golden)
 
 
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("parked, spill, frames", [
+    (("c2",), (), 1), (("c1", "c3"), (), 1), (("c2",), ("c1",), 1), (("c1",), (), 2)])
+def test_parked_maps_are_what_they_were(graph, parked, spill, frames, seed):
+    network = lower(graph, lend=True, parked=parked)
+    machine = plan(network, TINY, frames, spill, replace(ALONE, lend=True))[1]
+    program = finish(machine)
+    assert {block.what for block in machine.feedback.history} == {f"{it}_parked" for it in parked}
+    images  = [torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8,
+                             generator=torch.Generator().manual_seed(seed + index))
+               for index in range(frames)]
+    golden  = [integer.run(graph, image) for image in images]
+    ran, masks = execute(program, TINY, images, seed=seed)
+    for mask, tensors in zip(masks, golden, strict=True):
+        assert torch.equal(mask, tensors["mask"][0])
+    if frames == 1:
+        assert_tensors(program, ran, *golden)
+
+
+def test_who_reads_a_parked_map(graph):
+    """The encoder is done before it is parked, and does not reach feedback memory; the gate reads
+    on chip what passes by."""
+    network = lower(graph, lend=True, parked=("c2",))
+    assert network.made["e3a"].operands == lower(graph, lend=True).made["e3a"].operands
+    assert network.made["g3_down"].operands == ("c2_parked",)
+    assert network.moves["gated3"].layer.skip == "c2_unparked"
+    names = [item.name for item in network.passes]
+    assert names.index("c2_parked") == names.index("e3a") + 1
+    assert names.index("c2_unparked") == names.index("gated3_stored") - 1
+    machine = plan(network, TINY, 1, (), replace(ALONE, lend=True))[1]
+    lenders = {item.name: found.lenders for found in group(machine) for item in found.passes}
+    assert lenders["g3_down"] == ("decoder",)
+    assert lenders["g2_down"] == ("encoder", "decoder")
+
+
+def test_what_can_be_parked(graph):
+    """What is gated or convolved late; not what the decoder upsamples, or nobody but the encoder
+    reads."""
+    network = lower(graph, lend=True)
+    assert [name for name in ("c1", "c2", "c3", "c4", "e1a", "encoding", "d1", "alpha1")
+            if parkable(network, name)] == ["c1", "c2", "c3", "c4"]
+
+
+def test_a_frame_for_which_there_is_no_room_parks_rather_than_spills():
+    """c1 of the full frame once went off chip: 1.37 times the compulsory bytes."""
+    program = compile_network(load_graph("elec4848"), REFERENCE)
+    assert {"c2_parked", "c2_unparked"} < {layer.name for layer in program.layers}
+    assert program.spilled == ()
+    moved = sum(program.layer_bytes.values()) + program.program_bytes
+    assert moved < 1.07 * program.compulsory_bytes
+
+
 def test_every_unit_makes_a_share_of_the_large_layers(graph):
     program = finish(lent(graph, TINY))
     shared  = {layer.name: {layer.unit, *layer.lenders}
@@ -67,7 +120,8 @@ def test_nothing_is_loaded_twice_of_a_layer_whose_channels_are_shared(graph):
     assert beats[mixed]["c1"] > beats[pure]["c1"]
 
 
-def test_rows_of_a_spilled_map_are_kept_where_there_is_room(graph):
+def test_rows_of_a_spilled_map_are_kept_where_there_is_room(graph, monkeypatch):
+    monkeypatch.setattr(build, "_parked", lambda *_: ())
     machine = lent(graph, TINY, spill=("c1",))
     stored  = [row for engine in machine.emitter.streams.values()
                for opcode, fields, _, row, _ in engine
