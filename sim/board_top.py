@@ -13,9 +13,9 @@ from hw.memory.offchip import MODEL_SOURCES
 from hw.memory.pads import simulation_ports
 from hw.memory.pinned import SdramBehindPads
 from hw.memory.sdram_device import SdramDevice
+from hw.verilog import export
 from sim.errors import SimulationError
 from sim.simulators import Harness, build
-from sim.verilog import export
 
 __all__ = ["BIT", "SimBoard", "build_board", "running"]
 

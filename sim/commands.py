@@ -420,6 +420,8 @@ TARGETS = {
                    _takes("CONFIG=reference SET CHECK=0 FIT=0"), flags=("CHECK", "FIT")),
     "gates": Target("blocks in standard cells: area, longest path, power",
                     "hw.cost.gates", _takes("CONFIG=tiny SET LIBERTY FEATURE=0.18 ONLY")),
+    "verilog": Target("the chip as one Verilog file with AXI ports, and IP-XACT", "hw.ip",
+                      _takes("CONFIG=reference SET OUT")),
     "bitstream": Target(
         "a file that a board takes: synthesis, place-and-route, packing", "hw.boards.bitstream",
         _takes("BOARD=ulx3s CONFIG=hw/boards/ulx3s-small.toml SET SEEDS=1 OUT"), checkout=True),

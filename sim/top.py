@@ -51,6 +51,8 @@ class SimTop(wiring.Component):
         Put a :class:`sim.hostile_bus.HostileBus` between chip and memory.
     pins : bool
         Off-chip memory is a :class:`hw.memory.pinned.PinnedMemory`, down to the pins of an SDRAM.
+    chip : wiring.Component
+        Another one in the place of :class:`hw.top.Chip`, with its signature.
 
     Members
     -------
@@ -79,11 +81,11 @@ class SimTop(wiring.Component):
         Only with ``trace``: the machine's own count, 0 until a run begins.
     """
 
-    def __init__(self, config, *, trace=False, check=True, hostile=False, pins=False):
+    def __init__(self, config, *, trace=False, check=True, hostile=False, pins=False, chip=None):
         self.config  = config
         self.traced  = trace
         self.checked = check
-        self.chip    = Chip(config, trace=trace)
+        self.chip    = Chip(config, trace=trace) if chip is None else chip
         self.offchip = (PinnedMemory if pins else OffchipMemory)(config=config)
         self.pins    = pins
         self.hostile = HostileBus(self.chip.axi.signature) if hostile else None

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from hw.verilog import export
 from sim.simulators import build, run
-from sim.verilog import export
 
 
 @pytest.fixture

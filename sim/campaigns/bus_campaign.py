@@ -412,8 +412,8 @@ def _named(name):
 
 
 def _built(config):
+    from hw.verilog import export
     from sim.top import SOURCES, SimTop
-    from sim.verilog import export
     return build("verilator", export(SimTop(config, hostile=True), name="top", reset=False),
                  top="top", sources=SOURCES)
 

@@ -35,13 +35,13 @@ from hw.compiler.ops import lower
 from hw.config import TINY
 from hw.isa import Error
 from hw.memory.dram import timing_plusarg
+from hw.verilog import export
 from sim.campaigns.mutations import KINDS, Base
 from sim.errors import SimulationError
 from sim.interpreter import Interpreter
 from sim.names import SIMULATORS
 from sim.simulators import build, check_installed, run
 from sim.top import SOURCES, SimTop
-from sim.verilog import export
 
 __all__ = ["CheckedTop", "bases", "main", "spoil"]
 

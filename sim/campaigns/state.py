@@ -107,7 +107,7 @@ def block(path, *, memory):
 
 
 def mark(verilog):
-    """``verilog``, which :func:`sim.verilog.export` made, with its registers and memories public,
+    """``verilog``, which :func:`hw.verilog.export` made, with its registers and memories public,
     and a list of them: module, name, width, depth, and whether it is a memory.
 
     A register that is a port would live on as a signal of the parent, of which the public name is

@@ -175,8 +175,8 @@ class Victim:
 
 def build_victim(config):
     """The simulation of a machine whose state can be reached, made now or kept from before."""
+    from hw.verilog import export
     from sim.top import SOURCES, SimTop
-    from sim.verilog import export
 
     array, *others = SOURCES
     verilog, found = state.mark(export(SimTop(config, check=False), name="top", reset=False))

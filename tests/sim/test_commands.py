@@ -193,7 +193,7 @@ def test_programs_take_what_the_table_says(monkeypatch, goal):
     monkeypatch.chdir(ROOT)
     target = commands.TARGETS[goal]
     parts  = ("sim.page", "sim.campaigns.hostile", "sim.campaigns.mutants", "golden.explain",
-              "hw.prove", "sim.explore", "hw.cost")
+              "hw.prove", "hw.ip", "sim.explore", "hw.cost")
     module = target.module + (".__main__" if target.module in parts else "")
     parse  = importlib.import_module(module)._parse
     values = {name: EXAMPLES.get(name, "1") for name in target.takes}
@@ -225,7 +225,7 @@ def test_help_has_names_and_defaults_and_fits():
     for part in ("make sim run the machine", "reference, edge, tiny or large",
                  "ddr4-2400, ddr3-1600",
                  "elec4848-ds", "verilator or icarus [verilator]",
-                 "[sim, check-model, zoo, cost, machine: reference",
+                 "[sim, check-model, zoo, cost, verilog, machine: reference",
                  "load_encoder", "interpreter"):
         assert part in text, part
 

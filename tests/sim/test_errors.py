@@ -13,9 +13,9 @@ from hw.compiler.emit import encode_layout
 from hw.config import TINY
 from hw.isa import FORMS, INSTRUCTION_BYTES, Engine, Opcode, StreamHeader, Wait
 from hw.memory.dram import timing_plusarg
+from hw.verilog import export
 from sim import simulators
 from sim.top import SOURCES, SimTop
-from sim.verilog import export
 
 
 class Image:

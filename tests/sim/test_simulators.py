@@ -8,11 +8,11 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from golden import places
+from hw.verilog import export
 from sim import simulators
 from sim.errors import SimulationError
 from sim.names import SIMULATORS
 from sim.simulators import build, check_installed, run
-from sim.verilog import export
 
 BENCH = "tests.sim.bench_counter"
 

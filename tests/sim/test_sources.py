@@ -60,7 +60,7 @@ def test_of_texts_the_latest_used_are_kept(cache, tmp_path, monkeypatch):
 
 
 def test_every_source_of_a_machine_is_watched():
-    code = ("import sys, sim.top, sim.verilog; "
+    code = ("import sys, sim.top, hw.verilog; "
             "print(*(m.__file__ for m in list(sys.modules.values()) if getattr(m, '__file__', 0)))")
     done = subprocess.run([sys.executable, "-c", code], cwd=sources.ROOT, text=True,
                           capture_output=True, check=True)

@@ -12,11 +12,11 @@ from golden.models import load_graph
 from golden.places import CACHE
 from hw.compiler import compile_network
 from hw.memory.dram import timing_plusarg
+from hw.verilog import export
 from sim.campaigns.mutants.machine import MutantTop
 from sim.errors import SimulationError
 from sim.simulators import build, run
 from sim.top import SOURCES
-from sim.verilog import export
 from tests.sim.test_errors import FAULTS, Image
 
 __all__ = ["NETWORKS", "survey"]

@@ -9,9 +9,9 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from hw.verilog import export
 from sim.campaigns.state import Target, block, find_targets, mark, read_table, write_table
 from sim.errors import SimulationError
-from sim.verilog import export
 
 
 class Child(wiring.Component):

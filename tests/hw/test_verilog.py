@@ -3,7 +3,7 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from sim.verilog import export
+from hw.verilog import export
 
 
 class Store(wiring.Component):

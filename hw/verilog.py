@@ -17,6 +17,9 @@ __all__ = ["export"]
 
 TRIGGER  = re.compile(r"^  reg (\\\$auto\$verilog_backend\S+ ) = 0;$", re.MULTILINE)
 SINGLE   = re.compile(r"^  always @\*\n    (\S.*;)$", re.MULTILINE)
+OURS     = "\n`ifdef __ICARUS__\n  {end}{first}\n`else\n  {other}\n`endif"
+OTHERS   = ("\n`ifdef VERILATOR\n  {other}\n`else\n  {end}\n  // synthesis translate_off\n  {first}\n"
+            "  // synthesis translate_on\n`endif")
 MEMORY   = re.compile(r"^  reg (?:\[\d+:0\] )?(\\\S+ |\w+) \[(\d+):0\];$", re.MULTILINE)
 
 
@@ -32,8 +35,11 @@ class _Emitter(rtlil.ModuleEmitter):
             super().emit_memory(cell_idx, cell)
 
 
-def export(component, *, name="dut", reset=True):
+def export(component, *, name="dut", reset=True, simulated=True):
     """The Verilog of ``component`` as module ``name``; its ports are those of the signature.
+
+    Without ``simulated`` it is for other people's tools: what is for simulators alone is between
+    pragmas that synthesis obeys.
 
     Without ``reset`` there is no port ``rst``, and registers just start with their initial values.
     Verilator evaluates whatever depends on an input twice per cycle, and every next state depends
@@ -56,10 +62,10 @@ def export(component, *, name="dut", reset=True):
                 builder.attribute("top", 1)
             _Emitter(builder, netlist, module, names, empty_checker=empty).emit()
     text = verilog._convert_rtlil_text(str(design), strip_internal_attrs=True)
-    return _zero_memories(_run_at_time_0(text))
+    return _zero_memories(_run_at_time_0(text, OURS if simulated else OTHERS))
 
 
-def _run_at_time_0(text):
+def _run_at_time_0(text, choice):
     """Let every process run at the start, under Icarus as elsewhere.
 
     A process first runs when an input changes, so one whose inputs start with their final values
@@ -68,11 +74,12 @@ def _run_at_time_0(text):
     a single statement gets none, and no event ever if it sets constant bits; it is run once.
     (``always_comb`` would do, if Icarus 11 did not run in circles between such processes.)
     """
-    def choose(icarus, other):
-        return f"\n`ifdef __ICARUS__\n  {icarus}\n`else\n  {other}\n`endif"
+    def choose(**words):
+        return choice.format(**words).replace("\n  \n", "\n")
 
-    text = TRIGGER.sub(r"  reg \1" + choose(r"; initial #0 \1= 0;", "= 0;"), text)
-    return SINGLE.sub(r"\g<0>" + choose(r"initial #0 \1", r"initial \1"), text)
+    text = TRIGGER.sub(r"  reg \1" + choose(end="; ", first=r"initial #0 \1= 0;", other="= 0;"),
+                       text)
+    return SINGLE.sub(r"\g<0>" + choose(end="", first=r"initial #0 \1", other=r"initial \1"), text)
 
 
 def _zero_memories(text):
