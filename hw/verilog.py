@@ -18,8 +18,8 @@ __all__ = ["export"]
 TRIGGER  = re.compile(r"^  reg (\\\$auto\$verilog_backend\S+ ) = 0;$", re.MULTILINE)
 SINGLE   = re.compile(r"^  always @\*\n    (\S.*;)$", re.MULTILINE)
 OURS     = "\n`ifdef __ICARUS__\n  {end}{first}\n`else\n  {other}\n`endif"
-OTHERS   = ("\n`ifdef VERILATOR\n  {other}\n`else\n  {end}\n  // synthesis translate_off\n  {first}\n"
-            "  // synthesis translate_on\n`endif")
+OTHERS   = ("\n`ifdef VERILATOR\n  {other}\n`else\n  {end}\n"
+            "  // synthesis translate_off\n  {first}\n  // synthesis translate_on\n`endif")
 MEMORY   = re.compile(r"^  reg (?:\[\d+:0\] )?(\\\S+ |\w+) \[(\d+):0\];$", re.MULTILINE)
 
 
