@@ -69,10 +69,9 @@ def read_monitor(path, layers, *, frames):
 
 def golden_name(name, known):
     """The tensor of the integer graph that one of a program equals: of those ``known``, it is
-    itself, or the one that the compiler copied to where it can be read."""
-    for copied in COPIED:
-        if name not in known and name.endswith(copied):
-            return name.removesuffix(copied)
+    itself, or the one that the compiler copied, once or twice, to where it can be read."""
+    while name not in known and name.endswith(COPIED):
+        name = next(name.removesuffix(copied) for copied in COPIED if name.endswith(copied))
     return name
 
 

@@ -14,7 +14,7 @@ from hw.compiler.maps import Map
 from hw.compiler.memory import arrange
 from hw.compiler.ops import Pass, lower
 from hw.compiler.program import Program, TapLayer
-from hw.isa import CONVS, INSTRUCTION_BYTES, Engine, Opcode
+from hw.isa import CONVS, INSTRUCTION_BYTES, Engine, Opcode, Traffic
 
 PATIENCE = 2            # plans no better than the best before the search ends
 SEARCHED_FRAMES = 2     # a longer stream repeats what the second frame does
@@ -128,8 +128,51 @@ def _unlent(network, config, frames, *, begin=None):
             except CompileError as reason:
                 error = reason
         if plans:
-            return min(plans, key=lambda found: found[0])[1]
+            best = min(plans, key=lambda found: found[0])[1]
+            return _spared(network, best) if best.spill else best
     raise error
+
+
+def _spared(network, best):
+    """Of a plan that spills, and of what it becomes when on-chip memory is spared, the cheapest."""
+    config, frames = best.config, best.frames
+
+    def tried(network, spill, make=plan, **changes):
+        """Take another plan if it is cheaper; whether there is room for it."""
+        nonlocal best
+        try:
+            found = make(network, config, frames, spill, replace(best.schedule, **changes))[1]
+        except CompileError:
+            return False
+        best = min(best, found, key=lambda machine: interval(machine) + moved(machine) / frames)
+        return True
+
+    def first(network, config, frames, spill, schedule):
+        return cheapest(network, config, frames, schedule, patience=0, spill=spill)
+
+    if any(network.made[name].unit == "decoder" for name in best.spill):
+        tried(network, best.spill, first, sparing=True)
+        for name in reversed(spillable(network)) if best.schedule.sparing else ():
+            if name in best.spill - best.unread:
+                tried(network, best.spill - {name})
+    pooled = _pooled(best)
+    if pooled:
+        tried(replace(lower(network.graph, pooled=pooled), planned=network.planned), best.spill)
+    if frames == 1:
+        any(tried(best.network, best.spill, kept_words=best.onchip.words // share)
+            for share in KEPT_SHARES[:-1])
+    return best
+
+
+def _pooled(machine):
+    """Pooled maps for which spilled ones are loaded: a copy of such a map takes a quarter of the
+    room, and is made while the rows of the other pass by."""
+    loaded = {unit: {layer for opcode, fields, layer, *_ in machine.emitter.streams[of.load]
+                     if opcode is Opcode.LOAD and fields["traffic"] is Traffic.SPILL}
+              for unit, of in machine.units.items()}
+    return tuple(move.name for move in machine.network.moves.values()
+                 if isinstance(move.layer, integer.MaxPool)
+                 and machine.network.made[move.layer.input].id in loaded[move.layer.unit])
 
 
 @contextmanager
@@ -210,30 +253,30 @@ def plan(network, config, frames, spill, schedule):
     """Cost, and the machine with everything emitted. Where on-chip memory would have room, but not
     in one piece, a first machine tells how long what is in it lives, a second has it arranged; and
     what the first stores, but never loads, the next does not store."""
-    def emitted(places=None, unread=()):
+    def emitted(unread, places=None):
         machine = Machine(network, config, frames, frozenset(spill), schedule, places, unread)
         network.planned.append(machine)
         emit_frames(machine)
+        if machine.onchip.strayed:
+            places = arrange(machine.onchip.lives, machine.onchip.words) or {}
+            return emitted(unread, places)
         return machine
 
-    machine, places = emitted(), {}
-    if machine.onchip.strayed:
-        places  = arrange(machine.onchip.lives, machine.onchip.words) or {}
-        machine = emitted(places)
+    machine = emitted(())
     if machine.stored > machine.loaded:
         try:
-            machine = emitted(places, machine.stored - machine.loaded)
+            machine = emitted(machine.stored - machine.loaded)
         except CompileError:
             pass            # without the stores, rows came in another order
     return machine.emitter.timetable.masks[-1] + sum(machine.beats.values()), machine
 
 
-def cheapest(network, config, frames, schedule, *, patience=PATIENCE, begin=None):
+def cheapest(network, config, frames, schedule, *, patience=PATIENCE, begin=None, spill=()):
     """Cost and machine of the plan that spills what pays; or of the first that fits, without
-    ``patience``. That one may be given, to ``begin`` with."""
+    ``patience``. That one may be given, to ``begin`` with, or what all plans ``spill``."""
     largest = spillable(network)
     best, worse = begin, 0
-    spill = [*begin[1].spill] if begin else []
+    spill = [*(begin[1].spill if begin else spill)]
     found = begin
     while True:
         left = [name for name in largest if name not in spill]

@@ -10,7 +10,7 @@ from itertools import zip_longest
 from golden import integer
 from hw.compiler.emit import Span
 from hw.compiler.errors import CompileError, or_set
-from hw.compiler.groups import group, sources
+from hw.compiler.groups import group, pulled, sources
 from hw.compiler.lend import AHEAD, PASSING, Dealer, deal_channels, tied
 from hw.compiler.machine import FrameRows, Order
 from hw.compiler.maps import Ring
@@ -19,6 +19,8 @@ from hw.compiler.unit import TARGETS, PartRun, Wanted
 from hw.isa import Engine, FillMode, LoadTarget, Opcode, Source, Target, Traffic
 
 FILL = Opcode.FILL      # slow to look up on its type
+FEW_AHEAD = 2           # rows of a map read in passing that are made early: nobody waits for them
+
 
 def emit_frames(machine):
     """Emit every frame, in the order of the machine."""
@@ -132,8 +134,7 @@ class GroupRun:
         self.unit    = machine.units[found.unit]
         self.makes   = [item.tensor.name for item in found.passes
                         if item.tensor.name not in found.inside]
-        self.lazy    = found.stays and not found.lenders and all(
-            machine.readers.get(name) == {"gate"} for name in self.makes)
+        self.lazy    = pulled(machine, found)
         self.gates   = {}       # gate -> (parameter base, span), while this group runs
         self.held    = []
         self.units   = [self.unit, *(machine.units[name] for name in found.lenders
@@ -206,6 +207,11 @@ class GroupRun:
         if lent and any(item.tensor.name in sources(self.network, other)
                         for other in self.group.passes):
             made.ahead = AHEAD
+        elif item.tensor.name in machine.spill and any(
+                item.tensor.name in sources(self.network, other)
+                for found in (self.group, *(run.group for run in frame.lazy))
+                for other in found.passes):
+            made.ahead = FEW_AHEAD
         return made
 
     def _load(self, unit):
@@ -320,7 +326,7 @@ class PassRun:
             target, vectors, packed = Target.ROW, machine.vectors(operand), False
         else:
             self.sink = sink = run.frame.maps[name]
-            target  = Target.ALPHA if item.alpha else TARGETS[sink.source]
+            target  = Target.ALPHA if item.alpha else TARGETS[sink.ring.memory]
             vectors, packed = sink.vectors, sink.packed
         self.parts   = [PartRun(unit, item, part, target, out_vectors=vectors, packed=packed)
                         for part in item.parts]

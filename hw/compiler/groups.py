@@ -60,6 +60,8 @@ def group(machine):
         close(name)
     if machine.schedule.lend:
         done = _read_in_passing(machine, done)
+    if machine.schedule.sparing:
+        done = _made_in_passing(machine, done)
     order = {item: index for index, item in enumerate(network.passes)}
     return sorted(done, key=lambda found: order[found.last])
 
@@ -169,3 +171,48 @@ def _read_in_passing(machine, groups):
                 found[found.index(maker)] = Group(maker.unit, joined, True, (), maker.lenders)
                 break
     return found
+
+
+def _made_in_passing(machine, groups):
+    """The groups, where a pass that makes a spilled map has joined the group of its unit that reads
+    it, if nobody else reads it but for attention maps that the gate of that group asks for:
+    everyone then reads the rows while they are on chip."""
+    network, found = machine.network, list(groups)
+    readers = readers_of(network)
+    order   = {item: index for index, item in enumerate(network.passes)}
+
+    def asked(user, item, joined):
+        """Whether a group makes its rows for that which ``item`` is to join, and nobody finishes it
+        before: another group of its unit, or the first of the decoder."""
+        others = [other for other in found if other is not joined and other.passes != (item,)]
+        return (pulled(machine, user)
+                and all(set(readers[made.tensor.name]) <= {*user.passes, *joined.passes}
+                        for made in user.passes)
+                and any(other.unit == "decoder" and order[other.last] < order[user.last]
+                        for other in others)
+                and not any(other.unit == user.unit
+                            and order[user.last] < order[other.last] < order[joined.last]
+                            for other in others))
+
+    def regrouped(old, passes):
+        new = [_group(machine, network, readers, old.unit, passes)] if passes else []
+        found[found.index(old):found.index(old) + 1] = new
+
+    for item in [item for item in network.passes if item.tensor.name in machine.spill]:
+        maker  = next(other for other in found if item in other.passes)
+        users  = [other for other in found
+                  if set(other.passes) & set(readers.get(item.tensor.name, ()))]
+        joined = next((other for other in users if other.unit == maker.unit), maker)
+        if (joined is not maker and maker.stays and joined.stays and item is maker.passes[-1]
+                and all(other is joined or asked(other, item, joined) for other in users)
+                and _fits(machine, [item, *joined.passes])):
+            regrouped(joined, [item, *joined.passes])
+            regrouped(maker, list(maker.passes[:-1]))
+    return found
+
+
+def pulled(machine, group):
+    """Whether rows of a group are made as a gate asks for them."""
+    return group.stays and not group.lenders and all(
+        machine.readers.get(item.tensor.name) == {"gate"} for item in group.passes
+        if item.tensor.name not in group.inside)

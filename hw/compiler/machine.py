@@ -51,12 +51,15 @@ class Schedule:
     """What a plan gives a stream of frames: their order, rows of a spilled map that are on chip at
     most while it is read, and frames whose spilled maps lie off chip at once. With ``lend`` units
     compute rows and channels of each other's layers: see :mod:`hw.compiler.lend`. Of each spilled
-    map, as many rows as fit ``kept_words`` of on-chip memory are not spilled."""
+    map, as many rows as fit ``kept_words`` of on-chip memory are not spilled. A plan ``sparing``
+    on-chip memory makes spilled maps where they are read, if it can, and puts as many rows of the
+    decoder's maps into feedback memory as that has room for."""
     order:        Order
     read_slots:   int = Map.READ_SLOTS
     spill_copies: int = 3
     lend:         bool = False
     kept_words:   int = 0
+    sparing:      bool = False
 
 
 class Machine:
@@ -241,13 +244,17 @@ class Machine:
                                 tensor.height))
         if item.parked:
             return Map(self, item, heap=self.feedback, slots=tensor.height)
-        words = tensor.height * self.map_words(tensor)
+        row  = self.map_words(tensor)
+        room = self.feedback.largest() // row
         if (item.unit == "decoder" and not self.schedule.lend
-                and not self.readers.get(name, set()) & {"gate", "encoder"}
-                and words <= self.feedback.largest()):
-            # A pass's input and output live side by side: successive ones at opposite ends.
-            self._top = not self._top
-            return Map(self, item, heap=self.feedback, slots=tensor.height, top=self._top)
+                and not self.readers.get(name, set()) & {"gate", "encoder"}):
+            if tensor.height <= room:
+                # A pass's input and output live side by side: successive ones at opposite ends.
+                self._top = not self._top
+                return Map(self, item, heap=self.feedback, slots=tensor.height, top=self._top)
+            if room and self.schedule.sparing:
+                return Map(self, item, heap=self.feedback, slots=room, kept=tensor.height - room,
+                           kept_heap=self.onchip)
         # Where everything is on chip, what lives long must not lie between what does not.
         top = waits or self._waits(name) if self.schedule.lend else None
         return Map(self, item, heap=self.onchip, slots=tensor.height, top=top)

@@ -5,6 +5,7 @@ from hw.compiler.errors import CompileError
 from hw.isa import Engine, Opcode, Source, Traffic
 
 LOAD, STORE, SPILL = Opcode.LOAD, Opcode.STORE, Traffic.SPILL    # slow to look up on their types
+SOURCES  = {"onchip": Source.ONCHIP, "feedback": Source.FEEDBACK}
 STORE_OF = {"encoder": Engine.STORE, "attention": Engine.STORE,
             "decoder": Engine.STORE_DECODER}
 
@@ -54,9 +55,9 @@ class Map:
     unit's own. A ``packed`` map has one channel, a byte a pixel, and is only for the host.
 
     ``producer(y)`` emits what makes row ``y``; rows are made in order, each once, on demand, and
-    ``ahead`` more than that. Of a map that goes off chip, the last ``kept`` rows stay all the
-    same. The ring lies at ``base``, or where there is room. ``times`` are the estimated cycles in
-    which the rows made so far are there, where units lend.
+    ``ahead`` more than that. The last ``kept`` rows lie in ``kept_heap``, or in the same memory,
+    and never go off chip. The ring lies at ``base``, or where there is room. ``times`` are the
+    estimated cycles in which the rows made so far are there, where units lend.
     """
 
     WRITE_SLOTS = 8
@@ -65,7 +66,8 @@ class Map:
     LEAST_READ_SLOTS = 5        # a gate's two skip rows, and the three that its next row reads
 
     def __init__(self, machine, item, *, heap, slots, top=None, offchip=None,
-                 traffic=Traffic.SPILL, packed=False, ends_frame=False, base=None, kept=0):
+                 traffic=Traffic.SPILL, packed=False, ends_frame=False, base=None, kept=0,
+                 kept_heap=None):
         self.machine, self.tensor, self.heap = machine, item.tensor, heap
         self.layer   = item.id          # what bytes off chip are charged to
         self.engine  = STORE_OF[item.unit]
@@ -79,15 +81,15 @@ class Map:
         self.ahead    = 0
         self.times    = []
         self.producer = None
-        self.source   = Source.FEEDBACK if heap is machine.feedback else Source.ONCHIP
         self._lent = base is None
         if self._lent:
             base = heap.take(slots * self.row_words, item.tensor.name, top=top)
         self.ring = Ring(heap.name, base, self.row_words, slots)
-        self._kept = kept and Ring(heap.name, heap.take(kept * self.row_words,
-                                                        f"{item.tensor.name} (kept rows)",
-                                                        top=True),
-                                   self.row_words, kept)
+        self._kept_heap = kept_heap or heap
+        self._kept = kept and Ring(
+            self._kept_heap.name, self._kept_heap.take(
+                kept * self.row_words, f"{item.tensor.name} (kept rows)", top=True),
+            self.row_words, kept)
         self._readers = {}
 
     @property
@@ -110,7 +112,7 @@ class Map:
         """Nobody reads this map any more."""
         self._give_ring()
         if self._kept:
-            self.heap.give(self._kept.base)
+            self._kept_heap.give(self._kept.base)
         for ring in self._readers.values():
             self.heap.give(ring.base)
 
@@ -131,7 +133,7 @@ class Map:
         return address, [span], 0
 
     def _keeps(self, y):
-        """Whether row ``y`` never leaves on-chip memory."""
+        """Whether row ``y`` is one of those that never go off chip."""
         return self._kept and y >= self.tensor.height - self._kept.slots
 
     def stored(self, y):
@@ -163,7 +165,7 @@ class Map:
                 raise CompileError(f"Row {y} of {self.tensor.name!r}, which passes through "
                                    f"{ring.slots} rows of {self.heap.name}, is there no more")
             ring = self._reader(load)
-        return self.source, *ring.get(y)
+        return SOURCES[ring.memory], *ring.get(y)
 
     def _reader(self, load):
         if load not in self._readers:

@@ -146,7 +146,7 @@ def leaves(graph, made, name, copies):
     return [name]
 
 
-def lower(graph, *, lend=False, parked=()):
+def lower(graph, *, lend=False, parked=(), pooled=()):
     """What the units run for ``graph``. With ``lend`` gated skips are stored, so that not only the
     decoder can read them; and of the tensors to be ``parked`` those who do not read at once read
     copies.
@@ -156,7 +156,7 @@ def lower(graph, *, lend=False, parked=()):
     CompileError
         If a layer cannot run; names it, the reason, and what would.
     """
-    return _Lowering(graph, lend, parked).network()
+    return _Lowering(graph, lend, parked, pooled).network()
 
 
 @dataclass
@@ -164,6 +164,7 @@ class _Lowering:
     graph:   integer.IntegerGraph
     lend:    bool = False
     parked:  tuple = ()
+    pooled:  tuple = ()
     passes:  list = field(default_factory=list)
     moves:   dict = field(default_factory=dict)
     made:    dict = field(default_factory=dict)
@@ -221,6 +222,8 @@ class _Lowering:
 
     def _maxpool(self, layer):
         self._move(layer)
+        if layer.name in self.pooled:
+            self._copy(layer.name, layer.unit)
 
     def _upsample(self, layer):
         if layer.mode == "nearest":

@@ -19,7 +19,6 @@ from hw.isa import (
     Engine,
     LoadTarget,
     Opcode,
-    Source,
     Target,
     Traffic,
 )
@@ -39,7 +38,7 @@ class Wanted:
 MOST_GROUPS = (1 << data.Layout.cast(FORMS[Opcode.CONV])["groups"].width) - 1   # of one CONV
 CONV    = Opcode.CONV       # slow to look up on its type
 PADDING = (0, 0)            # no row, for a CONV
-TARGETS = {Source.ONCHIP: Target.ONCHIP, Source.FEEDBACK: Target.FEEDBACK}
+TARGETS = {"onchip": Target.ONCHIP, "feedback": Target.FEEDBACK}
 
 
 class Unit:
@@ -155,11 +154,18 @@ class Unit:
                    for operand in item.operands)
 
     def words(self, items):
-        """Weight words and parameter groups that passes need together."""
-        found = [self.packed(item, part) for item in items for part in item.parts]
-        return (sum(packed.groups * packed.group_words for packed in found),
-                sum(packed.groups * packed.group_params + self.alignment(packed)
-                    for packed in found))
+        """Weight words and parameter groups that passes need together, wherever these begin. A plan
+        that spares memory takes all parameter groups, from the first on, where that is enough."""
+        found  = [self.packed(item, part) for item in items for part in item.parts]
+        words  = sum(packed.groups * packed.group_words for packed in found)
+        params = sum(packed.groups * packed.group_params + self.alignment(packed)
+                     for packed in found)
+        if params > self.config.params and self.machine.schedule.sparing:
+            least = 0
+            for packed in found:
+                least = (-(-least // packed.group_params) + packed.groups) * packed.group_params
+            params = max(least, self.config.params)
+        return words, params
 
     @staticmethod
     def alignment(packed):
@@ -253,15 +259,20 @@ class PartRun:
         self.packed = unit.packed(item, part)
         self.slot = unit.slot()
         source = unit.machine.network.tensors[item.operands[0]]
-        unit.machine.emitter.emit(
-            unit.conv, Opcode.LAYER,
-            {**unit.shape(item, part, self.packed.transformed),
-             "slot": self.slot, "pad_left": part.pad_left, "width_in": source.width,
-             "zero_in": item.zero_in, "zero_out": item.zero_out, "low": item.low,
-             "high": item.high, "target": target, "out_stride": out_vectors, "packed": packed,
-             "table": item.table is not None, "spread": part.spread, "odd": part.odd,
-             "clamp": part.clamp},
-            layer=item.id)
+        self._layer = {
+            **unit.shape(item, part, self.packed.transformed),
+            "slot": self.slot, "pad_left": part.pad_left, "width_in": source.width,
+            "zero_in": item.zero_in, "zero_out": item.zero_out, "low": item.low,
+            "high": item.high, "target": target, "out_stride": out_vectors, "packed": packed,
+            "table": item.table is not None, "spread": part.spread, "odd": part.odd,
+            "clamp": part.clamp}
+        self._describe(target)
+
+    def _describe(self, target):
+        """Write the descriptor; rows from here on go to ``target``."""
+        self._target = target
+        self.unit.machine.emitter.emit(self.unit.conv, Opcode.LAYER,
+                                       self._layer | {"target": target}, layer=self.item.id)
 
     def load(self, first, groups, weights, params):
         """Bring in ``groups`` groups from ``first`` to the given addresses."""
@@ -306,6 +317,8 @@ class PartRun:
         the words that it writes, ``beside`` other units (see :class:`hw.compiler.emit.Emitter`). A
         row that was ``tapped`` is not observed again."""
         unit, emitter = self.unit, self.unit.machine.emitter
+        if self._target in TARGETS.values() and TARGETS[spans[0].memory] is not self._target:
+            self._describe(TARGETS[spans[0].memory])
         first = self.first if self.item.depthwise else 0
         rows, reads = [], self.reads.copy()
         for place in sources:

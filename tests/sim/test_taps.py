@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In
 from hw.interfaces import tap_layout
 from hw.isa import Engine
 from sim.names import SIMULATORS
-from sim.taps import HEADER_BYTES, first_mismatch, read_tensors
+from sim.taps import HEADER_BYTES, first_mismatch, golden_name, read_tensors
 from sim.top import recorder
 
 VECTOR = 8
@@ -110,6 +110,13 @@ def test_element_outside(tmp_path):
 def test_layer_without_records(tmp_path):
     one, = read(tmp_path, [])
     assert one.problem.startswith("60 elements of c1 never written in frame 0")
+
+
+def test_copies_are_known_by_what_they_copy():
+    known = {"c1", "x_stored"}
+    assert golden_name("c1_unparked", known) == "c1"
+    assert golden_name("c1_stored_parked", known) == "c1"
+    assert golden_name("x_stored", known) == "x_stored"
 
 
 def test_first_mismatch_goes_by_rows():
