@@ -61,7 +61,8 @@ class ChipEngine:
     program : hw.compiler.Program
     config : hw.config.Config
     cycle_limit : int
-        The machine stops after as many cycles; None: four times the compiler's estimate.
+        The machine stops after as many cycles; None: those of
+        :meth:`hw.compiler.Program.cycle_limit`.
     stall_limit : int
         The machine stops after as many cycles without progress; 0: its default.
     progress : callable
@@ -71,7 +72,7 @@ class ChipEngine:
     def __init__(self, program, config, *, cycle_limit=None, stall_limit=0,
                  progress=lambda cycles: None):
         self._program, self._config = program, config
-        self._cycle_limit = cycle_limit or 4 * program.estimated_cycles + 1_000_000
+        self._cycle_limit = cycle_limit or program.cycle_limit(config)
         self._stall_limit = stall_limit
         self._progress    = progress
         self._outputs_at  = min(output.base for output in program.outputs)

@@ -1,5 +1,6 @@
 """What the compiler hands to whoever runs the machine."""
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -57,6 +58,14 @@ class Program:
     frame_rows:       dict = field(default_factory=dict)
     """Layer id -> engine that lends or borrows -> the rows that it makes in each frame, in order;
     of what is not here, every engine makes the same rows in each frame."""
+
+    def cycle_limit(self, config):
+        """Cycles after which a run is stuck beyond doubt: four times those that the compiler
+        expects and those that the machine's off-chip memory takes at best for all bytes, and a
+        million."""
+        moved = sum(sum(classes.values()) for classes in self.layer_traffic.values())
+        return 4 * (self.estimated_cycles
+                    + math.ceil(moved / config.peak_bytes_per_cycle)) + 1_000_000
 
     def frame_address(self, frame):
         return self.frames_at + frame * self.frame_bytes

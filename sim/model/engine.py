@@ -20,7 +20,7 @@ class ModelEngine:
     config : hw.config.Config
     tensors : list of dict
     cycle_limit : int
-        None: four times the compiler's estimate.
+        None: those of :meth:`hw.compiler.Program.cycle_limit`.
     progress : callable
         Called with the number of cycles done, a few times a second.
     """

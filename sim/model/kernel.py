@@ -73,7 +73,7 @@ def run_model(program, config, *, cycle_limit=None, progress=lambda cycles: None
     ------
     SimulationError
         If the kernel cannot be compiled, or the program does not end: it deadlocks, or takes more
-        than ``cycle_limit`` cycles (by default four times the compiler's estimate).
+        than ``cycle_limit`` cycles (by default those of ``program.cycle_limit``).
     """
     headers = [StreamHeader.from_bits(_number(program.image,
                                               program.program_base + engine * INSTRUCTION_BYTES))
@@ -82,7 +82,7 @@ def run_model(program, config, *, cycle_limit=None, progress=lambda cycles: None
                        for at in headers)
     machine = config_struct(config, program_base=program.program_base, first_cycle=FIRST_CYCLE,
                             cycles_to_read=CYCLES_TO_READ,
-                            cycle_limit=cycle_limit or 4 * program.estimated_cycles + 1_000_000)
+                            cycle_limit=cycle_limit or program.cycle_limit(config))
     counts    = np.array([at.count for at in headers], np.int64)
     addresses = np.array([at.address for at in headers], np.uint32)
     retired   = np.zeros(counts.sum(), np.int64)

@@ -102,6 +102,14 @@ def test_limit_of_cycles(program):
         run_model(program, TINY, cycle_limit=500)
 
 
+def test_a_slow_memory_is_no_hang():
+    """The machine of the most cycles a nanosecond with the memory of the fewest bytes."""
+    config  = preset("reference", dram="sdr-ulx3s")
+    program = compile_network(load_graph("unet-busi", 32, 8), config)
+    cycles  = run_model(program, config).cycles
+    assert 4 * program.estimated_cycles + 1_000_000 < cycles < program.cycle_limit(config)
+
+
 def test_every_counter_is_compared(once):
     """Changed by one, each is told, with engine and cause."""
     for key, value in once.counters.items():
