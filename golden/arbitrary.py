@@ -12,12 +12,15 @@ import torch
 
 from golden import arithmetic
 from golden.integer import (
+    AXES,
+    INTERPOLATED,
     TRANSPOSED_KERNELS,
     Concat,
     Conv,
     Gate,
     Input,
     IntegerGraph,
+    Interpolate,
     Lookup,
     MaxPool,
     Sum,
@@ -60,6 +63,7 @@ class _Arbitrary:
         self.seed, self.widths, self.largest_side = seed, widths, largest_side
         self.choice = random.Random(seed)
         self.rarely = random.Random(f"{seed}")      # so that what is drawn of it changes no other
+        self.seldom = random.Random(f"{seed} interpolated")     # nor what is drawn of that
         self.noise  = torch.Generator().manual_seed(seed)
         self.depth  = depth or self.choice.choice((1, 1, 2, 2, 3, 4))
         self.tensors, self.layers, self.values = {}, [], {}
@@ -225,6 +229,8 @@ class _Arbitrary:
 
     def _up(self, x):
         kind = self.choice.random()
+        if kind < 0.6 and self.seldom.random() < 0.2:
+            return self._interpolated(x, [2 * side for side in self._shape(x)[1:]])
         if kind < 0.6:
             x = self._layer(Upsample, x, self._of(x),
                             mode="nearest" if kind < 0.35 else "linear")
@@ -236,6 +242,24 @@ class _Arbitrary:
         weight  = self._weights(inputs, outputs, k, k)
         return self._requantised(lambda name, rest: TransposedConv(
             name, x, weight, *rest, self.unit), x, outputs, padding=padding)
+
+    def _interpolated(self, x, sides):
+        """Other rows and columns, in any order, and some of them on another grid."""
+        place = self.seldom.choice(INTERPOLATED)
+        ways  = list(zip(AXES, sides, self._shape(x)[1:], strict=True))
+        for axis, length, before in self.seldom.sample(ways, len(ways)):
+            if length != before:
+                scale, zero = self._of(x)
+                if self.seldom.random() < 0.2:
+                    scale *= self.seldom.choice((0.5, 2))       # exact in a file's float32
+                    zero   = self.seldom.randint(0, 255)
+                parts = arithmetic.lines(before, length, place)[2]
+                m, s  = fixed_point(torch.tensor([self._of(x)[0] / scale / parts],
+                                                 dtype=torch.float64))
+                layer = Interpolate(self._name("interpolated"), x, axis, length, place, m, s,
+                                    self.seldom.choice((0, 0, zero)), 255, self.unit)
+                x = self._put(layer, output_shape(layer, self._shape(x)), scale, zero)
+        return x
 
     def _join(self, up, skip):
         if self._shape(up) == self._shape(skip) and self.choice.random() < 0.5:
@@ -250,6 +274,9 @@ class _Arbitrary:
                          (channels, first.height, first.width), first.scale, first.zero_point)
 
     def _head(self, x):
+        if self.seldom.random() < 0.1:
+            x = self._interpolated(x, [self.seldom.randint(1, 2 * side)
+                                       for side in self._shape(x)[1:]])
         classes = self.choice.choice((1, 1, 1, 2, 5, 16))
         x = self._dense(x, classes, (1, 1))
         if self.choice.random() < 0.6:

@@ -4,11 +4,13 @@ Dimensions: ``C`` channels, ``H`` rows, ``W`` columns, ``O`` output channels, ``
 ``K`` and ``L`` kernel rows and columns. The same contract as text is in ``golden/README.md``.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 
-__all__ = ["add", "concat", "convolve", "convolve_transposed", "gate", "lookup", "max_pool",
-           "requantise", "upsample", "weighted_sum"]
+__all__ = ["add", "concat", "convolve", "convolve_transposed", "gate", "interpolate", "lines",
+           "lookup", "max_pool", "requantise", "upsample", "weighted_sum"]
 
 # Every integer of magnitude below this has an exact float32; so have all partial sums below it.
 EXACT_FLOAT32 = 1 << 24
@@ -116,6 +118,39 @@ def _three_to_one(x_CHW, axis):
     after_CHW = x_CHW.index_select(axis, (index + 1).clamp(max=length - 1))
     pairs = torch.stack([3 * x_CHW + before_CHW, 3 * x_CHW + after_CHW], axis + 1)
     return pairs.flatten(axis, axis + 1)
+
+
+def lines(length, made, place):
+    """Where each of ``made`` rows or columns lies among ``length``, after ONNX's ``place``.
+
+    Returns, of each, the first of the two between which it lies, and how many ``parts`` of the way
+    to the other; and ``parts``, as few as say all of them exactly.
+    """
+    number_M = torch.arange(made)
+    way_M, parts = {
+        "half_pixel":    ((2 * number_M + 1) * length - made, 2 * made),
+        "align_corners": (number_M * (length - 1), max(made - 1, 1)),
+        "asymmetric":    (number_M * length, made),
+    }[place]
+    way_M   = way_M.clamp(0, (length - 1) * parts)
+    first_M = way_M.div(parts, rounding_mode="floor")
+    part_M  = way_M - first_M * parts
+    common  = math.gcd(parts, *part_M.tolist())
+    return first_M, part_M // common, parts // common
+
+
+def interpolate(x_CHW, axis, made, place, *, zero_point):
+    """``made`` rows or columns (``axis``) for those that there are, linearly: ``(parts - part) * (a
+    - zero_point) + part * (b - zero_point)`` of the two neighbours of each, as int32, with
+    ``part`` and ``parts`` of :func:`lines`."""
+    dim    = {"rows": 1, "columns": 2}[axis]
+    length = x_CHW.shape[dim]
+    first_M, part_M, parts = lines(length, made, place)
+    x_CHW  = x_CHW.to(torch.int32) - zero_point
+    a_CHW, b_CHW = (x_CHW.index_select(dim, index_M.clamp(max=length - 1))
+                    for index_M in (first_M, first_M + 1))
+    part_M = part_M.to(torch.int32).reshape([-1, 1][:3 - dim])
+    return (parts - part_M) * a_CHW + part_M * b_CHW
 
 
 def concat(xs_CHW):

@@ -13,12 +13,15 @@ import torch
 from golden import arithmetic
 from golden.errors import InputError
 
-__all__ = ["Add", "Concat", "Conv", "Gate", "Input", "IntegerGraph", "Lookup", "MaxPool", "Sum",
-           "SUM_WEIGHT_LIMIT", "TRANSPOSED_KERNELS", "Tensor", "TransposedConv", "UNITS",
-           "Upsample", "execute", "float_mask", "macs", "output_shape", "resize", "run"]
+__all__ = ["Add", "Concat", "Conv", "Gate", "INTERPOLATED", "Input", "IntegerGraph", "Interpolate",
+           "Lookup", "MaxPool", "Sum", "SUM_WEIGHT_LIMIT", "TRANSPOSED_KERNELS", "Tensor",
+           "TransposedConv", "UNITS", "Upsample", "execute", "float_mask", "macs", "output_shape",
+           "resize", "run"]
 
 UNITS = ("encoder", "attention", "decoder")     # of figure 10
 UPSAMPLE_MODES = ("nearest", "linear")
+AXES = ("rows", "columns")
+INTERPOLATED = ("half_pixel", "align_corners", "asymmetric")    # ONNX's names of places
 TRANSPOSED_KERNELS = (2, 3, 4)
 SUM_WEIGHT_LIMIT = 381          # two such weights times 255 stay within 18 bits and a sign
 
@@ -151,6 +154,35 @@ class Upsample:
         return (self.input,)
 
 
+@dataclass(frozen=True, eq=False)
+class Interpolate:
+    """``length`` rows, or columns, for those that there are, linearly, and requantisation.
+
+    Each is a weighted sum of its two neighbours; ``place`` says where it lies. The weights are
+    integers with the same sum for all, which the multiplier holds.
+    """
+    name: str
+    input: str
+    axis: str
+    length: int
+    place: str
+    multiplier: torch.Tensor    # int16 [1]
+    shift: torch.Tensor         # uint8 [1]
+    low: int
+    high: int
+    unit: str
+
+    def __post_init__(self):
+        _demand(self, self.axis in AXES, f"axes are {' and '.join(AXES)}, not {self.axis!r}")
+        _demand(self, self.place in INTERPOLATED,
+                f"places are {', '.join(INTERPOLATED)}, not {self.place!r}")
+        _demand(self, self.length >= 1, f"lengths are positive, not {self.length}")
+
+    @property
+    def inputs(self):
+        return (self.input,)
+
+
 @dataclass(frozen=True)
 class Concat:
     """Channels of every input in turn; all share one scale and zero point."""
@@ -229,8 +261,8 @@ def _demand(layer, fulfilled, rule):
 
 
 LAYERS = {kind.__name__: kind
-          for kind in (Input, Conv, TransposedConv, Lookup, MaxPool, Upsample, Concat, Add, Sum,
-                       Gate)}
+          for kind in (Input, Conv, TransposedConv, Lookup, MaxPool, Upsample, Interpolate, Concat,
+                       Add, Sum, Gate)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -308,6 +340,9 @@ def execute(graph, layer, *inputs):
             return arithmetic.max_pool(inputs[0])
         case Upsample():
             return arithmetic.upsample(inputs[0], layer.mode)
+        case Interpolate():
+            acc_CHW = arithmetic.interpolate(inputs[0], layer.axis, layer.length, layer.place,
+                                             zero_point=zeros[0])
         case Concat():
             return arithmetic.concat(inputs)
         case Add():
@@ -352,6 +387,8 @@ def output_shape(layer, *shapes):
             fits, frame = True, [side // 2 for side in frame]
         case Upsample():
             fits, frame = True, [2 * side for side in frame]
+        case Interpolate():
+            fits, frame[AXES.index(layer.axis)] = True, layer.length
         case Concat():
             fits, channels = len(wanted) == 1, sum(shape[0] for shape in shapes)
         case Add() | Sum():

@@ -15,11 +15,13 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from golden.integer import (
+    AXES,
     Add,
     Concat,
     Conv,
     Gate,
     Input,
+    Interpolate,
     Lookup,
     MaxPool,
     Sum,
@@ -109,6 +111,8 @@ class _Writer:
                 value = self._twice(layer, real, layer.mode)
                 self._store(layer, self._halves_up(layer, value) if layer.mode == "linear"
                             else value)
+            case Interpolate():
+                self._store(layer, self._interpolated(layer))
             case Concat():
                 self._store(layer, self._node(layer, "Concat", self._reals(layer), axis=1))
             case Add():
@@ -154,6 +158,21 @@ class _Writer:
                if mode == "nearest" else {"coordinate_transformation_mode": "half_pixel"})
         scales = self._constant(layer, "factors", np.float32([1, 1, 2, 2]))
         return self._node(layer, "Resize", [real, "", scales], mode=mode, **how, **naming)
+
+    def _interpolated(self, layer):
+        """Other rows or columns. ONNX rounds their number down: so the float32 factor must not be
+        the one below the exact one."""
+        axis   = AXES.index(layer.axis)
+        t      = self.graph.tensors[layer.input]
+        length = (t.height, t.width)[axis]
+        factor = np.float32(layer.length / length)
+        while length * float(factor) < layer.length:
+            factor = np.nextafter(factor, np.float32(math.inf))
+        factors = np.ones(4, np.float32)
+        factors[2 + axis] = factor
+        return self._node(layer, "Resize", [
+            *self._reals(layer), "", self._constant(layer, "factors", factors)], mode="linear",
+            coordinate_transformation_mode=layer.place)
 
     def _halves_up(self, layer, value):
         """Raise results, in 1/16 of a step, by 1/64: halves round up, not to even, and no other."""

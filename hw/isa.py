@@ -214,6 +214,7 @@ _BODIES = {
         "out_base":    20,
         "first":       10,
         "alpha_base":  12,     # Target.ALPHA: word in the alpha store; out_base is the on-chip copy
+        "column":      11,     # of its first pixel, for taps
     },
     # Kernel rows KERNEL_ROWS .. MAX_KERNEL - 1 of every CONV until the next ROWS.
     Opcode.ROWS: {

@@ -43,6 +43,7 @@ from hw.compiler.importer.layout import channels_first
 from hw.compiler.importer.read_tables import POINTWISE, TOGETHER
 from hw.freeze import frozen
 from hw.squeeze import in_steps
+from hw.stacked import unstacked
 
 __all__ = ["calibrated", "main", "quantised"]
 
@@ -94,7 +95,7 @@ def quantised(path, frames, *, size=None, freeze=False, advance=lambda: None):
             feeds = [{name: real} for real in reals]
             onnx.save(frozen(model, feeds) if freeze else model, steps[0])
             quant_pre_process(steps[0], steps[1], skip_symbolic_shape=True)
-            ready = in_steps(onnx.load(steps[1]))
+            ready = in_steps(unstacked(onnx.load(steps[1])))
             for number, node in enumerate(ready.graph.node):
                 node.name = node.name or f"{node.op_type}_{number}"
             quantize_static(

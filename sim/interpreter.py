@@ -149,10 +149,10 @@ class Interpreter:
             out = unit.table[out]
         self._write(unit, d, i, out)
         first = i.first * (self.config.vector if d.depthwise else unit.outputs)
-        self._tap(i, out, channel=first, columns=columns(d))
+        self._tap(i, out, channel=first, columns=[i.column + x for x in columns(d)])
 
     def _dense(self, unit, d, i, rows):
-        taps   = [self._taps(unit, d, row, d.kernel_w) for row in rows]
+        taps   = [self._taps(unit, d, row, d.kernel_w, d.vectors) for row in rows]
         inputs = np.concatenate([tap for row in taps for tap in row], axis=1).astype(np.float64)
         steps  = d.kernel_h * d.kernel_w * d.vectors
         words  = unit.weights[i.weight_base:i.weight_base + i.groups * steps]
@@ -185,19 +185,20 @@ class Interpreter:
             raise ValueError(f"Layer {i.layer} has weights beyond {width} depthwise columns")
         acc = np.zeros((d.width_out, i.groups * vector), np.int64)
         for ky, row in enumerate(rows):
-            for kx, tap in enumerate(self._taps(unit, d, row, chunks * width)):
+            for kx, tap in enumerate(self._taps(unit, d, row, chunks * width, i.groups)):
                 weight_C = words[:, ky, kx // width, kx % width].reshape(-1).astype(np.int64)
-                acc += tap[:, :i.groups * vector] * weight_C
+                acc += tap * weight_C
         params = unit.params[i.param_base * unit.outputs:][:i.groups * vector]
         return requantise(acc, params, d.zero_out, d.low, d.high)
 
-    def _taps(self, unit, d, row, kernel_w):
-        """What each kernel column of one kernel row sees: [width_out, channels]."""
+    def _taps(self, unit, d, row, kernel_w, vectors):
+        """What each kernel column of one kernel row sees of the first ``vectors`` of a pixel:
+        [width_out, channels]."""
         stride = 1 + d.stride2
         padded = np.full((d.pad_left + d.width_in + d.width_out * stride + kernel_w,
-                          d.vectors * self.config.vector), d.zero_in, np.uint8)
+                          vectors * self.config.vector), d.zero_in, np.uint8)
         if row.valid:
-            pixels = unit.read_row(row.base, d.width_in, d.vectors)
+            pixels = unit.read_row(row.base, d.width_in, d.vectors, vectors)
             padded[d.pad_left:d.pad_left + d.width_in] = pixels
             if d.clamp:
                 padded[:d.pad_left] = pixels[0]
@@ -281,8 +282,8 @@ class _Unit:
     def _index(self, base, x, stride):
         return x % len(self.rows), base + x // len(self.rows) * stride
 
-    def read_row(self, base, width, vectors):
-        bank, address = self._index(base, np.arange(width), vectors)
+    def read_row(self, base, width, stride, vectors):
+        bank, address = self._index(base, np.arange(width), stride)
         return self.rows[bank[:, None], address[:, None] + np.arange(vectors)].reshape(width, -1)
 
     def write_row(self, base, stride, row_WC, first, columns=None):

@@ -60,7 +60,7 @@ def _best(networks, config, frames, pure):
     certainly not, so that no stream need be lent."""
     network = networks[0]
     alone   = None if pure else _first_alone(network, config)
-    lending = alone and _lending(network.graph)
+    lending = alone and _lowered(network.graph, lend=True)
     if lending:
         networks.append(lending)
     single  = lending and lent(lending, alone[1], 1)
@@ -88,11 +88,11 @@ def _best(networks, config, frames, pure):
     return mixed if lend else best
 
 
-def _lending(graph):
-    """What units run that lend; None if the copies of gated skips make more layers than can be
+def _lowered(graph, **how):
+    """What units run for a graph where more is copied; None if that makes more layers than can be
     named."""
     try:
-        return lower(graph, lend=True)
+        return lower(graph, **how)
     except CompileError:
         return None
 
@@ -156,8 +156,9 @@ def _spared(network, best):
             if name in best.spill - best.unread:
                 tried(network, best.spill - {name})
     pooled = _pooled(best)
-    if pooled:
-        tried(replace(lower(network.graph, pooled=pooled), planned=network.planned), best.spill)
+    copied = pooled and _lowered(network.graph, pooled=pooled)
+    if copied:
+        tried(replace(copied, planned=network.planned), best.spill)
     if frames == 1:
         any(tried(best.network, best.spill, kept_words=best.onchip.words // share)
             for share in KEPT_SHARES[:-1])
@@ -217,9 +218,8 @@ def _parked(network, machine):
         words  = machine.map_words(tensor) * tensor.height
         if words <= room and parkable(network, name):
             names, room = (*names, name), room - words
-            try:
-                lending = lower(network.graph, lend=True, parked=names)
-            except CompileError:        # more layers than there are counters for
+            lending = _lowered(network.graph, lend=True, parked=names)
+            if lending is None:
                 return
             yield replace(lending, planned=network.planned)
 

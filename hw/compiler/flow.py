@@ -7,6 +7,8 @@ pass that makes it. Attention maps so come into being as the decoder's gate asks
 
 from itertools import zip_longest
 
+from amaranth.lib import data
+
 from golden import integer
 from hw.compiler.emit import Span
 from hw.compiler.errors import CompileError, or_set
@@ -16,10 +18,11 @@ from hw.compiler.machine import FrameRows, Order
 from hw.compiler.maps import Ring
 from hw.compiler.pack import pack_requant, padded_channels
 from hw.compiler.unit import TARGETS, PartRun, Wanted
-from hw.isa import Engine, FillMode, LoadTarget, Opcode, Source, Target, Traffic
+from hw.isa import FORMS, Engine, FillMode, LoadTarget, Opcode, Source, Target, Traffic
 
 FILL = Opcode.FILL      # slow to look up on its type
 FEW_AHEAD = 2           # rows of a map read in passing that are made early: nobody waits for them
+MOST_VECTORS = (1 << data.Layout.cast(FORMS[FILL])["vectors"].width) - 1     # of a pixel
 
 
 def emit_frames(machine):
@@ -337,8 +340,7 @@ class PassRun:
         """Height, words, least number and producer of the rows of each operand."""
         for index, operand in enumerate(self.item.operands):
             tensor = self.run.network.tensors[operand]
-            yield Wanted(tensor.height,
-                         self.unit.row_words(tensor.width, self.machine.vectors(operand)),
+            yield Wanted(tensor.height, self.unit.row_words(self.item, operand),
                          self.machine.least(self.item, index), self._assembling(operand),
                          operand in self.run.group.inside and self.run.early(operand))
 
@@ -393,7 +395,18 @@ class PassRun:
                  layer=tap if tap and not frame.observed(leaf, y) else 0, row=y, reads=reads,
                  writes=[span])
 
-        return produce
+        def in_line(y, address, span):
+            found = frame.maps[source]
+            where, base, read = found.get(y, load)
+            total = found.tensor.width * found.vectors
+            most  = MOST_VECTORS // found.vectors * found.vectors
+            for start in range(0, total, most):
+                emit(fill, FILL,
+                     {"source": where, "mode": mode, "src_base": base + start, "width": 1,
+                      "vectors": min(most, total - start), "dst_base": address + start},
+                     row=y, reads=[read], writes=[span])
+
+        return in_line if self.item.columns else produce
 
     def _gating(self, move, stride, offset):
         gate, frame, machine = move.layer, self.frame, self.machine

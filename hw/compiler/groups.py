@@ -97,10 +97,12 @@ def _group(machine, network, readers, name, run):
 
 def _handed_on(network, readers, item, run):
     """Whether the one reader of a tensor is a pass of ``run`` that takes its rows as they are:
-    rows in row memory can be neither pooled nor upsampled nor gated."""
+    rows in row memory can be neither pooled nor upsampled nor gated, and columns that are
+    interpolated are neither written nor read as rows are."""
     name  = item.tensor.name
     found = readers.get(name, [])
     return (name not in network.outputs and not item.alpha and len(found) == 1 and found[0] in run
+            and not item.columns and not found[0].columns
             and [leaf for operand in found[0].operands
                  for leaf in network.leaves(operand)].count(name) == 1)
 

@@ -173,7 +173,7 @@ class Machine:
     def least_rows(self, items, unit):
         """Words of row memory, per bank, that passes need together at least in a unit."""
         return sum(min(self.network.tensors[operand].height, self.least(item, index))
-                   * unit.row_words(self.network.tensors[operand].width, self.vectors(operand))
+                   * unit.row_words(item, operand)
                    for item in items for index, operand in enumerate(item.operands))
 
     def lay_out(self, groups):

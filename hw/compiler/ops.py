@@ -5,7 +5,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from golden import integer
+from golden import arithmetic, integer
 from hw.compiler.errors import CompileError
 from hw.control.counters import LEDGER_LAYERS
 from hw.isa import MAX_KERNEL
@@ -17,6 +17,14 @@ MADE   = WeakKeyDictionary()    # graph -> (parts of its layers by name, what th
 SPREAD = 2                  # columns and rows of an upsampled map per one of its source
 
 
+@dataclass(frozen=True)
+class Line:
+    """A row or column that is interpolated: the rows or columns under each kernel row, and which
+    ``turn`` of the part's weights they meet there."""
+    sources: tuple
+    turn:    int
+
+
 @dataclass(frozen=True, eq=False)
 class Part:
     """What CONV instructions with one layer descriptor and one set of weights make of a tensor.
@@ -25,6 +33,10 @@ class Part:
     ``y // step * stride + rows[k][1]`` of operand ``rows[k][0]``; past the map's end that is
     padding, or with ``clamp`` the last row. Of a row, it makes ``width`` pixels: all, or, with
     ``spread``, every other one from ``odd`` on.
+
+    Of interpolation, ``lines`` are the rows or, with ``columns``, the columns that it makes, and
+    ``weight`` has turns for outputs, each for all channels. Columns are made one by one, each as a
+    map of one pixel.
     """
     weight:     np.ndarray      # int8 [outputs, inputs, kernel_h, kernel_w]; depthwise: inputs 1
     bias:       np.ndarray      # int64, input zero points folded in
@@ -39,12 +51,16 @@ class Part:
     spread:     bool = False
     odd:        int  = 0
     clamp:      bool = False
+    lines:      tuple = ()
+    columns:    bool = False
 
     def makes(self, y):
         return y % self.step == self.phase
 
     def sources(self, y, heights):
         """(operand, row) under each kernel row; None for padding."""
+        if self.lines and not self.columns:
+            return [(0, row) for row in self.lines[y].sources]
         first = y // self.step * self.stride
         found = []
         for operand, offset in self.rows:
@@ -80,6 +96,11 @@ class Pass:
     macs:      int    = 0
     alpha:     bool   = False       # one channel for the attention unit's own store
     parked:    bool   = False       # a copy in feedback memory, for those who read much later
+
+    @property
+    def columns(self):
+        """Whether it interpolates columns: these lie one behind the other in row memory."""
+        return self.parts[0].columns
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,6 +263,23 @@ class _Lowering:
                     pad_left=1 - odd, width=self.tensor(layer.input).width, step=SPREAD,
                     phase=phase, spread=True, odd=odd, clamp=True))
         self._channelwise(layer, layer.input, parts, (1 << 14, 18), zero_in=0)
+
+    def _interpolate(self, layer):
+        columns = layer.axis == "columns"
+        source  = (self._stored if columns else self._fillable)(layer.input, layer.unit)
+        before  = self.tensor(source)
+        zero    = before.zero_point
+
+        def parts():
+            lines, turns, total = _lines(layer, before.width if columns else before.height)
+            yield Part(np.array(turns, np.int8)[:, None, :, None], np.array([-zero * total]),
+                       layer.multiplier.numpy(), layer.shift.numpy(),
+                       ((0, 0),) if columns else ((0, 0), (0, 1)), pad_left=0,
+                       width=1 if columns else before.width, lines=lines, columns=columns)
+
+        self.layouts[layer.name] = self.layouts[source]
+        self._add_pass(layer, self.tensor(layer.name), (source,), self._once(layer.name, parts),
+                       depthwise=True, zero_in=zero)
 
     def _move(self, layer):
         source = self._stored(layer.input, layer.unit)
@@ -528,6 +566,27 @@ class _Lowering:
 
     def _named(self, name, tensor):
         self.tensors[name] = replace(tensor, name=name)
+
+
+def _lines(layer, length):
+    """The lines of an interpolation of ``length`` lines, the weights of each turn, and their
+    sum."""
+    first_M, part_M, parts = arithmetic.lines(length, layer.length, layer.place)
+    found = [[(first + step, tap) for step, weight in enumerate((parts - part, part))
+              for tap in _split(weight)]
+             for first, part in zip(first_M.tolist(), part_M.tolist(), strict=True)]
+    taps  = max(map(len, found))
+    if taps > MAX_KERNEL:
+        raise CompileError(f"Layer {layer.name!r} makes {layer.length} {layer.axis} of {length}, "
+                           f"whose weights of {parts} in all take kernels of {taps} rows; the "
+                           f"units run up to {MAX_KERNEL}; use a smaller map, or sides with a "
+                           "larger common divisor")
+    turns, lines = {}, []
+    for line in found:
+        line += [(line[0][0], 0)] * (taps - len(line))
+        sources, weights = zip(*line, strict=True)
+        lines.append(Line(sources, turns.setdefault(weights, len(turns))))
+    return tuple(lines), list(turns), parts
 
 
 def _exact(weight, tensor):

@@ -16,7 +16,8 @@ INT32 = np.iinfo(np.int32)
 class Packed:
     """The parameters of one part. Groups follow each other in both blobs, so a run of groups is a
     slice: ``group_words`` weight words and ``group_params`` parameter words each. A group is
-    ``outputs`` output channels or, depthwise, one vector of channels."""
+    ``outputs`` output channels or, depthwise, one vector of channels. Of interpolation there are
+    several turns of ``turn_words``, each with all groups."""
     weights:      bytes
     params:       bytes
     vectors:      int        # input vectors per pixel
@@ -24,6 +25,7 @@ class Packed:
     group_words:  int
     group_params: int
     transformed:  bool = False
+    turn_words:   int  = 0
 
 
 def padded_channels(layout, vector):
@@ -85,6 +87,19 @@ def pack_depthwise(name, part, *, layout, vector, outputs, taps):
     params = pack_requant(name, part.bias, part.multiplier, part.shift, positions=positions,
                           channels=channels, vector=vector)
     return Packed(words.tobytes(), params, vectors, vectors, kernel_h * chunks, vector // outputs)
+
+
+def pack_lines(name, part, *, layout, vector, outputs, span):
+    """The same for interpolation: weights and parameters for ``span`` vectors of a pixel at a time,
+    alike for all channels."""
+    turns, _, taps, _ = part.weight.shape
+    words = np.zeros((turns, span, taps, outputs, vector), np.int8)
+    words[:, :, :, 0] = part.weight[:, :, :, None, 0]
+    channels = span * vector
+    params   = pack_requant(name, part.bias, part.multiplier, part.shift,
+                            positions=range(channels), channels=channels, vector=vector)
+    return Packed(words.tobytes(), params, _runs(layout, vector)[1] // vector, span, turns * taps,
+                  vector // outputs, turn_words=span * taps)
 
 
 def pack_requant(name, bias, multiplier, shift, *, positions, channels, vector):

@@ -10,7 +10,7 @@ from hw.compiler.errors import CompileError, or_set
 from hw.compiler.estimate import OVERHEAD, group_cycles
 from hw.compiler.maps import Ring
 from hw.compiler.memory import Heap
-from hw.compiler.pack import pack_dense, pack_depthwise
+from hw.compiler.pack import pack_dense, pack_depthwise, pack_lines
 from hw.compute.transform import COLUMNS, OUTPUTS
 from hw.isa import (
     FORMS,
@@ -74,9 +74,11 @@ class Unit:
         return {self.rows: self.config.row_words, self.weights.name: self.config.weight_words,
                 self.params.name: self.config.params, f"{self.name}.table": 1}
 
-    def row_words(self, width, vectors):
-        """Words per bank of one row in row memory."""
-        return -(-width // self.config.banks) * vectors
+    def row_words(self, item, operand):
+        """Words per bank of one row of an operand of a pass in row memory."""
+        width = self.machine.network.tensors[operand].width
+        return (width if item.columns else -(-width // self.config.banks)
+                ) * self.machine.vectors(operand)
 
     def packed(self, item, part):
         """A part's weights and parameters, packed once for all plans of a network."""
@@ -84,7 +86,9 @@ class Unit:
             network, vector, outputs = self.machine.network, self.machine.config.vector, \
                 self.config.outputs
             layout = network.layouts[item.operands[0]]
-            if item.depthwise:
+            if part.lines:
+                pack, how = pack_lines, {"span": self.span(item, part)}
+            elif item.depthwise:
                 taps = self.config.depthwise_taps(part.stride)
                 if part.clamp and part.weight.shape[3] > taps:
                     raise CompileError(
@@ -101,6 +105,20 @@ class Unit:
             self._packed[part] = network.packed[key]
             self.machine.packed.append((self, item, part))
         return self._packed[part]
+
+    def span(self, item, part):
+        """How many vectors of a pixel are interpolated at a time, since all weights must be there:
+        of a row one, which takes long enough, and of a column as many as can be."""
+        turns, _, taps, _ = part.weight.shape
+        words = self.config.weight_words // (turns * taps)
+        if words < 1:
+            raise CompileError(
+                f"Layer {item.name!r} interpolates with {turns * taps} weight words, and the "
+                f"{self.name} has {self.config.weight_words}; use a smaller map"
+                f"{or_set(f'{self.name}.weight_words', turns * taps)}")
+        params = self.config.params * self.config.outputs // self.machine.config.vector
+        most   = min(words, params, self.machine.vectors(item.operands[0]))
+        return most if part.columns else 1
 
     def place(self, item, part):
         """Give a part's weights and parameters their places off chip."""
@@ -187,6 +205,8 @@ class Unit:
         """Runs of groups, as (first, count), such that two fit the memories: of all output
         channels, or of a range of them whose ends are multiples of ``outputs`` or the last one."""
         packed = self.packed(item, part)
+        if part.lines:
+            return [(0, packed.groups)]
         begin, end = (0, packed.groups) if channels is None else (
             channels.start // self.config.outputs, -(-channels.stop // self.config.outputs))
         words  = (self.config.weight_words - self.weights.used()) // 2 // packed.group_words
@@ -261,7 +281,8 @@ class PartRun:
         source = unit.machine.network.tensors[item.operands[0]]
         self._layer = {
             **unit.shape(item, part, self.packed.transformed),
-            "slot": self.slot, "pad_left": part.pad_left, "width_in": source.width,
+            "slot": self.slot, "pad_left": part.pad_left,
+            "width_in": 1 if part.columns else source.width,
             "zero_in": item.zero_in, "zero_out": item.zero_out, "low": item.low,
             "high": item.high, "target": target, "out_stride": out_vectors, "packed": packed,
             "table": item.table is not None, "spread": part.spread, "odd": part.odd,
@@ -316,7 +337,7 @@ class PartRun:
         """Output row ``y`` from the row-memory places ``sources`` to ``address``; ``spans`` are
         the words that it writes, ``beside`` other units (see :class:`hw.compiler.emit.Emitter`). A
         row that was ``tapped`` is not observed again."""
-        unit, emitter = self.unit, self.unit.machine.emitter
+        unit = self.unit
         if self._target in TARGETS.values() and TARGETS[spans[0].memory] is not self._target:
             self._describe(TARGETS[spans[0].memory])
         first = self.first if self.item.depthwise else 0
@@ -328,12 +349,32 @@ class PartRun:
                 address_of, span = place
                 rows.append((1, address_of + first))
                 reads.append(span)
-        layer = 0 if tapped else self.item.id
+        what = {"layer": 0 if tapped else self.item.id, "row": y, "reads": reads, "writes": spans,
+                "beside": beside}
+        if not self.part.lines:
+            self._conv(rows, what, weight_base=self.weight_base, groups=self.groups,
+                       first=self.first, out_base=address, alpha_base=alpha_base)
+            return
+        vectors, lines = unit.machine.vectors(self.item.operands[0]), self.part.lines
+        if not self.part.columns:
+            self._line(lines[y], [row for _, row in rows], vectors, what, out_base=address)
+            return
+        (_, row), = rows
+        for column, line in enumerate(lines):
+            self._line(line, [row + source * vectors for source in line.sources], vectors, what,
+                       out_base=address + column * vectors, column=column)
+
+    def _line(self, line, places, vectors, what, **fields):
+        """A row or column that is interpolated, as many vectors at a time as there are weights."""
+        base = self.weight_base + line.turn * self.packed.turn_words
+        for first in range(0, vectors, self.groups):
+            self._conv([(1, place + first) for place in places], what, weight_base=base,
+                       first=first, groups=min(self.groups, vectors - first), **fields)
+
+    def _conv(self, rows, what, **fields):
+        conv, emit = self.unit.conv, self.unit.machine.emitter.emit
         if len(rows) > KERNEL_ROWS:
-            emitter.emit(unit.conv, Opcode.ROWS, {"rows": rows[KERNEL_ROWS:]}, layer=layer, row=y)
-        emitter.emit(
-            unit.conv, CONV,
-            {"slot": self.slot, "rows": rows[:KERNEL_ROWS], "weight_base": self.weight_base,
-             "param_base": self.param_base, "groups": self.groups, "out_base": address,
-             "first": self.first, "alpha_base": alpha_base},
-            layer=layer, row=y, reads=reads, writes=spans, beside=beside)
+            emit(conv, Opcode.ROWS, {"rows": rows[KERNEL_ROWS:]}, layer=what["layer"],
+                 row=what["row"])
+        emit(conv, CONV, {"slot": self.slot, "rows": rows[:KERNEL_ROWS],
+                          "param_base": self.param_base, **fields}, **what)

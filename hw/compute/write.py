@@ -285,7 +285,7 @@ class Writer(wiring.Component):
             self.tap.valid.eq(takes & inside & (conv.layer != 0)),
             self.tap.p.layer.eq(conv.layer),
             self.tap.p.row.eq(conv.row),
-            self.tap.p.column.eq(column),
+            self.tap.p.column.eq(conv.column + column),
             self.tap.p.channel.eq(Mux(layer.depthwise,
                                       Cat(Const(0, exact_log2(drain)), part[:exact_log2(parts)],
                                           channel),

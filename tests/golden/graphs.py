@@ -4,6 +4,7 @@ import math
 
 import torch
 
+from golden.arithmetic import lines
 from golden.integer import (
     Add,
     Concat,
@@ -11,6 +12,7 @@ from golden.integer import (
     Gate,
     Input,
     IntegerGraph,
+    Interpolate,
     Lookup,
     MaxPool,
     Sum,
@@ -19,7 +21,7 @@ from golden.integer import (
     Upsample,
     output_shape,
 )
-from golden.quantize import sigmoid_table
+from golden.quantize import fixed_point, sigmoid_table
 
 SPREAD = 60         # standard deviation of results, in steps, so that few are clamped
 
@@ -80,6 +82,12 @@ class _Maker:
             **self.requantise(outputs, 73 * 73 * math.sqrt(inputs)), padding=padding, low=0,
             high=255, unit="decoder"))
 
+    def interpolate(self, name, source, axis, length, place):
+        t = self.tensors[source]
+        parts = lines({"rows": t.height, "columns": t.width}[axis], length, place)[2]
+        m, s  = fixed_point(torch.tensor([1 / parts], dtype=torch.float64))
+        self.copy(Interpolate(name, source, axis, length, place, m, s, 0, 255, "decoder"))
+
     def gate(self, name, alpha, skip):
         channels = self.tensors[skip].channels
         self.put(Gate(name, alpha, skip, self.integers(-9000, 9000, channels),
@@ -104,6 +112,9 @@ def random_graph(seed, *, rows=16, columns=24):
     make.copy(MaxPool("dropped", "odd", "decoder"))
     make.copy(Upsample("smooth", "sum", "decoder", "linear"))
     make.copy(Upsample("blocks", "sum", "decoder"))
+    make.interpolate("wide", "sum", "columns", 26, "align_corners")
+    make.interpolate("tall", "wide", "rows", 24, "half_pixel")
+    make.interpolate("low", "sum", "rows", 3, "asymmetric")
     make.copy(Concat("both", ("smooth", "blocks"), "decoder"))
     make.conv("logit", "sum", 1, (1, 1), zero_point=128)
     logit = make.tensors["logit"]
@@ -123,7 +134,7 @@ def random_graph(seed, *, rows=16, columns=24):
     make.put(Lookup("mask", "end", sigmoid_table(end.scale, 128), "decoder"), zero_point=0,
              scale=1 / 256)
     return IntegerGraph("random", make.tensors, tuple(make.layers),
-                        outputs=("mask", "every", "exact", "alpha"))
+                        outputs=("mask", "every", "exact", "alpha", "tall", "low"))
 
 
 def random_frame(graph, seed):

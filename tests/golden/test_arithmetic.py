@@ -291,6 +291,38 @@ def test_linear_upsampling_is_pytorchs_rounded():
     assert torch.equal(arithmetic.upsample(x, "linear").double(), torch.floor(real + 0.5))
 
 
+def test_lines_by_hand():
+    # Two rows for three, and five: of the latter every second lies half way between two.
+    found = [[x.tolist() if isinstance(x, torch.Tensor) else x for x in arithmetic.lines(*asked)]
+             for asked in ((3, 5, "align_corners"), (2, 4, "half_pixel"), (2, 3, "asymmetric"),
+                           (1, 2, "align_corners"), (4, 1, "align_corners"))]
+    assert found == [[[0, 0, 1, 1, 2], [0, 1, 0, 1, 0], 2],     # 0, 1/2, 1, 3/2, 2
+                     [[0, 0, 0, 1], [0, 1, 3, 0], 4],           # -1/4, 1/4, 3/4, 5/4
+                     [[0, 0, 1], [0, 2, 0], 3],                 # 0, 2/3, 4/3
+                     [[0, 0], [0, 0], 1],
+                     [[0], [0], 1]]
+
+
+@pytest.mark.parametrize("place", ["half_pixel", "align_corners"])
+@pytest.mark.parametrize(("length", "made"), [(1, 5), (2, 2), (4, 8), (5, 20), (7, 13), (9, 4)])
+def test_interpolation_is_pytorchs(place, length, made):
+    x, _, _ = random_operands((3, length, 6), (1,), 1)
+    parts   = arithmetic.lines(length, made, place)[2]
+    real    = F.interpolate(x[None].double() - 7, (made, 6), mode="bilinear",
+                            align_corners=place == "align_corners")[0]
+    for axis, turned, wanted in (("rows", x, real),
+                                 ("columns", x.transpose(1, 2), real.transpose(1, 2))):
+        acc = arithmetic.interpolate(turned, axis, made, place, zero_point=7)
+        assert acc.dtype == torch.int32
+        assert torch.allclose(acc.double() / parts, wanted, rtol=0, atol=1e-9)
+
+
+def test_asymmetric_interpolation_by_hand():
+    x = torch.tensor([[[9, 12, 30]]]).byte()
+    assert arithmetic.interpolate(x, "columns", 6, "asymmetric", zero_point=0).tolist() == [[[
+        18, 21, 24, 42, 60, 60]]]
+
+
 def test_max_pool_drops_the_last_odd_row_and_column():
     x = torch.tensor([[[1, 2, 99], [3, 4, 99], [99, 99, 99]]]).byte()
     assert arithmetic.max_pool(x).tolist() == [[[4]]]

@@ -17,6 +17,7 @@ from golden.integer import (
     Gate,
     Input,
     IntegerGraph,
+    Interpolate,
     Lookup,
     MaxPool,
     Sum,
@@ -178,6 +179,8 @@ def zoo():
         *[(one, 20)] * 2), padding=(1, 1, 0, 0), **bounds), (2, 8, 12), 100)
     put(Upsample("smooth", "sum", "decoder", "linear"), (4, 8, 12), 9)
     put(Upsample("blocks", "sum", "decoder"), (4, 8, 12), 9)
+    put(Interpolate("wide", "smooth", "columns", 31, "align_corners", **multipliers((one, 19)),
+                    **bounds), (4, 8, 31), 77)
     put(Concat("both", ("smooth", "blocks"), "decoder"), (8, 8, 12), 9)
     put(Lookup("table", "sum", torch.arange(255, -1, -1).byte(), "attention"), (4, 4, 6), 5)
     put(Gate("gated", "table", "smooth", bias(4), **multipliers((one, 22), (-one, 21), (0, 1),
@@ -220,6 +223,9 @@ def test_every_kind_runs_with_its_zero_points():
     acc = alpha * (values["smooth"].long() - 9) + graph.layer("gated").bias[:, None, None]
     assert torch.equal(values["gated"][1].long(), (77 + ((-acc[1] + 64) >> 7)).clamp(0, 255))
     assert (values["gated"][2] == 77).all()
+    acc = 30 * F.interpolate((values["smooth"].double() - 9)[None], (8, 31), mode="bilinear",
+                             align_corners=True)[0]
+    assert torch.equal(values["wide"].long(), (77 + ((acc.round().long() + 16) >> 5)).clamp(0, 255))
 
 
 def test_outputs_default_to_the_mask():
@@ -276,6 +282,9 @@ def test_shapes_that_do_not_fit(name, shapes):
         integer.output_shape(layer, *shapes)
 
 
+FACTOR = torch.zeros(1), torch.zeros(1)
+
+
 def conv(*, weight=(1, 1, 3, 3), stride=1, padding=(0, 0, 0, 0), groups=1):
     return Conv("c", "x", torch.zeros(weight, dtype=torch.int8), torch.zeros(1), torch.zeros(1),
                 torch.zeros(1), stride, padding, 0, 255, "encoder", groups)
@@ -297,6 +306,12 @@ def conv(*, weight=(1, 1, 3, 3), stride=1, padding=(0, 0, 0, 0), groups=1):
      "TransposedConv 't': padding is less than the 2x2 kernel, not (0, 2, 0, 0)"),
     (lambda: Upsample("u", "x", "decoder", "cubic"),
      "Upsample 'u': modes are nearest, linear, not 'cubic'"),
+    (lambda: Interpolate("i", "x", "channels", 2, "asymmetric", *FACTOR, 0, 255, "decoder"),
+     "Interpolate 'i': axes are rows and columns, not 'channels'"),
+    (lambda: Interpolate("i", "x", "rows", 2, "corners", *FACTOR, 0, 255, "decoder"),
+     "Interpolate 'i': places are half_pixel, align_corners, asymmetric, not 'corners'"),
+    (lambda: Interpolate("i", "x", "rows", 0, "asymmetric", *FACTOR, 0, 255, "decoder"),
+     "Interpolate 'i': lengths are positive, not 0"),
     (lambda: Sum("s", "x", "y", 1, 382, torch.zeros(1), torch.zeros(1), 0, 255, "decoder"),
      "Sum 's': weights are 1..381, the second with either sign, not 382"),
     (lambda: Sum("s", "x", "y", -1, 1, torch.zeros(1), torch.zeros(1), 0, 255, "decoder"),

@@ -135,7 +135,8 @@ def test_shapes_and_names():
             assert shapes[f"{name}_quantized"] == ["batch", t.channels, t.height, t.width]
             assert kinds[f"{name}_quantized"] == onnx.TensorProto.UINT8
     assert [x.name for x in model.graph.input] == ["image"]
-    assert [x.name for x in model.graph.output] == ["mask", "every", "exact", "alpha"]
+    assert [x.name for x in model.graph.output] == [
+        "mask", "every", "exact", "alpha", "tall", "low"]
     assert [(x.domain, x.version) for x in model.opset_import] == [("", OPSET)]
     assert {p.key: p.value for p in model.metadata_props} == {"network": "random"}
     names = [node.name for node in model.graph.node]

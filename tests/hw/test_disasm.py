@@ -11,9 +11,10 @@ CONV = FORMS[Opcode.CONV].const({
               {"engine": Engine.LOAD_ENCODER, "count": 4}],
     "slot": 2, "rows": [{}, {"valid": 1, "base": 0}, {"valid": 1, "base": 640}],
     "weight_base": 100, "param_base": 7, "groups": 4, "out_base": 1000, "first": 12,
-    "alpha_base": 9}).as_bits()
+    "alpha_base": 9, "column": 5}).as_bits()
 CONV_TEXT = ("conv   layer 3 row 17      slot=2 rows=[-,0,640] weight_base=100 param_base=7 "
-             "groups=4 out_base=1000 first=12 alpha_base=9   after encoder_fill#12, load_encoder#4")
+             "groups=4 out_base=1000 first=12 alpha_base=9 column=5   "
+             "after encoder_fill#12, load_encoder#4")
 LOAD = FORMS[Opcode.LOAD].const({"opcode": Opcode.LOAD, "offchip": 0x4000, "beats": 5,
                                  "expand": 1}).as_bits()
 LOAD_TEXT = ("load                       traffic=program target=onchip offchip=0x4000 beats=5 "

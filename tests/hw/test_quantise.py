@@ -13,13 +13,14 @@ from PIL import Image
 from torch import nn
 
 from golden.images import read_image
-from golden.integer import Gate, Lookup
+from golden.integer import Gate, Lookup, Sum
 from golden.referee import session
 from hw import freeze, quantise
 from hw.compiler.importer import import_onnx
 from hw.compiler.importer.rewrites import KNOWN
 from hw.config import TINY
 from hw.squeeze import in_steps
+from hw.stacked import unstacked
 from tests.hw.compiler.running import runs
 
 MACHINE = replace(TINY, onchip_bytes=1 << 20, offchip_bytes=1 << 24)
@@ -308,3 +309,30 @@ def test_vectors_that_stay_vectors(tmp_path):
         made  = in_steps(graph)
         frame = {"image": np.random.default_rng(0).random((1, 3, 8, 8), np.float32)}
         assert np.allclose(*(session(each).run(None, frame)[0] for each in (graph, made)))
+
+
+class Stacked(nn.Module):
+    """How segmentation-models-pytorch's FPN merges its levels."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = (nn.Conv2d(3, 4, 3, padding=1) for _ in range(3))
+        self.end = nn.Conv2d(4, 1, 1)
+
+    def forward(self, x):
+        return self.end(torch.stack([self.a(x), self.b(x), self.c(x)]).sum(dim=0))
+
+
+def test_maps_that_are_stacked_and_added_up(tmp_path):
+    path = exported(tmp_path / "net.onnx", Stacked(), shape=(3, 8, 8))
+    before = onnx.load(path)
+    assert {"Unsqueeze", "ReduceSum"} <= {node.op_type for node in before.graph.node}
+    made = unstacked(before)
+    assert [node.op_type for node in made.graph.node if node.op_type != "Conv"] == ["Add"] * 2
+    frame = {"image": np.random.default_rng(0).random((1, 3, 8, 8), np.float32)}
+    seen, wanted = (session(model).run(None, frame)[0] for model in (made, before))
+    assert np.allclose(seen, wanted, atol=1e-6)
+    assert unstacked(made) is made
+    assert quantise.main([f"--model={path}", f"--out={tmp_path}", "--calibration=phantom:1"]) == 0
+    imported = runs(onnx.load(tmp_path / "net-int8.onnx"))
+    assert sum(isinstance(layer, Sum) for layer in imported.graph.layers) == 2

@@ -5,15 +5,19 @@ from dataclasses import replace
 
 import numpy as np
 
-from golden.integer import Concat, Lookup, MaxPool, Upsample
+from golden.arithmetic import lines
+from golden.integer import Concat, Interpolate, Lookup, MaxPool, Upsample
 from hw.compiler.importer.build_pairs import one_of
 from hw.compiler.importer.errors import Refusal
 from hw.compiler.importer.layers import (
+    CONTRACT,
     LARGEST_KERNEL,
     UNPLACED,
     bounded,
+    bounds,
     copying,
     demand_only_moved,
+    fixed,
 )
 from hw.compiler.importer.values import Real
 
@@ -49,6 +53,32 @@ def _linear(builder, value, grid, name):
                                  "linear"), source.grid)
     return builder.settle(replace(value, kind="scaled", sources=(Real(inner, *source.grid),)),
                           grid, name)
+
+
+def _interpolated(builder, value, grid, name):
+    """Columns, then rows, each rounded. Both roundings together are within a step of the result if
+    one of columns, which is on the operand's grid, is less than half of two."""
+    demand_only_moved(value)
+    source, = value.sources
+    t, (_, *made) = builder.tensors[source.name], value.facts["shape"]
+    ways = [(axis, length, before) for axis, length, before
+            in (("columns", made[1], t.width), ("rows", made[0], t.height)) if length != before]
+    if len(ways) > 1 and source.scale / 2 > CONTRACT * grid[0]:
+        raise Refusal(f"on the grid of its operand, {source.scale / 2 / grid[0]:.3g} steps of the "
+                      "result are lost", "give operand and result the same scale")
+    if not ways:
+        return builder.settle(replace(value, kind="scaled"), grid, name)
+    inner = source.name
+    for axis, length, before in ways:
+        last   = axis == ways[-1][0]
+        onto   = grid if last else source.grid
+        parts  = lines(before, length, value.facts["place"])[2]
+        m, s   = fixed(np.array([np.float64(source.scale) / (parts * np.float64(onto[0]))]))
+        limits = bounds(value, grid) if last else (0, 255)
+        inner  = builder.put(Interpolate(
+            name if last else builder.fresh(f"{name}_columns"), inner, axis, length,
+            value.facts["place"], m, s, *limits, UNPLACED), onto)
+    return inner
 
 
 def _concat(builder, value, grid, name):
@@ -164,6 +194,7 @@ KINDS = {
     "pool":    _pool,
     "nearest": _nearest,
     "linear":  _linear,
+    "interpolated": _interpolated,
     "concat":  _concat,
     "window":  _window,
     "pick":    _pick,

@@ -3,7 +3,7 @@
 import functools
 from dataclasses import replace
 
-from golden.integer import Gate, Input, TransposedConv, Upsample
+from golden.integer import Gate, Input, Interpolate, TransposedConv, Upsample
 
 __all__ = ["placed"]
 
@@ -22,7 +22,7 @@ def placed(layers, outputs):
             found.append(layer)
             continue
         after = any(name in decoded for name in layer.inputs)
-        grows = isinstance(layer, Upsample | TransposedConv)
+        grows = isinstance(layer, Upsample | TransposedConv | Interpolate)
         if isinstance(layer, Gate):
             unit = "attention"
             decoded.add(layer.name)

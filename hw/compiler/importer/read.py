@@ -235,7 +235,7 @@ class Reader:
                 return 1, channels, 2 * height, 2 * width
             case "concat":
                 return 1, sum(shape[1] for shape in shapes), height, width
-            case "window" | "crop" | "pick" | "mean" | "spread" | "top":
+            case "window" | "crop" | "pick" | "mean" | "spread" | "top" | "interpolated":
                 return 1, *value.facts["shape"]
             case "sum" | "larger" | "smaller" | "gate" | "scaled" | "sigmoid" | "function" | (
                     "prelu"):

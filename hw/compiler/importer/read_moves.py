@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from golden.integer import INTERPOLATED
 from hw.compiler.importer.constants import numbers
 from hw.compiler.importer.errors import Refusal
 from hw.compiler.importer.names import by, clean
@@ -12,6 +13,7 @@ from hw.compiler.importer.read_means import spread
 from hw.compiler.importer.values import Constant, Result
 
 EXPORTED = "export with fixed rows and columns"
+HALF_PIXEL = INTERPOLATED[0]
 
 
 def _concat(reader, node, facts, *values):
@@ -28,31 +30,38 @@ def _resize(reader, node, facts, value, roi=None, scales=None, sizes=None):
     if shapes[1] is None and scales is not None and len(scales.real) == 4 and shapes[0]:
         shapes[1] = tuple(math.floor(side * factor) for side, factor
                           in zip(shapes[0], numbers(scales.real), strict=True))
-    rewrite = "use x2 nearest (asymmetric, floor) or x2 linear (half_pixel)"
+    rewrite = "use x2 nearest (asymmetric, floor) or linear of any size"
     if None in shapes:
         raise Refusal("a size that does not follow from the file", "use constant scales")
     mode  = facts.get("mode", "nearest")
     place = facts.get("coordinate_transformation_mode", "half_pixel")
     pixel = tuple(shapes[0][2:]) == (1, 1) and mode != "cubic" and place != "tf_crop_and_resize"
-    if [side * factor for side, factor in zip(shapes[0], (1, 1, 2, 2), strict=True)] != list(
-            shapes[1]):
-        if pixel:
-            return [spread(reader, node, reader.real(value, node), shapes[1][2:])]
-        raise Refusal(f"it makes {by(shapes[1])} of {by(shapes[0])}", rewrite)
-    exact = scales is None or not scales.real.size or np.allclose(scales.real[-2:], 2)
-    if mode == "nearest" and exact and all(
+    sides = [shape[2:] for shape in shapes]
+    twice = [2 * side for side in sides[0]] == list(sides[1])
+    exact = (facts.get("keep_aspect_ratio_policy", "stretch") == "stretch"
+             if scales is None or not scales.real.size else
+             np.allclose(scales.real[-2:] * sides[0], sides[1], rtol=1e-5))
+    if mode == "nearest" and exact and twice and all(
             _nearest(side, place, facts.get("nearest_mode", "round_prefer_floor"))
-            for side in shapes[0][2:]):
+            for side in sides[0]):
         return [Result("nearest", clean(node.output[0]), node, (reader.float_(value, node),))]
-    pytorch = place == "pytorch_half_pixel"
-    if mode == "linear" and exact and not facts.get("antialias") and (
-            place in ("half_pixel", "half_pixel_symmetric") or pytorch):
+    place  = HALF_PIXEL if place == "half_pixel_symmetric" or (
+        place == "pytorch_half_pixel" and min(sides[1]) > 1) else place
+    linear = mode == "linear" and place in INTERPOLATED and not facts.get("antialias")
+    if linear and exact and place == HALF_PIXEL and twice:
         return [Result("linear", clean(node.output[0]), node, (reader.real(value, node),))]
     if pixel:
-        return [spread(reader, node, reader.real(value, node), shapes[1][2:])]
-    raise Refusal(f"mode {mode} with {place}"
-                  + (f" and {facts.get('nearest_mode', 'round_prefer_floor')}"
-                     if mode == "nearest" else ""), rewrite)
+        return [spread(reader, node, reader.real(value, node), sides[1])]
+    if list(shapes[0][:2]) != list(shapes[1][:2]) or (mode == "nearest" and not twice):
+        raise Refusal(f"it makes {by(shapes[1])} of {by(shapes[0])}", rewrite)
+    if not linear:
+        raise Refusal(f"mode {mode} with {facts.get('coordinate_transformation_mode', HALF_PIXEL)}"
+                      + (f" and {facts.get('nearest_mode', 'round_prefer_floor')}"
+                         if mode == "nearest" else ""), rewrite)
+    if not exact and place != "align_corners":
+        raise Refusal("its factors do not make whole rows and columns", "resize to sizes")
+    return [Result("interpolated", clean(node.output[0]), node, (reader.real(value, node),),
+                   {"shape": tuple(shapes[1][1:]), "place": place})]
 
 
 def _pad(reader, node, facts, value, pads=None, constant=None, axes=None):

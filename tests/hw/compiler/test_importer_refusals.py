@@ -103,15 +103,16 @@ REFUSED = [
       "stride 2 and no pads, or a Conv with stride 2")),
     (lambda: one("Resize", "", np.float32([1, 1, 3, 3])),
      ("node 'odd' (Resize): it makes 1x4x24x36 of 1x4x8x12; use x2 nearest (asymmetric, floor) or "
-      "x2 linear (half_pixel)")),
-    (lambda: one("Resize", "", np.float32([1, 1, 2, 2]), mode="linear",
-                 coordinate_transformation_mode="align_corners"),
-     ("node 'odd' (Resize): mode linear with align_corners; use x2 nearest (asymmetric, floor) or "
-      "x2 linear (half_pixel)")),
+      "linear of any size")),
+    (lambda: one("Resize", "", np.float32([1, 1, 2, 2]), mode="cubic"),
+     ("node 'odd' (Resize): mode cubic with half_pixel; use x2 nearest (asymmetric, floor) or "
+      "linear of any size")),
     (lambda: one("Resize", "", np.float32([1, 1, 2, 2]), mode="nearest",
                  coordinate_transformation_mode="asymmetric", nearest_mode="ceil"),
      ("node 'odd' (Resize): mode nearest with asymmetric and ceil; use x2 nearest (asymmetric, "
-      "floor) or x2 linear (half_pixel)")),
+      "floor) or linear of any size")),
+    (lambda: one("Resize", "", np.float32([1, 1, 1.2, 1.2]), mode="linear"),
+     "node 'odd' (Resize): its factors do not make whole rows and columns; resize to sizes"),
     (lambda: one("Pad", np.int64([0, 0, 1, 1, 0, 0, 1, 1]), mode="reflect"),
      ("node 'odd' (Pad): mode reflect with a value of 0; pad rows and columns with zeros, before a "
       "Conv")),
@@ -192,10 +193,13 @@ REWRITTEN = {
                                           "pads": [1, 1, 0, 0]})]],
     "use 2x2 with stride 2 and no pads, or a Conv with stride 2": [
         [("MaxPool", HALF)], [("Conv", (4, 4, 3, 3), {"strides": [2, 2], "pads": [1] * 4})]],
-    "use x2 nearest (asymmetric, floor) or x2 linear (half_pixel)": [
+    "use x2 nearest (asymmetric, floor) or linear of any size": [
         [("Resize", *TWICE, {"mode": "nearest", "nearest_mode": "floor",
                              "coordinate_transformation_mode": "asymmetric"})],
-        [("Resize", *TWICE, {"mode": "linear"})]],
+        [("Resize", *TWICE, {"mode": "linear"})],
+        [("Resize", "", "", np.int64([1, 4, 7, 31]), {
+            "mode": "linear", "coordinate_transformation_mode": "align_corners"})]],
+    "resize to sizes": [[("Resize", "", "", np.int64([1, 4, 9, 14]), {"mode": "linear"})]],
     "pad rows and columns with zeros, before a Conv": [
         [("Pad", np.int64([0, 0, 1, 1, 0, 0, 1, 1]), {}), ("Conv", (4, 4, 3, 3), {})]],
     "use one number, or one for each channel": [

@@ -208,7 +208,8 @@ class Bench(Elaboratable):
             pieces = (self.depthwise_pieces if layer["depthwise"] else self.dense_pieces)(
                 layer, conv, x)
             for channel, y in pieces:
-                taps.append((conv["layer"], conv["row"], column, channel, len(y), y))
+                taps.append((conv["layer"], conv["row"], conv["column"] + column, channel, len(y),
+                             y))
                 self.place(memory, layer, conv, column, channel, y)
         return memory, taps
 
@@ -322,6 +323,7 @@ class Bench(Elaboratable):
             "weight_base": draw(0, unit.weight_words - groups * self.per_sum(layer)),
             "param_base": draw(0, unit.params // each - groups) * each, "groups": groups,
             "first": first, "alpha_base": draw(0, self.config.alpha_words - 2),
+            "column": draw(0, 1) * draw(1, 2000),
         }
         depth = {Target.ROW: unit.row_words, Target.FEEDBACK: self.config.feedback_words
                  }.get(target, self.config.onchip_words)

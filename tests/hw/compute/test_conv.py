@@ -100,7 +100,7 @@ def layer_of(**fields):
 
 def conv_of(**fields):
     return {"slot": 5, "layer": 7, "row": 2, "groups": 1, "alpha_base": 0, "weight_base": 0,
-            "param_base": 0, "out_base": 0, "first": 0,
+            "param_base": 0, "out_base": 0, "first": 0, "column": 0,
             "rows": [{"valid": 1, "base": base} for base in (0, 8, 16)], **fields}
 
 

@@ -144,7 +144,7 @@ def test_rtl_agrees():
 def test_a_counter_of_the_cycle_model_that_differs_is_found(monkeypatch):
     """Of a network at whose end a refresh is under way, so that it matters in which cycle the host
     looks."""
-    case = Case(316, depth=1, widest=8, side=12)
+    case = Case(348, depth=1, widest=8, side=12)
     assert find(case, TINY, engine="rtl") is None
     monkeypatch.setattr(kernel, "CYCLES_TO_READ", kernel.CYCLES_TO_READ + 1)
     kind, line = find(case, TINY, engine="rtl")
