@@ -3,12 +3,13 @@
 import gc
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import chain, pairwise
+from itertools import pairwise
 
 from golden import integer
 from hw.compiler.errors import CompileError, NoRoom
 from hw.compiler.flow import emit_frames
 from hw.compiler.groups import readers_of
+from hw.compiler.lend import PASSING
 from hw.compiler.machine import Machine, Order, Schedule
 from hw.compiler.maps import Map
 from hw.compiler.memory import arrange
@@ -26,6 +27,8 @@ SCHEDULES = (           # the next ones where none of these fits
 KEPT_SHARES = (4, 8, 16, None)  # of on-chip memory, for rows of spilled maps, where units lend
 OBSERVED    = (Opcode.CONV, Opcode.FILL, Opcode.GATE)  # what taps record
 LENT_BYTES  = 1.1       # times the off-chip bytes that lending may take
+GREATLY     = 0.55      # times the cycles of another plan: where lending may take ..
+GREATLY_BYTES = 1.4     # .. so many times the bytes
 CLEARLY     = 0.8       # times the cycles of a first plan: what no other spilling makes up for
 
 
@@ -75,17 +78,15 @@ def _best(networks, config, frames, pure):
               max(alone[1].emitter.timetable.busy))
     if interval(single) < sooner:
         mixed = stream()
-        if mixed and moved(mixed) <= LENT_BYTES * frames * moved(alone[1]):
+        if mixed and worth(mixed, alone[1]):
             return mixed
     best = _unlent(network, config, frames, begin=alone)
-    if interval(single) >= interval(best):
+    if cost(single) >= cost(best):
         return best
     if frames == 1 and best.spill != alone[1].spill:
         single = lent(lending, best, 1)
     mixed = stream()
-    lend  = (mixed and interval(mixed) < interval(best)
-             and moved(mixed) <= LENT_BYTES * moved(best))
-    return mixed if lend else best
+    return mixed if mixed and cost(mixed) < cost(best) and worth(mixed, best) else best
 
 
 def _lowered(graph, **how):
@@ -144,7 +145,7 @@ def _spared(network, best):
             found = make(network, config, frames, spill, replace(best.schedule, **changes))[1]
         except CompileError:
             return False
-        best = min(best, found, key=lambda machine: interval(machine) + moved(machine) / frames)
+        best = min(best, found, key=cost)
         return True
 
     def first(network, config, frames, spill, schedule):
@@ -196,45 +197,75 @@ def lent(network, machine, frames):
     """The machine in which units lend, with everything emitted for ``frames`` frames; None if there
     is no room for it. Rather than spill it parks maps in feedback memory; of what both spill it
     keeps as many rows as there is room for."""
-    parked  = ((found, (), None) for found in _parked(network, machine))
-    spilled = ((network, machine.spill, share) for share in KEPT_SHARES if machine.spill
-               or share is None)
-    for lending, spill, share in chain(*(parked, spilled) if machine.spill else (spilled, parked)):
-        kept     = machine.onchip.words // share if share else 0
-        schedule = replace(machine.schedule, lend=True, kept_words=kept)
+    config, schedule = machine.config, replace(machine.schedule, lend=True)
+    for passing in PASSING:
+        found = _parking(network, config, frames, replace(schedule, passing=passing))
+        if found:
+            return found
+    for share in KEPT_SHARES if machine.spill else ():
+        kept = machine.onchip.words // share if share else 0
         try:
-            return plan(lending, machine.config, frames, spill, schedule)[1]
+            return plan(network, config, frames, machine.spill,
+                        replace(schedule, kept_words=kept))[1]
         except CompileError:
             continue
     return None
 
 
-def _parked(network, machine):
-    """The network with one map parked in feedback memory, with two and so on: those that spilling
-    would begin with, as far as there is room for them."""
-    names, room = (), machine.config.feedback_words
-    for name in spillable(machine.network):
-        tensor = network.tensors[name]
-        words  = machine.map_words(tensor) * tensor.height
-        if words <= room and parkable(network, name):
-            names, room = (*names, name), room - words
-            lending = _lowered(network.graph, lend=True, parked=names)
-            if lending is None:
-                return
-            yield replace(lending, planned=network.planned)
+def _parking(network, config, frames, schedule):
+    """The machine in which nothing is spilled, and as few maps as possible are parked in feedback
+    memory: those in the way, in the order in which they would be spilled; None if there is no room
+    for that."""
+    names, lending, room = (), network, config.feedback_words
+    while True:
+        try:
+            return plan(lending, config, frames, (), schedule)[1]
+        except NoRoom as reason:
+            fitting = {}
+            for name in spillable(network):
+                tensor = network.tensors[name]
+                words  = network.planned[-1].map_words(tensor) * tensor.height
+                if (name in (reason.wanted, *reason.live) and name not in names and words <= room
+                        and parkable(network, name)):
+                    fitting[name] = words
+            if not fitting:
+                return None
+            # What the encoder does not read passes by on its way, and is never on chip as a whole.
+            name  = min(fitting, key=lambda name: any(
+                item.unit == "encoder" for item in readers_of(network)[name]))
+            names, room = (*names, name), room - fitting[name]
+        except CompileError:
+            return None
+        lending = _lowered(network.graph, lend=True, parked=names)
+        if lending is None:
+            return None
+        lending = replace(lending, planned=network.planned)
 
 
 def parkable(network, name):
     """Whether a copy of a tensor in feedback memory, which the encoder does not reach, can serve
-    all who read it after the encoder: they read it as it is, or a gate weighs it."""
+    all who read it after the encoder: they read it as it is or upsampled, or a gate weighs it."""
     readers = readers_of(network).get(name, [])
     later   = [item for item in readers if item.unit != "encoder"]
     moves   = [network.moves.get(leaf) for item in later for operand in item.operands
                for leaf in network.leaves(operand)
                if name in network.stored(leaf) and operand != name]
     return (later != [] and readers[-len(later):] == later
-            and all(move and isinstance(move.layer, integer.Gate) and move.layer.alpha != name
+            and all(move and (isinstance(move.layer, integer.Upsample)
+                              or isinstance(move.layer, integer.Gate) and move.layer.alpha != name)
                     for move in moves))
+
+
+def worth(lending, machine):
+    """Whether what units gain by lending is worth the bytes that it moves more, each frame."""
+    gains = interval(lending) < GREATLY * interval(machine)
+    return (moved(lending) * machine.frames
+            <= (GREATLY_BYTES if gains else LENT_BYTES) * moved(machine) * lending.frames)
+
+
+def cost(machine):
+    """Cycles from mask to mask, and vectors that are moved meanwhile."""
+    return interval(machine) + moved(machine) / machine.frames
 
 
 def interval(machine):

@@ -13,7 +13,7 @@ from golden import integer
 from hw.compiler.emit import Span
 from hw.compiler.errors import CompileError, or_set
 from hw.compiler.groups import group, pulled, sources
-from hw.compiler.lend import AHEAD, PASSING, Dealer, deal_channels, tied
+from hw.compiler.lend import Dealer, deal_channels, tied
 from hw.compiler.machine import FrameRows, Order
 from hw.compiler.maps import Ring
 from hw.compiler.pack import pack_requant, padded_channels
@@ -85,8 +85,10 @@ class FrameRun:
         if len(self.machine.begins) == self.index:
             self.machine.begins.append(self.machine.emitter.retired(Engine))
         unit = self.machine.units[found.unit]
-        if unit.open is not None:
-            unit.open.finish()
+        used = {found.unit, *(item.unit for item in found.passes)}
+        for name, other in self.machine.units.items():
+            if name in used and other.open is not None:
+                other.open.finish()
         run = GroupRun(self, found)
         if run.lazy:
             unit.open = run
@@ -149,7 +151,7 @@ class GroupRun:
                 frame.maps[item.tensor.name] = self._sink(item)
         for item in found.passes:
             name  = item.tensor.name
-            units = self.units[:1] if tied(self.network, item) else self.units
+            units = [machine.units[item.unit]] if tied(self.network, item) else self.units
             self.shares[name] = [PassRun(self, item, unit) for unit in units]
             self.passes[name] = self.shares[name][0]
         for unit in self.units:
@@ -200,16 +202,17 @@ class GroupRun:
         if item.alpha:
             return AlphaRows(machine, item)
         lent = self.group.lenders and self.group.stays
+        ahead, rows = machine.schedule.passing
         if self._passes_on(item):
-            made = machine.passing_map(item, PASSING)
+            made = machine.passing_map(item, rows)
         else:
-            block = (PASSING if lent else 1) if self.group.stays else machine.block_rows(item)
+            block = (rows if lent else 1) if self.group.stays else machine.block_rows(item)
             made  = machine.map(item, frame=frame.index, block=block,
                                 ends_frame=item.tensor.name == frame.last,
                                 waits=item.unit != self.group.unit)
         if lent and any(item.tensor.name in sources(self.network, other)
                         for other in self.group.passes):
-            made.ahead = AHEAD
+            made.ahead = ahead
         elif item.tensor.name in machine.spill and any(
                 item.tensor.name in sources(self.network, other)
                 for found in (self.group, *(run.group for run in frame.lazy))
@@ -258,11 +261,12 @@ class GroupRun:
             ends  = [item for item in self.group.passes if item.tensor.name in self.makes]
             pace  = [item for item in ends if item.unit != self.group.unit]
             steps = self.group.last.tensor.height if pace else 1
+            ahead = self.machine.schedule.passing[0]
             for step in range(1, steps + 1):
                 for item in (*(item for item in reversed(ends) if item not in pace), *pace):
                     height = item.tensor.height
                     self.frame.maps[item.tensor.name].ensure(
-                        min(step * height // steps - 1 + AHEAD * (item in pace), height - 1))
+                        min(step * height // steps - 1 + ahead * (item in pace), height - 1))
             for item in ends:
                 self.frame.maps[item.tensor.name].producer = None
         else:

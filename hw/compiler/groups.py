@@ -172,6 +172,30 @@ def _read_in_passing(machine, groups):
                 found.remove(reader)
                 found[found.index(maker)] = Group(maker.unit, joined, True, (), maker.lenders)
                 break
+    return _beside(machine, found)
+
+
+def _beside(machine, groups):
+    """The groups, where depthwise passes of the attention unit, and what is made of them, have
+    joined the decoder's group that makes what they read: nobody else runs them, so everybody would
+    wait for them."""
+    network, found = machine.network, list(groups)
+    order = {item: index for index, item in enumerate(network.passes)}
+    for reader in groups:
+        if not (reader.stays and any(item.depthwise for item in reader.passes)):
+            continue
+        needed = {source for item in reader.passes for source in sources(network, item)}
+        makers = [other for other in found if other is not reader
+                  and needed & {item.tensor.name for item in other.passes}]
+        maker  = max(makers, key=lambda other: order[other.last], default=reader)
+        joined = (*maker.passes, *reader.passes)
+        if (reader.unit == "attention" and maker.unit == "decoder" and maker.stays and maker.lenders
+                and len(joined) <= LAYER_SLOTS and all(
+                    _fits(machine, [item for item in joined if item.unit == name
+                                    or not tied(network, item)], name)
+                    for name in machine.units)):
+            found.remove(reader)
+            found[found.index(maker)] = Group(maker.unit, joined, True, (), maker.lenders)
     return found
 
 

@@ -15,8 +15,9 @@ from golden import integer
 
 MAP_SHARE = 4       # bytes of a map per byte of weights from which on its rows may be shared
 CHUNK     = 2       # rows that a unit takes at a time: their neighbours are filled once
-AHEAD     = 12      # rows that are made before the reader needs them, so that no unit waits
-PASSING   = AHEAD + 8       # rows in memory of a map that is read while it passes
+# Rows of a map read while it passes that are made before the reader needs them, so that no unit
+# waits, and those in memory: usually, and where there is no room for so many.
+PASSING   = ((12, 20), (8, 14), (6, 11))
 
 
 def by_rows(machine, item):

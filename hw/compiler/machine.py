@@ -8,6 +8,7 @@ from amaranth.lib import data
 from hw.compiler.emit import Emitter, grain
 from hw.compiler.errors import CompileError
 from hw.compiler.estimate import Timetable
+from hw.compiler.lend import PASSING
 from hw.compiler.maps import Map, Ring
 from hw.compiler.memory import Heap, OffchipImage
 from hw.compiler.pack import padded_channels
@@ -50,7 +51,8 @@ class Order(Enum):
 class Schedule:
     """What a plan gives a stream of frames: their order, rows of a spilled map that are on chip at
     most while it is read, and frames whose spilled maps lie off chip at once. With ``lend`` units
-    compute rows and channels of each other's layers: see :mod:`hw.compiler.lend`. Of each spilled
+    compute rows and channels of each other's layers: see :mod:`hw.compiler.lend`, which also
+    says what ``passing`` is. Of each spilled
     map, as many rows as fit ``kept_words`` of on-chip memory are not spilled. A plan ``sparing``
     on-chip memory makes spilled maps where they are read, if it can, and puts as many rows of the
     decoder's maps into feedback memory as that has room for."""
@@ -59,6 +61,7 @@ class Schedule:
     spill_copies: int = 3
     lend:         bool = False
     kept_words:   int = 0
+    passing:      tuple = PASSING[0]
     sparing:      bool = False
 
 

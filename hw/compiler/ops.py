@@ -287,6 +287,13 @@ class _Lowering:
         self.moves[layer.name]   = Move(self._id(), replace(layer, input=source),
                                         self.tensor(layer.name))
 
+    def _stays(self, name):
+        """Whether only depthwise convolutions read a tensor, which the decoder makes alone."""
+        readers = self.readers.get(name, ())
+        return len(readers) > 0 and all(
+            self._stays(reader.name) if isinstance(reader, integer.Concat) else
+            isinstance(reader, integer.Conv) and reader.groups != 1 for reader in readers)
+
     def _halves(self, layer):
         """The upsampled attention map that a gate reads before it is upsampled; else None."""
         if not isinstance(layer, integer.Gate) or layer.alpha == layer.skip:
@@ -311,7 +318,7 @@ class _Lowering:
         resolved = replace(layer, skip=skip, alpha=alpha)
         self.layouts[layer.name] = self.layouts[skip]
         self.moves[layer.name]   = Move(self._id(), resolved, self.tensor(layer.name))
-        if self.lend:
+        if self.lend and not self._stays(layer.name):
             self._copy(layer.name, "decoder")
             self.copies[layer.name] = self.added[layer.name]
 
@@ -509,6 +516,10 @@ class _Lowering:
             gated = next(item for item in far if self._reads(item, move.name))
             self._insert(back, self.passes.index(gated))
             self.moves[move.name] = replace(move, layer=replace(move.layer, skip=back.tensor.name))
+        for move in [move for move in self.moves.values()
+                     if isinstance(move.layer, integer.Upsample) and move.layer.input == name]:
+            self.moves[move.name] = replace(move, layer=replace(move.layer,
+                                                                input=copy.tensor.name))
         for item in far:
             if name in item.operands:
                 self._keep_as(item, operands=tuple(copy.tensor.name if operand == name else operand
