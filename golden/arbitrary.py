@@ -229,7 +229,7 @@ class _Arbitrary:
 
     def _up(self, x):
         kind = self.choice.random()
-        if kind < 0.6 and self.seldom.random() < 0.2:
+        if kind < 0.6 and self.seldom.random() < 0.2 and max(self._shape(x)[1:]) > 1:
             return self._interpolated(x, [2 * side for side in self._shape(x)[1:]])
         if kind < 0.6:
             x = self._layer(Upsample, x, self._of(x),
@@ -244,11 +244,12 @@ class _Arbitrary:
             name, x, weight, *rest, self.unit), x, outputs, padding=padding)
 
     def _interpolated(self, x, sides):
-        """Other rows and columns, in any order, and some of them on another grid."""
+        """Other rows and columns, in any order, and some of them on another grid. A map of one
+        pixel stays as it is: what makes more of it is read back as a convolution that spreads."""
         place = self.seldom.choice(INTERPOLATED)
         ways  = list(zip(AXES, sides, self._shape(x)[1:], strict=True))
         for axis, length, before in self.seldom.sample(ways, len(ways)):
-            if length != before:
+            if length != before and max(self._shape(x)[1:]) > 1:
                 scale, zero = self._of(x)
                 if self.seldom.random() < 0.2:
                     scale *= self.seldom.choice((0.5, 2))       # exact in a file's float32

@@ -122,8 +122,10 @@ def _fits(machine, run, name=None):
 def _joins(machine, network, readers, run, item):
     """Whether a pass continues the run of its unit: everything fits, and it takes on the rows
     that the run makes, or what takes both on follows soon. A map that others read as well is
-    finished first, unless it is spilled and its rows are best used while they pass by."""
-    if len(run) >= MAX_PASSES or not _fits(machine, [*run, item]):
+    finished first, unless it is spilled and its rows are best used while they pass by. What
+    interpolates columns hands on nothing, and rings of rows beside it would take much memory."""
+    if (len(run) >= MAX_PASSES or item.columns or run[-1].columns
+            or not _fits(machine, [*run, item])):
         return False
     linked = [made for made in run if made.tensor.name in sources(network, item)]
     if machine.schedule.lend and not (
