@@ -13,7 +13,7 @@ from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from decimal import Decimal
 
 __all__ = ["Knob", "Mistakes", "Rule", "UNITS", "demand", "differences", "is_table", "knob",
-           "knob_of", "mistakes", "most_of", "read_amount", "read_value", "schema", "spoken",
+           "knob_named", "knob_of", "mistakes", "read_amount", "read_value", "schema", "spoken",
            "written"]
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
@@ -75,9 +75,9 @@ def knob_of(each):
     return each.metadata.get("knob")
 
 
-def most_of(kind, name):
-    """The most that a knob of ``kind`` may be."""
-    return next(knob_of(each).most for each in fields(kind) if each.name == name)
+def knob_named(kind, name):
+    """The :class:`Knob` of that name of the dataclass ``kind``."""
+    return next(knob_of(each) for each in fields(kind) if each.name == name)
 
 
 def is_table(each):

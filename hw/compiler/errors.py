@@ -1,17 +1,19 @@
 """What the compiler says when it cannot compile."""
 
 from hw.config import Config, UnitConfig
-from hw.knobs import most_of
+from hw.knobs import knob_named
 
 __all__ = ["CompileError", "NoRoom", "or_set"]
 
 
 def or_set(knob, size):
-    """A second way out for a message: the knob, by its path, that would have room with ``size``;
-    nothing where no machine can have that much."""
+    """A second way out for a message: the knob, by its path, that would have room with ``size``, or
+    the power of two above it; nothing where no machine can have that much."""
     unit, _, name = knob.rpartition(".")
-    most = most_of(UnitConfig if unit else Config, name)
-    return f", or SET={knob}={size}" if size <= most else ""
+    about = knob_named(UnitConfig if unit else Config, name)
+    if about.power:
+        size = 1 << (size - 1).bit_length()
+    return f", or SET={knob}={size}" if size <= about.most else ""
 
 
 class CompileError(ValueError):

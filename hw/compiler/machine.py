@@ -99,9 +99,11 @@ class Machine:
         self.image    = OffchipImage(config.offchip_bytes)
         beyond        = config.onchip_words if places is None else 0
         self.onchip   = Heap("onchip", config.onchip_words, beyond=beyond, places=places,
-                             align=grain(config.onchip_words))
+                             align=grain(config.onchip_words), knob="onchip_bytes",
+                             unit=config.vector)
         self.feedback = Heap("feedback", config.feedback_words,
-                             align=grain(config.feedback_words))
+                             align=grain(config.feedback_words), knob="feedback_bytes",
+                             unit=config.vector)
         self.units    = {name: Unit(self, name) for name in config.units}
         self.alpha    = Heap("alpha", config.alpha_words, knob="alpha_words")
         self.gates    = Heap("gate.params", config.gate_param_words, knob="gate_param_words")

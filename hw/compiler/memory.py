@@ -44,11 +44,12 @@ class Heap:
     A heap ``beyond`` whose end blocks may lie has room for what only lacks it in one piece, so that
     all lives become known (``strayed`` says that this happened); :func:`arrange` makes ``places``
     of them, block name -> bases, which the next heap then follows. ``knob`` is that of the
-    machine's file for its words, which a refusal then names.
+    machine's file for its size, which a refusal then names; a word is ``unit`` of it.
     """
 
-    def __init__(self, name, words, *, align=1, beyond=0, places=None, knob=None):
+    def __init__(self, name, words, *, align=1, beyond=0, places=None, knob=None, unit=1):
         self.name, self.words, self.align, self.knob = name, words, align, knob
+        self._unit   = unit
         self.blocks  = {}       # base -> (words, what)
         self.history = []       # every :class:`Block` that ever was
         self.lives   = []       # of each of these
@@ -90,8 +91,8 @@ class Heap:
             self.strayed |= base is not None
         if base is None:
             live = ", ".join(f"{name} {size}" for size, name in self.blocks.values())
-            way_out = self.knob and ("; use a narrower network"
-                                     f"{or_set(self.knob, self.used() + words)}")
+            enough  = self._unit * max(self.used() + words, self.words + 1)
+            way_out = self.knob and f"; use a narrower network{or_set(self.knob, enough)}"
             raise NoRoom(f"{what} needs {words} words of {self.name}; of its {self.words} these "
                          f"are in use: {live or 'none'}{way_out or ''}", wanted=what,
                          live=[name for _, name in self.blocks.values()],

@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from hw.config import Dram
-from hw.knobs import most_of
+from hw.knobs import knob_named
 from hw.memory.axi import Response
 from hw.memory.traffic import COUNTER_BITS
 
@@ -18,7 +18,7 @@ WAIT_BITS = 13      # of a wait in cycles: the longest that a Dram may have, at 
 RATE_ONE  = 1 << 20
 """Beats per cycle, in parts of this."""
 
-BANK_BITS = exact_log2(most_of(Dram, "banks"))
+BANK_BITS = exact_log2(knob_named(Dram, "banks").most)
 
 
 def timing_layout(vector):
@@ -56,7 +56,7 @@ def timing_plusarg(config):
 
 def most_window(vector):
     """Beats in the largest row."""
-    return most_of(Dram, "row_bytes") // vector
+    return knob_named(Dram, "row_bytes").most // vector
 
 
 def access_layout(*, address_width, window, id_width):

@@ -54,7 +54,8 @@ def test_six_machines(six, tmp_path, capsys, monkeypatch):
     assert results["proved"] and len(results["rows"]) == 6
     assert [row["status"] for row in results["rows"]] == ["failed", "measured"] * 3
     assert results["rows"][0]["reason"] == ("frame rows needs 128 words of onchip; of its 32 these "
-                                            "are in use: none")
+                                            "are in use: none; use a narrower network, or "
+                                            "SET=onchip_bytes=1024")
     assert "the front is proved within the space" in capsys.readouterr().out
     winner  = preset(str(out / "winner.toml"))
     program = compile_network(load_graph("elec4848", 16, 4), winner)
