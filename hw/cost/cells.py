@@ -59,6 +59,7 @@ def _conv(config, unit, name):
     window = unit.banks * config.vector
     return {"one": 1, "turning": window * (unit.banks.bit_length() - 1), "window": window,
             "columns": unit.pixels * unit.taps * config.vector,
+            "picked": unit.pixels * unit.banks * window,        # of which bank a pixel's bytes are
             "pixel transform": unit.transform * unit.pixels * unit.banks * window,
             "weight transform": unit.transform * unit.outputs * config.vector}
 
