@@ -4,7 +4,8 @@ Every network is made with random weights, exported by PyTorch, quantised as ``m
 (with ``FREEZE=1`` where its name says ``frozen``) and compiled for CONFIG; then ONNX Runtime says
 how far its layers are from the integer ones. The table has the estimated cycles, the share of the
 lanes, the off-chip bytes and their ratio to the compulsory ones, or why it does not run;
-``zoo.json`` in OUT has all of it. A library that is not installed is left out, and said so:
+``zoo.json`` in OUT has all of it, and beside it lies each quantised network that runs, for ``make
+sim MODEL=``. A library that is not installed is left out, and said so:
 ``monai`` is there, ``segmentation-models-pytorch`` is yours to install. Exit code 0: every network
 was tried, whatever came of it; 1: ONNX Runtime is further than a step from one that runs; 2: it
 could not be done.
@@ -15,11 +16,12 @@ import importlib.util
 import io
 import json
 import logging
+import re
 import sys
-import tempfile
 import warnings
 from pathlib import Path
 
+import onnx
 import torch
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -83,9 +85,10 @@ ZOO = {
 """Name -> its library, and what makes it."""
 
 
-def tried(network, config, size, folder, *, freeze=False):
+def tried(network, config, size, folder, name, *, freeze=False):
     """What becomes of a float network of ``size`` x ``size`` pixels on a machine, as for JSON;
-    with ``freeze``, as of :func:`hw.quantise.quantised`."""
+    with ``freeze``, as of :func:`hw.quantise.quantised`. If it runs, its file is the ``file`` of
+    ``folder``, after its ``name``."""
     path = Path(folder) / "float.onnx"
     try:
         _export(network, size, path)
@@ -98,13 +101,17 @@ def tried(network, config, size, folder, *, freeze=False):
         return {"runs": False, "reasons": list(refused.reasons)}
     except (InputError, CompileError) as error:
         return {"runs": False, "reasons": [str(error).replace(f"{path}: ", "")]}
+    finally:
+        path.unlink(missing_ok=True)
+    file = re.sub(r"[^\w+]+", "-", name).lower() + ".onnx"
+    onnx.save(model, path.with_name(file))
     frame    = imported.graph.tensors[imported.graph.input]
     verdicts = judge(imported, imported.frame(read_image(PICTURES[0],
                                                          (frame.height, frame.width))))
     macs   = sum(layer.macs for layer in program.layers)
     cycles = program.estimated_cycles
     moved  = sum(program.layer_bytes.values()) + program.program_bytes
-    return {"runs": True, "layers": len(imported.graph.layers), "macs": macs,
+    return {"runs": True, "file": file, "layers": len(imported.graph.layers), "macs": macs,
             "estimated_cycles": cycles, "utilisation": macs / cycles / config.mac_lanes,
             "offchip_bytes": moved, "offchip_ratio": moved / program.compulsory_bytes,
             "steps": max(layer.steps for layer in verdicts), "notes": list(imported.notes)}
@@ -152,12 +159,12 @@ def _command(arguments):
                       if importlib.util.find_spec(library) is None})
     chosen  = {name: make for name, (library, make) in ZOO.items() if library not in missing}
     found   = {}
-    with Fresh(options.out, ("zoo.json",), shared=True) as folder:
-        with bars(console) as bar, tempfile.TemporaryDirectory() as scratch:
+    with Fresh(options.out, ("zoo.json", "*.onnx"), shared=True) as folder:
+        with bars(console) as bar:
             task = bar.add_task("networks", total=len(chosen))
             for name, make in chosen.items():
                 torch.manual_seed(SEED)
-                found[name] = tried(make(), config, options.size, scratch,
+                found[name] = tried(make(), config, options.size, folder, name,
                                     freeze=name.endswith("frozen"))
                 bar.advance(task)
         (folder / "zoo.json").write_text(json.dumps(

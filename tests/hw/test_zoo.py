@@ -5,6 +5,9 @@ import json
 from torch import nn
 
 from hw import zoo
+from hw.compiler import compile_network
+from hw.compiler.importer import import_onnx
+from hw.config import TINY
 
 
 class Global(nn.Module):
@@ -36,6 +39,10 @@ def test_a_table_of_what_runs_and_why_not(tmp_path, capsys, monkeypatch):
         "small": True, "normal, frozen": True, "global": False}
     small = found["networks"]["small"]
     assert small["macs"] == 64 * 64 * 3 * 4 * 9
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "normal-frozen.onnx", "small.onnx", "zoo.json"]
+    program = compile_network(import_onnx(tmp_path / small["file"]).graph, TINY)
+    assert sum(layer.macs for layer in program.layers) == small["macs"]
     assert small["steps"] <= 1 and small["offchip_ratio"] >= 1
     assert f"{small['estimated_cycles']:,}" in out
     assert "global: node " in out and "ReduceMean" in out
