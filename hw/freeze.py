@@ -10,7 +10,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from golden.referee import session
-from hw.compiler.importer.file import needed
+from hw.compiler.importer.file import attributes, needed
 
 __all__ = ["NORMS", "frozen"]
 
@@ -68,7 +68,7 @@ def _norms(model):
     for node in nodes:
         if node.op_type not in NORMS:
             continue
-        facts = {x.name: helper.get_attribute_value(x) for x in node.attribute}
+        facts = attributes(node)
         before, after = makes.get(node.input[0]), reads.get(node.output[0], [])
         source, last, groups = node.input[0], node.output[0], facts.get("num_groups")
         if (before is not None and before.op_type == "Reshape" and len(after) == 1

@@ -13,6 +13,7 @@ import onnx
 from onnx import helper, numpy_helper, shape_inference
 
 from hw.compiler.importer.build_means import halved
+from hw.compiler.importer.file import attributes
 from hw.compiler.importer.read_tables import POINTWISE, TOGETHER
 
 __all__ = ["in_steps"]
@@ -57,7 +58,7 @@ class _Rewriter:
         graph.initializer.extend(kept)
 
     def _node(self, node):
-        facts = {x.name: helper.get_attribute_value(x) for x in node.attribute}
+        facts = attributes(node)
         shape = self.shapes.get(node.input[0], ()) if node.input else ()
         if node.output[0] in self.outputs:
             if self.pixels.intersection(node.input):

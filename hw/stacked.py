@@ -6,6 +6,8 @@ from functools import partial
 import onnx
 from onnx import helper, numpy_helper
 
+from hw.compiler.importer.file import attributes, needed
+
 __all__ = ["unstacked"]
 
 
@@ -19,7 +21,7 @@ def unstacked(model):
     for node in graph.node:
         stack = made.get(node.input[0]) if node.op_type == "ReduceSum" else None
         if stack is None or stack.op_type != "Concat" or axes(node) != [0] or (
-                _fact(node, "keepdims", 1) or _fact(stack, "axis", None) != 0):
+                attributes(node).get("keepdims", 1) or attributes(stack).get("axis") != 0):
             continue
         parts = [made.get(name) for name in stack.input]
         if len(parts) > 1 and all(part is not None and part.op_type == "Unsqueeze"
@@ -30,7 +32,11 @@ def unstacked(model):
     nodes = []
     for node in graph.node:
         nodes += _sums(node, stacks[node.output[0]]) if node.output[0] in stacks else [node]
-    return _without(model, nodes)
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    del changed.graph.node[:]
+    changed.graph.node.extend(needed(nodes, [x.name for x in graph.output]))
+    return changed
 
 
 def _sums(node, names):
@@ -41,33 +47,14 @@ def _sums(node, names):
         total = end
 
 
-def _without(model, nodes):
-    """A copy of the model that has these nodes, less those that only refused ones read."""
-    ends  = {x.name for x in model.graph.output}
-    found = []
-    read  = set(ends)
-    for node in reversed(nodes):
-        if read.intersection(node.output):
-            read.update(node.input)
-            found.append(node)
-    changed = onnx.ModelProto()
-    changed.CopyFrom(model)
-    del changed.graph.node[:]
-    changed.graph.node.extend(reversed(found))
-    return changed
-
-
 def _axes(constants, made, node):
     """The axes of a node, where the file says them."""
-    given = _fact(node, "axes", None)
+    given = attributes(node).get("axes")
     if given is None and len(node.input) > 1:
         name = node.input[1]
         if name in made and made[name].op_type == "Constant":
-            given = numpy_helper.to_array(_fact(made[name], "value", None))
+            given = numpy_helper.to_array(attributes(made[name])["value"])
         else:
             given = constants.get(name)
     return None if given is None else [int(axis) for axis in given]
 
-
-def _fact(node, name, default):
-    return next((helper.get_attribute_value(x) for x in node.attribute if x.name == name), default)

@@ -41,7 +41,7 @@ def component(ip, name, verilog, constraints):
         ElementTree.register_namespace(prefix, space)
     config, ports = ip.config, ip.signature.members
     top = ElementTree.Element(f"{{{SPIRIT}}}component")
-    _vlnv(top, VENDOR, LIBRARY, name, VERSION)
+    _add_all(top, vendor=VENDOR, library=LIBRARY, name=name, version=VERSION)
     interfaces = _add(top, "busInterfaces")
     for interface, words in INTERFACES.items():
         _interface(interfaces, interface, *words, ports)
@@ -75,10 +75,6 @@ def _add(parent, tag, space=SPIRIT, **children):
 def _add_all(parent, space=SPIRIT, **children):
     for tag, text in children.items():
         ElementTree.SubElement(parent, f"{{{space}}}{tag}").text = str(text)
-
-
-def _vlnv(parent, vendor, library, name, version):
-    _add_all(parent, vendor=vendor, library=library, name=name, version=version)
 
 
 def _refer(parent, tag, library, name):

@@ -21,6 +21,7 @@ from golden.command import Parser, exit_code, make_console
 from golden.errors import InputError
 from golden.places import COMMAND
 from hw.compiler import CompileError
+from sim.commands import WIDTH
 from sim.errors import SimulationError
 from sim.explore.certify import certify
 from sim.explore.evaluate import network_of, sources
@@ -33,9 +34,8 @@ from sim.progress import MachineProgress
 
 __all__ = ["explore", "main"]
 
-ROWS = 12           # machines of the front on the terminal
-COLUMNS = 80
-DIGITS  = 12        # room for a figure
+ROWS   = 12         # machines of the front on the terminal
+DIGITS = 12         # room for a figure
 INDENT = " " * 9    # of a machine's knobs, below its figures
 
 
@@ -129,7 +129,7 @@ def _print(console, results, out):
         cells = (f"{row['figures'][name]:,}".rjust(max(len(name), DIGITS)) for name in names)
         console.print("  ".join((str(number).rjust(len("machine")), *cells)), soft_wrap=True)
         given = " ".join(f"{path}={row['knobs'][path]}" for path in knobs)
-        console.print(textwrap.fill(given, COLUMNS, initial_indent=INDENT,
+        console.print(textwrap.fill(given, WIDTH, initial_indent=INDENT,
                                     subsequent_indent=INDENT), style="dim", soft_wrap=True)
     if len(results["front"]) > ROWS:
         console.print(f"and {len(results['front']) - ROWS} more")
