@@ -12,7 +12,7 @@ from golden.models import load_graph
 from hw.compiler import compile_network
 from hw.config import preset
 from sim.explore import workers
-from sim.explore.evaluate import Network, evaluate, sources
+from sim.explore.evaluate import Network, _program, evaluate, sources
 
 NETWORK = Network("elec4848", 16, 4, 1)
 
@@ -75,6 +75,7 @@ def test_only_the_machine_that_workers_die_of_is_lost(monkeypatch, number):
 def test_machines_that_run_the_same_program_differ_in_what_it_takes(monkeypatch):
     """Clock and off-chip timing are not the compiler's business, and so the program of the machine
     before is taken; figures are those of a program of their own."""
+    _program.cache_clear()      # of what other tests compiled
     compiled = []
     monkeypatch.setattr("sim.explore.evaluate.compile_network", lambda *given, **more: (
         compiled.append(given[1]), compile_network(*given, **more))[1])
