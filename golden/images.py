@@ -17,7 +17,7 @@ from golden.files import check_file
 from golden.names import PHANTOM
 from golden.phantom import phantom
 
-__all__ = ["FORMATS", "MOST_PIXELS", "PHANTOM", "as_frame", "image_size", "opened",
+__all__ = ["FORMATS", "MOST_PIXELS", "PHANTOM", "as_frame", "image_size", "opened", "padded",
            "phantom_seed", "read_image", "read_truth"]
 
 FORMATS = ("PNG", "JPEG", "BMP")
@@ -48,6 +48,14 @@ def as_frame(image, name, size):
     """What :func:`read_image` makes of a decoded picture; ``name`` is what errors call it."""
     image = _eight_bits(image, name).resize(_shape(size)[::-1], Image.Resampling.BILINEAR)
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+
+
+def padded(picture_CHW, sides):
+    """A frame of so many rows and columns with a picture at its upper left, whose last row and
+    column are repeated."""
+    rows, columns = (torch.arange(side).clamp(max=own - 1)
+                     for side, own in zip(sides, picture_CHW.shape[1:], strict=True))
+    return picture_CHW[:, rows][:, :, columns]
 
 
 def read_truth(path, size):

@@ -6,7 +6,7 @@ from pathlib import Path
 from golden.errors import InputError
 
 __all__ = ["LOSSES", "MOST_SIZE", "MOST_WIDTH", "NETWORKS", "PARTS", "PHANTOM", "SCHEDULES",
-           "check_shape", "demand_network", "is_file", "named_images"]
+           "check_shape", "demand_network", "is_file", "named_images", "whole_side"]
 
 # Each with its poolings: frames are multiples of 2 to that.
 NETWORKS = {"elec4848": 4, "elec4848-ds": 4, "unet-busi": 4, "attunet-nuclei": 3, "attunet-ct": 4}
@@ -42,6 +42,13 @@ def check_shape(size, width, multiple):
     if width > MOST_WIDTH:
         raise InputError(f"Network width must be at most {MOST_WIDTH}, not {width!r}; "
                          "it is the number of filters of the first level")
+
+
+def whole_side(model, size):
+    """``size``, or the next larger side that a network of :data:`NETWORKS` can halve as often as it
+    does."""
+    multiple = 1 << NETWORKS[model]
+    return -(-size // multiple) * multiple
 
 
 def named_images(text):

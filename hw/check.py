@@ -1,6 +1,7 @@
 """``make check-model``: whether a network runs, where, and at what cost, before anything is built.
 
-MODEL is an ONNX QDQ file or a name of ``make models``. Prints every layer with its unit, the
+MODEL is an ONNX QDQ file, a float one with pictures for CALIBRATION, or a name of ``make models``.
+Prints every layer with its unit, the
 estimated cycles at which its first and last row are done, and its off-chip bytes, and what the
 other machines would make of it; or every reason why not, with the nearest rewrite that would run,
 and what share of the network would. ONNX Runtime then computes every layer of a file on the very
@@ -16,13 +17,14 @@ from rich.table import Table
 
 from golden.command import Parser, exit_code, make_console
 from golden.errors import InputError
-from golden.images import read_image
+from golden.images import padded, read_image
 from golden.integer import Conv
 from golden.names import is_file
 from golden.referee import STEP_BAR, progress
 from hw.compiler import CompileError, compile_network
-from hw.compiler.importer import Refused, judge, load_network, worst
+from hw.compiler.importer import Refused, judge, worst
 from hw.config import PRESETS, preset, usual_shape
+from hw.network import load_network, padding
 
 __all__ = ["check", "main"]
 
@@ -30,16 +32,15 @@ NONE_RUNS = "no preset runs it; take a smaller frame, or fewer channels in that 
 NAME_COLUMNS = 30       # at most, of a layer's name
 
 
-def check(model, config, console, *, size=None, width=None):
-    """Print what compiling a network for a preset tells; returns the program, and the
-    :class:`hw.compiler.importer.Imported` if the network is a file, else None.
+def check(graph, imported, config, console):
+    """Print what compiling a network, as of :func:`hw.network.load_network`, for a preset tells;
+    returns the program.
 
     Raises
     ------
-    Refused, InputError, CompileError
+    CompileError
         If it does not run.
     """
-    graph, imported = load_network(model, size, width)
     started = process_time()
     program = compile_network(graph, config)
     seconds = process_time() - started
@@ -65,14 +66,14 @@ def check(model, config, console, *, size=None, width=None):
                  *(imported.notes if imported else ()),
                  *(line for _, line in _elsewhere(graph, config))):
         console.print(line, markup=False)
-    return program, imported
+    return program
 
 
 def referee(imported, image, console):
     """Print what ONNX Runtime makes of a file's layers; returns whether it is within the bar."""
     graph   = imported.graph
     frame   = graph.tensors[graph.input]
-    picture = read_image(image, (frame.height, frame.width))
+    picture = padded(read_image(image, imported.picture), (frame.height, frame.width))
     with progress(console, len(graph.layers)) as done:
         layer, line = worst(judge(imported, imported.frame(picture), progress=done))
     console.print(line, style="" if layer.steps <= STEP_BAR else "bold red")
@@ -92,12 +93,17 @@ def _command(arguments):
         options.size  = size if options.size is None else options.size
         options.width = width if options.width is None else options.width
     try:
-        _, imported = check(options.model, config, console, size=options.size,
-                            width=options.width)
+        graph, imported = load_network(
+            options.model, options.size, options.width, pad=True, calibration=options.calibration,
+            freeze=options.freeze, console=console)
+        check(graph, imported, config, console)
+        frame = graph.tensors[graph.input]
+        if line := padding(imported.picture if imported else (options.size, options.size),
+                           (frame.height, frame.width)):
+            console.print(line)
     except Refused as refused:
         raise InputError("\n  ".join(refused.lines)) from None
     except CompileError as error:
-        graph, _ = load_network(options.model, options.size, options.width)
         found = tuple(_elsewhere(graph, config))
         if not any(runs for runs, _ in found):
             found += (False, NONE_RUNS),
@@ -156,6 +162,8 @@ def _parse(arguments):
     parser.add_argument("--set")
     parser.add_argument("--size", type=int)
     parser.add_argument("--width", type=int)
+    parser.add_argument("--calibration")
+    parser.add_argument("--freeze", action="store_true")
     parser.add_argument("--image", default="phantom:7")
     parser.add_argument("--referee", type=int, choices=(0, 1), default=1)
     return parser.parse_args(arguments)

@@ -10,6 +10,9 @@ import logging
 import math
 import sys
 import tempfile
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +27,7 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 from onnxruntime.quantization.shape_inference import quant_pre_process
+from rich.console import Console
 
 from golden.command import Parser, exit_code, make_console
 from golden.data import phantoms
@@ -31,7 +35,7 @@ from golden.data.busi import MASK
 from golden.data.sample import pictures
 from golden.errors import InputError
 from golden.folders import Fresh
-from golden.images import read_image
+from golden.images import padded, read_image
 from golden.names import is_file
 from golden.places import COMMAND
 from golden.progress import bars
@@ -45,56 +49,66 @@ from hw.freeze import frozen
 from hw.squeeze import in_steps
 from hw.stacked import unstacked
 
-__all__ = ["calibrated", "main", "quantised"]
+__all__ = ["calibrated", "load_calibrated", "main"]
 
 OPSET     = 17      # of what is written, if the file's own is older than PER_CHANNEL
 PER_CHANNEL = 13    # opset from which DequantizeLinear has scales along an axis
 PIXELS    = {"rmin": np.float32(0), "rmax": np.float32(1)}      # whatever the pictures have
-ERRORS    = 3       # and worse, of what ONNX Runtime has to say
+FATAL     = 4       # of what ONNX Runtime has to say
 MOST_PICTURES = 32  # of a folder, evenly spread
 
 
-def quantised(path, frames, *, size=None, freeze=False, advance=lambda: None):
-    """The float model of a file as ONNX QDQ.
+def load_calibrated(path, calibration, *, size=None, picture=None, freeze=False, console=None):
+    """A float ONNX file, quantised on pictures, as :class:`hw.compiler.importer.Imported`.
 
     Parameters
     ----------
     path : path
-    frames : callable
-        From the channels, rows and columns of the network's frame to a list of uint8 C x H x W.
+    calibration : str
+        As of :func:`calibrated`.
     size : int, optional
         Rows and columns that the file leaves open.
+    picture : tuple of int, optional
+        Rows and columns of a picture, which is padded to a frame; the frame's unless given.
     freeze : bool
-        Whether normalisation by a frame's own statistics becomes one by those of ``frames``
+        Whether normalisation by a frame's own statistics becomes one by those of the pictures
         (:mod:`hw.freeze`).
-    advance : callable
-        Called after each frame.
-
-    Returns
-    -------
-    onnx.ModelProto, onnx.ModelProto
-        The float model, with a frame of fixed size; and the result.
+    console : rich.console.Console, optional
+        Where progress is shown.
 
     Raises
     ------
+    Refused
+        If nodes of the result cannot run.
     InputError
-        If it is no float model of one frame, or ONNX Runtime does not take it.
+        If it is no float model of one frame, ONNX Runtime does not take it, or there are no
+        pictures.
     """
+    names = calibrated(calibration)
     model = channels_first(plain(read_model(path), path))
     if any(node.op_type in ("DequantizeLinear", "QLinearConv") for node in model.graph.node):
         raise InputError(f"{path} is quantised already; `{COMMAND} sim MODEL={path}` takes it "
                          "as it is")
-    name, shape = _fixed(model, path, size)
-    reals = [frame.numpy()[None].astype(np.float32) / 255 for frame in frames(*shape)]
+    given, (channels, *frame) = _fixed(model, path, size)
+    feeds = [{given: as_channels(padded(read_image(name, picture or frame), frame), channels)
+              .numpy()[None].astype(np.float32) / 255} for name in names]
+    with _quiet(), bars(console or Console(quiet=True)) as bar:
+        task = bar.add_task("calibrate", total=len(names))
+        made = _quantised(model, path, feeds, freeze, lambda: bar.advance(task))
+    return replace(import_onnx(path, model=made), origin=model)
+
+
+def _quantised(model, path, feeds, freeze, advance):
+    """The float ``model`` of a file as ONNX QDQ; ``advance`` is called after each of ``feeds``."""
     with tempfile.TemporaryDirectory() as scratch:
         steps = [Path(scratch) / f"{number}.onnx" for number in range(3)]
         try:
             version = next(x.version for x in model.opset_import if x.domain in ("", "ai.onnx"))
             if version < PER_CHANNEL:
                 model = onnx.version_converter.convert_version(model, OPSET)
-            feeds = [{name: real} for real in reals]
             onnx.save(frozen(model, feeds) if freeze else model, steps[0])
-            quant_pre_process(steps[0], steps[1], skip_symbolic_shape=True)
+            with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+                quant_pre_process(steps[0], steps[1], skip_symbolic_shape=True)
             ready = in_steps(unstacked(onnx.load(steps[1])))
             for number, node in enumerate(ready.graph.node):
                 node.name = node.name or f"{node.op_type}_{number}"
@@ -104,8 +118,8 @@ def quantised(path, frames, *, size=None, freeze=False, advance=lambda: None):
                 nodes_to_exclude=sorted(_inside(ready.graph)), per_channel=True,
                 activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
                 extra_options={"WeightSymmetric": True, "ActivationSymmetric": False,
-                               "TensorQuantOverrides": {name: [PIXELS]}})
-            return model, onnx.load(steps[2])
+                               "TensorQuantOverrides": {name: [PIXELS] for name in feeds[0]}})
+            return onnx.load(steps[2])
         except Exception as error:      # its own classes, and whatever a strange graph meets there
             raise InputError(f"{path}: ONNX Runtime does not quantise it ({told(error)}); quantise "
                              "it with another tool, as ONNX QDQ") from None
@@ -175,7 +189,7 @@ class _Reader(CalibrationDataReader):
 
 
 def _fixed(model, path, size):
-    """Name, channels, rows and columns of the frame, which become those of the model."""
+    """Name of the frame, and its channels, rows and columns, which become those of the model."""
     given, shape = fixed_frame(model, path, size)
     if given.type.tensor_type.elem_type != TensorProto.FLOAT:
         raise InputError(f"{path}: input {printable(given.name)!r} is not float32; export with "
@@ -184,6 +198,17 @@ def _fixed(model, path, size):
         info.type.tensor_type.ClearField("shape")
     del model.graph.value_info[:]
     return given.name, shape
+
+
+@contextmanager
+def _quiet():
+    """Without ONNX Runtime's advice about its own tools."""
+    logging.disable(logging.WARNING)
+    onnxruntime.set_default_logger_severity(FATAL)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def main(arguments=None):
@@ -196,34 +221,23 @@ def _command(arguments):
     if not is_file(options.model):
         raise InputError(f"MODEL must be an ONNX file, not {options.model!r}; the project's own "
                          "networks are quantised already")
-    logging.disable(logging.WARNING)        # ONNX Runtime's advice about its own tools
-    onnxruntime.set_default_logger_severity(ERRORS)
-    names = calibrated(options.calibration)
-    shown = []
-
-    def frames(channels, *sides):
-        shown.extend(read_image(name, tuple(sides)) for name in names)
-        return [as_channels(picture, channels) for picture in shown]
-
-    with bars(console) as bar:
-        task = bar.add_task("calibrate", total=len(names))
-        model, made = quantised(options.model, frames, size=options.size, freeze=options.freeze,
-                                advance=lambda: bar.advance(task))
+    try:
+        imported = load_calibrated(options.model, options.calibration, size=options.size,
+                                   freeze=options.freeze, console=console)
+    except Refused as refused:
+        raise InputError("\n  ".join(refused.lines)) from None
     path = Path(options.out)
     if path.suffix != ".onnx":
         path = path / f"{Path(options.model).stem}-int8.onnx"
-    try:
-        imported = import_onnx(path, model=made)
-    except Refused as refused:
-        lines = (f"{options.model} does not run", *refused.lines[1:])
-        raise InputError("\n  ".join(lines)) from None
     with Fresh(path.parent, (), shared=True) as folder:
-        onnx.save(made, folder / path.name)
+        onnx.save(imported.model, folder / path.name)
     console.print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, {len(imported.graph.layers)} "
-                  f"layers, calibrated on {len(names)} pictures", soft_wrap=True)
+                  "layers", soft_wrap=True)
+    shown = [imported.frame(read_image(name, imported.picture))
+             for name in calibrated(options.calibration)]
     equal = torch.stack([
-        (imported.segment(picture) > 0.5) == (imported.segment_as(model, picture) > 0.5)
-        for picture in shown]).to(torch.float64).mean()
+        (imported.segment_frame(frame, imported.model) > 0.5) == (
+            imported.segment_frame(frame) > 0.5) for frame in shown]).to(torch.float64).mean()
     console.print(f"mask: {equal:.3%} of the pixels as the float network has them, in the pictures "
                   "of the calibration")
     for note in imported.notes:

@@ -5,21 +5,18 @@ Every network is made with random weights, exported by PyTorch, quantised as ``m
 how far its layers are from the integer ones. The table has the estimated cycles, the share of the
 lanes, the off-chip bytes and their ratio to the compulsory ones, or why it does not run;
 ``zoo.json`` in OUT has all of it, and beside it lies each quantised network that runs, for ``make
-sim MODEL=``. A library that is not installed is left out, and said so:
-``monai`` is there, ``segmentation-models-pytorch`` is yours to install. Exit code 0: every network
+sim MODEL=``. The networks of segmentation-models-pytorch need the extra ``zoo`` of this project,
+which ``make zoo`` installs; without it they are left out, and said so. Exit code 0: every network
 was tried, whatever came of it; 1: ONNX Runtime is further than a step from one that runs; 2: it
 could not be done.
 """
 
-import contextlib
 import importlib.util
-import io
 import json
-import logging
 import re
 import sys
-import warnings
 from pathlib import Path
+from types import ModuleType
 
 import onnx
 import torch
@@ -31,19 +28,23 @@ from golden.command import Parser, exit_code, make_console
 from golden.errors import InputError
 from golden.folders import Fresh
 from golden.images import read_image
+from golden.places import ROOT
 from golden.progress import bars
 from golden.referee import STEP_BAR
 from hw.compiler import CompileError, compile_network
-from hw.compiler.importer import Refused, import_onnx, judge
-from hw.compiler.importer.door import as_channels
+from hw.compiler.importer import Refused, judge
 from hw.config import preset
-from hw.quantise import quantised
+from hw.network import export_module
+from hw.quantise import load_calibrated
 
 __all__ = ["ZOO", "main", "tried"]
 
 MONAI, SMP = "monai", "segmentation_models_pytorch"
-PICTURES   = ("phantom:1", "phantom:2")     # of the calibration
+PICTURES   = "phantom:2"        # of the calibration
+PICTURE    = "phantom:1"
 SEED       = 0
+EXTRA      = ROOT / ".venv" / "zoo"
+"""Where ``make`` puts the libraries of the extra."""
 
 
 def _monai(kind, *arguments, **named):
@@ -55,6 +56,9 @@ def _monai(kind, *arguments, **named):
 
 def _smp(kind, encoder):
     def make():
+        # Shapes of torchvision's compiled operators, which another build of PyTorch does not have,
+        # and no network here has either.
+        sys.modules.setdefault("torchvision._meta_registrations", ModuleType("unused"))
         import segmentation_models_pytorch
         return getattr(segmentation_models_pytorch, kind)(encoder, encoder_weights=None,
                                                           in_channels=3, classes=1)
@@ -87,15 +91,12 @@ ZOO = {
 
 def tried(network, config, size, folder, name, *, freeze=False):
     """What becomes of a float network of ``size`` x ``size`` pixels on a machine, as for JSON;
-    with ``freeze``, as of :func:`hw.quantise.quantised`. If it runs, its file is the ``file`` of
-    ``folder``, after its ``name``."""
+    with ``freeze``, as of :func:`hw.quantise.load_calibrated`. If it runs, its file is the ``file``
+    of ``folder``, after its ``name``."""
     path = Path(folder) / "float.onnx"
     try:
-        _export(network, size, path)
-        _, model = quantised(path, lambda channels, *sides: [
-            as_channels(read_image(name, tuple(sides)), channels) for name in PICTURES],
-            freeze=freeze)
-        imported = import_onnx(path, model=model)
+        export_module(_with_statistics(network), path, 3, (size, size))
+        imported = load_calibrated(path, PICTURES, freeze=freeze)
         program  = compile_network(imported.graph, config)
     except Refused as refused:
         return {"runs": False, "reasons": list(refused.reasons)}
@@ -104,10 +105,9 @@ def tried(network, config, size, folder, name, *, freeze=False):
     finally:
         path.unlink(missing_ok=True)
     file = re.sub(r"[^\w+]+", "-", name).lower() + ".onnx"
-    onnx.save(model, path.with_name(file))
+    onnx.save(imported.model, path.with_name(file))
     frame    = imported.graph.tensors[imported.graph.input]
-    verdicts = judge(imported, imported.frame(read_image(PICTURES[0],
-                                                         (frame.height, frame.width))))
+    verdicts = judge(imported, imported.frame(read_image(PICTURE, (frame.height, frame.width))))
     macs   = sum(layer.macs for layer in program.layers)
     cycles = program.estimated_cycles
     moved  = sum(program.layer_bytes.values()) + program.program_bytes
@@ -117,30 +117,13 @@ def tried(network, config, size, folder, name, *, freeze=False):
             "steps": max(layer.steps for layer in verdicts), "notes": list(imported.notes)}
 
 
-def _export(network, size, path):
-    """PyTorch's file of a network. Its batch normalisation is not the identity, as new ones are."""
+def _with_statistics(network):
+    """A network whose batch normalisation is not the identity, as new ones are."""
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.running_mean, std=0.2)
             nn.init.uniform_(module.running_var, 0.5, 1.5)
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        torch.onnx.export(_First(network).eval(), (torch.rand(1, 3, size, size),), path,
-                          input_names=["image"], output_names=["mask"], opset_version=17,
-                          dynamo=False)
-
-
-class _First(nn.Module):
-    """A network that returns the first of its results, where it has several."""
-
-    def __init__(self, network):
-        super().__init__()
-        self.network = network
-
-    def forward(self, x):
-        """One mask."""
-        found = self.network(x)
-        return found[0] if isinstance(found, list | tuple) else found
+    return network
 
 
 def main(arguments=None):
@@ -153,7 +136,7 @@ def _command(arguments):
     if options.size < 1 or options.size % 64:
         raise InputError(f"SIZE must be a multiple of 64, not {options.size}: some of the networks "
                          "halve it six times")
-    logging.disable(logging.WARNING)
+    sys.path.append(str(EXTRA))
     config  = preset(options.config, changes=options.set)
     missing = sorted({library for library, _ in ZOO.values()
                       if importlib.util.find_spec(library) is None})

@@ -27,6 +27,7 @@ from golden.names import (
     demand_network,
     is_file,
     named_images,
+    whole_side,
 )
 from golden.places import COMMAND
 from hw.boards import BOARDS
@@ -71,7 +72,8 @@ class Target:
     their defaults, None where there is none, and ``needs`` those that must be given. Each becomes
     ``--name=value``; one of ``flags`` becomes ``--name`` if it is 1, and ``place`` the only
     argument without a name. ``checks`` are in place of those of :data:`VARIABLES`. What works only
-    in a ``checkout`` is no command of an installed package.
+    in a ``checkout`` is no command of an installed package; ``pads`` if pictures may have any
+    ``SIZE``.
     """
     text:   str
     module: str = None
@@ -81,6 +83,7 @@ class Target:
     place:  str = None
     checks: dict = field(default_factory=dict)
     checkout: bool = False
+    pads:   bool = False
 
 
 def _takes(text):
@@ -272,7 +275,8 @@ VARIABLES = {
     "CUT":        Variable("tensor at which the network is cut"),
     "BIT":        Variable("a bitstream, or the folder that it is in"),
     "BOARD":      Variable(_or(BOARDS), _one_of(*BOARDS)),
-    "CALIBRATION": Variable("folder of pictures such as the network will see, or phantom:N", _data),
+    "CALIBRATION": Variable("of a float file: folder of pictures such as the network will see, or "
+                            "phantom:N", _data),
     "DATA":       Variable("folder as published, table (.csv), or phantom:N", _data),
     "DEPTH":      Variable("poolings of the random networks", POSITIVE),
     "DEVICE":     Variable("cpu or cuda", _one_of("cpu", "cuda")),
@@ -303,8 +307,8 @@ VARIABLES = {
                            SWITCH),
     "LOSS":       Variable(_or(LOSSES), _one_of(*LOSSES)),
     "MARKDOWN":   Variable("1: print Markdown", SWITCH),
-    "MODEL":      Variable(f"a network: {_or(NETWORKS)}; of sim and check-model also an ONNX file; "
-                           "of quantise a float one", _network),
+    "MODEL":      Variable(f"a network: {_or(NETWORKS)}; of sim and check-model also an ONNX file, "
+                           "with CALIBRATION, and of quantise, a float one", _network),
     "MODELS":     Variable("networks, with commas, or all", _some_of(NETWORKS, ("all",))),
     "N":          Variable("how many", POSITIVE),
     "OF":         Variable("what has the faults: rtl, or python (compiler, integer arithmetic)",
@@ -339,7 +343,7 @@ VARIABLES = {
     "SIM":        Variable(f"the simulator: {_or(SIMULATORS)}",
                            _simulator),
     "SIZE":       Variable("side of a frame, in pixels; the network's own unless given, of tiny "
-                           "32", POSITIVE),
+                           "32; of sim and check-model any, padded by the host", POSITIVE),
     "SKIP":       Variable("1: leave broken pairs out", SWITCH),
     "SPACE":      Variable(f"of machines: {_or(tuple(SHIPPED))}, or a file such as my.toml",
                            _space),
@@ -359,12 +363,14 @@ TARGETS = {
     "sim": Target(
         "run the machine: every byte compared, every cycle explained", "sim.run",
         _takes("MODEL=elec4848 CONFIG=reference ENGINE=rtl SIM=verilator IMAGE=phantom:7 TRUTH "
-               "FRAMES=1 TAPS=0 TRACE=0 PURE=0 PINS=0 PORT SIZE WIDTH DRAM PROTECTION SET OUT"),
-        checks={"MODEL": _network_or_file, "ENGINE": _one_of(*RUN_ENGINES)}),
+               "FRAMES=1 TAPS=0 TRACE=0 PURE=0 PINS=0 PORT SIZE WIDTH CALIBRATION FREEZE=0 DRAM "
+               "PROTECTION SET OUT"),
+        checks={"MODEL": _network_or_file, "ENGINE": _one_of(*RUN_ENGINES)}, pads=True),
     "check-model": Target(
         "whether a network runs, where, and at what cost", "hw.check",
-        _takes("MODEL=elec4848 CONFIG=reference SET SIZE WIDTH IMAGE=phantom:7 REFEREE=1"),
-        checks={"MODEL": _network_or_file}),
+        _takes("MODEL=elec4848 CONFIG=reference SET SIZE WIDTH CALIBRATION FREEZE=0 "
+               "IMAGE=phantom:7 REFEREE=1"),
+        flags=("FREEZE",), checks={"MODEL": _network_or_file}, pads=True),
     "quantise": Target(
         "a float ONNX file as ONNX QDQ, calibrated on pictures", "hw.quantise",
         _takes("MODEL CALIBRATION=phantom:16 SIZE FREEZE=0 OUT=reports"), needs=("MODEL",),
@@ -533,7 +539,8 @@ def arguments(goal, values, environment=None):
                         ("CONFIG", "DRAM", "PROTECTION", "SET")})
     model = values.get("MODEL") or target.takes.get("MODEL")
     if "SIZE" in target.takes and values.get("SIZE") and model in NETWORKS:
-        check_shape(int(values["SIZE"]), 1, 1 << NETWORKS[model])
+        size = int(values["SIZE"])
+        check_shape(whole_side(model, size) if target.pads else size, 1, 1 << NETWORKS[model])
     return words + last
 
 

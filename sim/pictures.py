@@ -12,9 +12,10 @@ __all__ = ["overlay", "write_pictures"]
 ALPHA = colormaps["inferno"]
 
 
-def write_pictures(folder, frame_CHW, golden, hardware=None, truth_HW=None):
+def write_pictures(folder, frame_CHW, golden, hardware=None, truth_HW=None, *, rows=None):
     """Write the pictures of one frame into ``folder``; tensors are uint8 C x H x W by name. Those
-    of ``hardware`` are drawn where there is one, and the true mask, boolean, where it is known."""
+    of ``hardware`` are drawn where there is one, and the true mask, boolean, where it is known.
+    ``rows`` are the machine's, if its frame was padded: maps are cropped."""
     folder = Path(folder)
     frame_HWC = frame_CHW.transpose(1, 2, 0)
     _save(folder / "input.png", frame_HWC)
@@ -30,10 +31,11 @@ def write_pictures(folder, frame_CHW, golden, hardware=None, truth_HW=None):
     for name in sorted(name for name, values in golden.items()
                        if name.startswith("alpha") and values.dtype == np.uint8):
         alpha_HW = seen.get(name, golden[name])[0]
-        size     = max(1, frame_HWC.shape[0] // alpha_HW.shape[0])
+        size     = max(1, (rows or frame_HWC.shape[0]) // alpha_HW.shape[0])
         coloured = (ALPHA(alpha_HW)[..., :3] * 255).astype(np.uint8)
         source   = "hardware" if hardware is not None and name in hardware else "golden"
-        _save(folder / f"{name}-{source}.png", coloured.repeat(size, 0).repeat(size, 1))
+        _save(folder / f"{name}-{source}.png", coloured.repeat(size, 0).repeat(size, 1)[
+            :frame_HWC.shape[0], :frame_HWC.shape[1]])
     _sheet(folder / "sheet.png", frame_HWC, golden, hardware)
 
 

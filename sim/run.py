@@ -20,22 +20,25 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import onnx
 import torch
 
 from golden import places
 from golden.command import Parser, exit_code, make_console
 from golden.errors import InputError
 from golden.folders import Fresh, temporary
-from golden.images import PHANTOM, read_truth
+from golden.images import PHANTOM, padded, read_truth
 from golden.integer import IntegerGraph
 from golden.metrics import binary
-from golden.models import is_trained, load_float, load_graph
+from golden.models import is_trained, load_float
+from golden.names import is_file
 from golden.places import CACHE, COMMAND, typed
 from hw.compiler import CompileError, Program, compile_network
-from hw.compiler.importer import Imported, is_file, judge, load_network, worst
+from hw.compiler.importer import Imported, judge, worst
 from hw.config import Config, preset, usual_shape
 from hw.machine import text_of
 from hw.machine_file import CHANGED
+from hw.network import load_network
 from sim.board import BoardEngine, Link, serial_line
 from sim.clips import read_clip
 from sim.compare import compare_mask, compare_tensors
@@ -59,26 +62,29 @@ __all__ = ["Job", "Options", "beside", "build_machine", "golden_tensors", "main"
 
 LOG         = CACHE / "simulator.log"
 FAILED      = CACHE / "failed"
-SWITCHES    = ("taps", "trace", "pure", "pins")
+SWITCHES    = ("taps", "trace", "pure", "pins", "freeze")
+NETWORK     = "network.onnx"
 PINS_MARGIN = 0.05
 """What cycles at the pins of an SDRAM may be away from those of the transaction-level memory."""
 FULL        = 2**20         # bytes that are free on a disk with room for the next thing
 FILES       = ("report.json", "report.html", "machine.toml", "program.bin", "simulator.log",
                "trace.json", "input.png", "truth.png", "mask-golden.png", "mask-hardware.png",
                "mask-difference.png", "overlay.png", "overlay.gif", "overlay.mp4", "sheet.png",
-               "alpha*-golden.png", "alpha*-hardware.png", "inputs.json",
+               "alpha*-golden.png", "alpha*-hardware.png", "inputs.json", NETWORK,
                "wave.fst", "wave.gtkw", "wave.sucl", "wave.causes")
 """What may be in the folder of a run."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """One run; ``size`` and ``width`` default to :func:`hw.config.usual_shape`.
+    """One run; ``size`` and ``width`` default to :func:`hw.config.usual_shape`. Where a network
+    cannot halve ``size`` as often as it does, pictures are padded, and masks cropped.
 
     ``image`` is a file, a folder, a video, ``phantom:SEED``, or several of these with commas
     between, as :func:`sim.clips.read_clip` takes them. ``truth`` is a mask file; phantoms bring
     their own. ``pins`` simulates the controller and the pins of an SDRAM; ``port`` is the serial
-    line of a board.
+    line of a board. With ``calibration``, pictures as of :func:`hw.quantise.calibrated`, the model
+    is a float file, quantised here; ``freeze`` as of :func:`hw.quantise.load_calibrated`.
     """
     model:      str       = "elec4848"
     config:     str       = "reference"
@@ -99,6 +105,8 @@ class Options:
     pins:       bool      = False
     port:       str       = None
     max_cycles: int       = None
+    calibration: str      = None
+    freeze:     bool      = False
 
 
 def run(options, console, *, brief=False, latest=False):
@@ -113,7 +121,7 @@ def run(options, console, *, brief=False, latest=False):
     fresh = _place(options)
     named = fresh.place
     with fresh as folder, _scratch() as scratch:
-        job    = prepare(options)
+        job    = prepare(options, console)
         truth  = _truth(options.truth, job.sources[0], job.shape)
         with console.status("golden model"):
             expected = golden_tensors(job.graph, job.frames)
@@ -148,8 +156,9 @@ def _measure(options, job, expected, truth, folder, scratch, console):
     report, and writes everything else into ``folder``."""
     config, program, frames = job.config, job.program, job.frames
     with console.status("float model"):
-        segment = (job.imported.segment(job.pictures[0]) if job.imported else
-                   load_float(options.model, job.shape[0], job.width).segment(frames[0]))
+        segment = job.crop(
+            job.imported.segment_frame(frames[0]) if job.imported else
+            load_float(options.model, frames[0].shape[1], job.width).segment(frames[0]))
     rtl, board = options.engine == "rtl", options.engine == BOARD
     build_s = 0.0
     with console.status(f"building the {config.name} machine for {options.sim}" if rtl else
@@ -240,8 +249,11 @@ def _draw(options, job, expected, truth, folder, hardware=None):
     and the machine."""
     for tensors in expected:
         tensors["mask"] = _mask(job, tensors)
-    write_pictures(folder, job.pictures[0].numpy(), expected[0], hardware, truth)
+    write_pictures(folder, job.pictures[0].numpy(), expected[0], hardware, truth,
+                   rows=job.frames[0].shape[1])
     (folder / "machine.toml").write_text(text_of(job.config))
+    if options.calibration:
+        onnx.save(job.imported.model, folder / NETWORK)
 
 
 def _circumstances(options, job, stream):
@@ -251,6 +263,7 @@ def _circumstances(options, job, stream):
         "settings":    asdict(options),
         "stream":      stream,
         "input":       {"images": job.sources, "size": rows, "columns": columns,
+                        "frame": list(job.frames[0].shape[1:]),
                         "width": job.width, "trained": job.imported is not None
                         or is_trained(options.model, job.width)},
         "command":     command(options, size=None if job.imported else rows, width=job.width),
@@ -263,18 +276,23 @@ def _circumstances(options, job, stream):
 class Job:
     """What is to run: everything that follows from the options before anything is simulated."""
     config:  Config
-    shape:   tuple[int, int]            # rows and columns of a frame
+    shape:   tuple[int, int]            # rows and columns of a picture
     width:   int
     sources: list
     frames:  list
     graph:   IntegerGraph
     program: Program
-    pictures: list                      # the frames before they are on the network's input grid
+    pictures: list                      # what the host makes frames of
     imported: Imported | None = None    # where the model is a file
 
+    def crop(self, map_HW):
+        """What is seen of the picture in a map of the frame's size, rows and columns last."""
+        rows, columns = self.shape
+        return map_HW[..., :rows, :columns]
 
-def prepare(options):
-    """The job that ``options`` describe.
+
+def prepare(options, console=None):
+    """The job that ``options`` describe; calibration shows its progress on a ``console``.
 
     Raises
     ------
@@ -298,18 +316,20 @@ def prepare(options):
                      changes=options.set)
     if options.pins or options.engine == BOARD:
         config.dram.sdram(config.clock_mhz)
-    if is_file(options.model):
-        graph, imported = load_network(options.model, options.size, options.width)
-        frame = graph.tensors[graph.input]
-        shape, width = (frame.height, frame.width), None
-    else:
+    size, width = options.size, options.width
+    if not is_file(options.model):
         usual = usual_shape(options.model, config)
-        size  = usual[0] if options.size is None else options.size
-        width = usual[1] if options.width is None else options.width
-        graph, imported, shape = load_graph(options.model, size, width), None, (size, size)
+        size  = usual[0] if size is None else size
+        width = usual[1] if width is None else width
+    graph, imported = load_network(options.model, size, width, pad=True, freeze=options.freeze,
+                                   calibration=options.calibration, console=console)
+    frame    = graph.tensors[graph.input]
+    shape    = imported.picture if imported else (size, size)
     clip     = read_clip(options.image, options.frames, shape)
     pictures = [picture for _, picture in clip]
-    frames   = [imported.frame(picture) for picture in pictures] if imported else pictures
+    frames   = [padded(picture, (frame.height, frame.width)) for picture in pictures]
+    if imported:
+        frames = [imported.frame(each) for each in frames]
     return Job(config, shape, width, [name for name, _ in clip], frames, graph,
                compile_network(graph, config, frames=options.frames, pure=options.pure), pictures,
                imported)
@@ -343,7 +363,7 @@ def _good(report):
 def _parse(arguments):
     parser = Parser("sim.run", __doc__)
     for name in ("model", "config", "engine", "sim", "image", "out", "truth", "dram",
-                 "protection", "set", "port"):
+                 "protection", "set", "port", "calibration"):
         parser.add_argument(f"--{name}", default=getattr(Options, name))
     for name in ("frames", "size", "width", "max-cycles"):
         parser.add_argument(f"--{name}", type=int,
@@ -358,7 +378,7 @@ def _mask(job, tensors):
     """The network's first output as a picture in which more than 127 is lesion."""
     name = next(name for name in tensors
                 if golden_name(name, job.graph.tensors) == job.graph.output)
-    return job.imported.mask(tensors[name]) if job.imported else tensors[name]
+    return job.crop(job.imported.mask(tensors[name]) if job.imported else tensors[name])
 
 
 def _truth(truth, source, shape):

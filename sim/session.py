@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import nn
 
 from golden.errors import InputError
 from golden.folders import temporary
@@ -17,8 +18,8 @@ from golden.metrics import binary
 from golden.models import load_float
 from golden.places import CACHE
 from hw.compiler import compile_network
-from hw.compiler.importer import load_network
 from hw.config import Config, preset, usual_shape
+from hw.network import export_module, load_network
 from sim.compare import compare_mask, compare_tensors
 from sim.errors import SimulationError
 from sim.host import GoldenEngine, RtlEngine
@@ -46,16 +47,22 @@ class Session:
 
     Parameters
     ----------
-    model : str
-        A network by name, or the path of an ONNX file, as ``make sim MODEL=`` takes it.
+    model : str or torch.nn.Module
+        A network by name, or the path of an ONNX file, as ``make sim MODEL=`` takes it. A module is
+        float; so may be a file with ``calibration``.
     machine : str or hw.config.Config
         A machine by name, or the path of its file.
     engine : str
         ``"rtl"``: the chip under ``simulator``, every byte and every cycle compared.
         ``"model"``: the exact cycle model, with tensors of the golden model. ``"golden"``: these
         alone.
-    size, width : int
-        Of a network by name: side of a frame, filters of its first level.
+    size, width : int, optional
+        Side of a frame, of a network by name, a module, or a file that leaves it open; filters of
+        the first level of a network by name.
+    calibration : str, optional
+        Pictures on which a float model is quantised: a folder, or ``phantom:N``.
+    freeze : bool
+        Whether its normalisation by a frame's own statistics becomes one by those of the pictures.
     taps : bool
         Compare every tensor, and not only the outputs and attention maps.
 
@@ -71,15 +78,20 @@ class Session:
     """
 
     def __init__(self, model, *, machine="reference", engine="rtl", simulator="verilator",
-                 size=None, width=None, taps=False):
+                 size=None, width=None, taps=False, calibration=None, freeze=False):
         if engine not in ENGINES:
             raise InputError(f"Engine must be one of {', '.join(ENGINES)}, not {engine!r}")
         demand_simulator(simulator)
         self.config = machine if isinstance(machine, Config) else preset(machine)
         self.report = None
         self._model, self._engine, self._simulator, self._taps = model, engine, simulator, taps
-        self._graph, self._imported = load_network(model, size, width)
-        self._width    = width or usual_shape(model, self.config)[1] if not self._imported else None
+        if isinstance(model, nn.Module):
+            self._model = type(model).__name__
+            self._graph, self._imported = _of_module(model, size, width, calibration, freeze)
+        else:
+            self._graph, self._imported = load_network(model, size, width, calibration=calibration,
+                                                       freeze=freeze)
+        self._width    = None if self._imported else width or usual_shape(model, self.config)[1]
         self._programs = {}         # by number of frames
 
     def get_inputs(self):
@@ -189,3 +201,19 @@ class Session:
                                   f"{wrong['compared']} tensors: {wrong['first_mismatch']}")
         if model:
             raise SimulationError(f"The hardware differs from its cycle model: {model[0]}")
+
+
+def _of_module(module, size, width, calibration, freeze):
+    """What :func:`hw.network.load_network` makes of a PyTorch module."""
+    if calibration is None or size is None:
+        raise InputError("A PyTorch module needs calibration, a folder of pictures or phantom:N, "
+                         "and the size of its frame")
+    first = next((m for m in module.modules() if isinstance(m, nn.Conv2d)), None)
+    if first is None:
+        raise InputError(f"{type(module).__name__} has no Conv2d, so nothing tells the channels of "
+                         "its frame; export it as ONNX")
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with temporary(CACHE, "module-") as folder:
+        path = folder / f"{type(module).__name__}.onnx"
+        export_module(module, path, first.in_channels, (size, size))
+        return load_network(str(path), None, width, calibration=calibration, freeze=freeze)

@@ -6,6 +6,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from golden.models import shipped
+from hw.network import padding
 
 __all__ = ["print_summary"]
 
@@ -51,6 +52,9 @@ def print_summary(console, report, folder):
     if changes:
         facts["changed"] = f"of {report['machine']['base']}: " + "; ".join(
             f"{one['knob']} {one['was']} -> {one['is']}" for one in changes)
+    given = report["input"]
+    if "frame" in given and (line := padding((given["size"], given["columns"]), given["frame"])):
+        facts["picture"] = line
     if not report["input"]["trained"]:
         widths = map(str, sorted(width for model, width in shipped().values()
                                  if model == report["model"]))

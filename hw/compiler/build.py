@@ -13,7 +13,7 @@ from hw.compiler.lend import PASSING
 from hw.compiler.machine import Machine, Order, Schedule
 from hw.compiler.maps import Map
 from hw.compiler.memory import arrange
-from hw.compiler.ops import Pass, lower
+from hw.compiler.ops import Pass, lower, needed_rows
 from hw.compiler.program import Program, TapLayer
 from hw.isa import CONVS, INSTRUCTION_BYTES, Engine, Opcode, Traffic
 
@@ -439,11 +439,12 @@ def describe(network, item, makers):
 
 
 def parameter_bytes(network):
-    """Weights of one byte, 8 bytes of requantisation per channel, and the tables."""
+    """Weights of one byte, but for kernel rows of zeros, 8 bytes of requantisation per channel, and
+    the tables."""
     total, tables = 0, set()
     for layer in network.graph.layers:
         if isinstance(layer, integer.Conv | integer.TransposedConv):
-            total += layer.weight.numel() + 8 * len(layer.bias)
+            total += needed_rows(layer.weight.numpy())[1].size + 8 * len(layer.bias)
         if isinstance(layer, integer.Gate):
             total += 8 * len(layer.bias)
         if isinstance(layer, integer.Sum):

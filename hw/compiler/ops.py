@@ -334,7 +334,7 @@ class _Lowering:
 
         def parts():
             top, left, _, _ = layer.padding
-            kys, weight = _needed_rows(layer.weight.numpy())
+            kys, weight = needed_rows(layer.weight.numpy())
             self._check_kernel(layer, len(kys) * len(names), weight.shape[3])
             rows = tuple((operand, ky - top) for operand in range(len(names)) for ky in kys)
             yield dict(weight=np.concatenate([weight] * len(names), axis=2), rows=rows,
@@ -402,7 +402,7 @@ class _Lowering:
 
         def parts():
             top, left, _, _ = layer.padding
-            kys, weight = _needed_rows(layer.weight.numpy())
+            kys, weight = needed_rows(layer.weight.numpy())
             self._check_kernel(layer, *weight.shape[2:])
             yield self._part(layer, zero, weight=weight, rows=tuple((0, ky - top) for ky in kys),
                              pad_left=left, width=self.tensor(layer.name).width,
@@ -606,7 +606,7 @@ def _exact(weight, tensor):
                 np.full(tensor.channels, EXACT[1]), ((0, 0),), 0, tensor.width)
 
 
-def _needed_rows(weight):
+def needed_rows(weight):
     """Numbers of the kernel rows that are not all zeros, those of a dilated kernel say, or of the
     first if all are; and the weights in them."""
     kys = np.flatnonzero(weight.any(axis=(0, 1, 3))).tolist() or [0]

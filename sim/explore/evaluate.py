@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 
 from golden.errors import InputError
-from golden.models import load_graph
+from golden.names import is_file
 from golden.places import ROOT
 from hw.compiler import CompileError, compile_network
-from hw.compiler.importer import is_file, load_network
 from hw.config import MACHINES, usual_shape
+from hw.network import load_network
 from sim.errors import SimulationError
 from sim.explore.metrics import of_run, stacks
 from sim.model import run_model
@@ -113,8 +113,6 @@ def sources():
 
 @cache
 def _graph(model, size, width):
-    if not is_file(model):
-        return load_graph(model, size, width)
     try:
         return load_network(model, size, width)[0]
     except OSError as error:

@@ -5,7 +5,9 @@ import re
 import numpy as np
 import onnx
 import pytest
+import torch
 from rich.console import Console
+from torch import nn
 
 from golden.referee import LayerVerdict
 from hw import check as module
@@ -13,6 +15,7 @@ from hw.check import check, main
 from hw.compiler import compile_network
 from hw.compiler.importer.rewrites import KNOWN
 from hw.config import EDGE, REFERENCE, TINY
+from hw.network import export_module, load_network
 from tests.hw.compiler.onnx_models import Model
 
 
@@ -33,7 +36,8 @@ def small(tmp_path):
 
 def test_layers_units_and_costs(small, tmp_path):
     with (tmp_path / "log").open("w") as log:
-        program, imported = check(small, TINY, Console(file=log, width=160))
+        graph, imported = load_network(small)
+        program = check(graph, imported, TINY, Console(file=log, width=160))
     text = (tmp_path / "log").read_text()
     convolved = [layer.unit for layer in program.layers if layer.macs]
     assert convolved[0] == convolved[1] == "encoder"
@@ -118,9 +122,41 @@ def test_what_cannot_be_done_is_one_line(arguments, message, capsys):
 def test_tiny_takes_what_it_is_for(monkeypatch, small):
     """`make check-model CONFIG=tiny` refused its own default of 256 x 256; `make sim` took 32."""
     seen = []
-    monkeypatch.setattr(module, "check", lambda model, config, console, *, size, width: (
-        seen.append((config.name, size, width)) or (None, None)))
+    load = module.load_network
+
+    def loaded(model, size, width, **how):
+        seen.append((size, width))
+        return load(model, size, width, **how)
+
+    monkeypatch.setattr(module, "load_network", loaded)
+    monkeypatch.setattr(module, "check", lambda graph, imported, config, console: (
+        seen.append(config.name)))
     for words in (["--config", "tiny"], ["--config", "tiny", "--size", "64"], [],
                   ["--config", "tiny", "--model", small]):
         assert main(words) == 0
-    assert seen == [("tiny", 32, 4), ("tiny", 64, 4), ("reference", 256, 32), ("tiny", None, None)]
+    assert seen == [(32, 4), "tiny", (64, 4), "tiny", (256, 32), "reference", (None, None), "tiny"]
+
+
+def test_pictures_that_do_not_divide(capsys):
+    assert main(["--config=tiny", "--size=24", "--width=4"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "frame 32x32x3" in out
+    assert ("the network takes no pictures of 24 x 24: the host pads them to 32 x 32, repeating "
+            "their last row and column, and crops the mask") in out
+
+
+def test_float_files(tmp_path, capsys):
+    """With pictures they are quantised first; groups that a frame's statistics normalise are told
+    from other reshaping."""
+    torch.manual_seed(0)
+    path = tmp_path / "groups.onnx"
+    export_module(nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.GroupNorm(2, 4), nn.ReLU(),
+                                nn.Conv2d(4, 1, 1)), path, 3, (16, 16))
+    words = ["--config=tiny", f"--model={path}", "--calibration=phantom:2"]
+    assert main(words) == 2
+    why = ("(Reshape): it is part of a normalisation by the frame's own statistics; train with "
+           "BatchNormalization instead, or freeze its statistics: `make sim` does with the float "
+           "file, CALIBRATION=folder and FREEZE=1\n")
+    assert why in capsys.readouterr().err
+    assert main([*words, "--freeze"]) == 0
+    assert "it runs: about " in capsys.readouterr().out

@@ -12,7 +12,6 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from torch import nn
 
-from golden.images import read_image
 from golden.integer import Gate, Lookup, Sum
 from golden.referee import session
 from hw import freeze, quantise
@@ -289,9 +288,7 @@ def test_squeeze_and_excitation(tmp_path, kind, shape):
     frame = {"image": np.random.default_rng(0).random((1, *shape), np.float32)}
     exact, stepped = (session(each).run(None, frame)[0] for each in (model, in_steps(model)))
     assert np.allclose(exact, stepped, atol=1e-5)
-    _, made = quantise.quantised(path, lambda channels, *sides: [
-        read_image(f"phantom:{seed}", sides) for seed in range(2)])
-    imported = runs(made)
+    imported = runs(quantise.load_calibrated(path, "phantom:2").model)
     assert sum(isinstance(each, Gate) for each in imported.graph.layers) == 2
 
 

@@ -1,15 +1,23 @@
 import errno
+import json
 import os
 import signal
+import warnings
 from fnmatch import fnmatch
 
+import numpy as np
 import onnx
+import onnxruntime
 import pytest
+import torch
 from PIL import Image
 from rich.console import Console
+from torch import nn
 
-from golden import places
-from golden.models import MODELS
+from golden import integer, places
+from golden.images import read_image
+from golden.models import MODELS, load_graph
+from hw.compiler.importer import import_onnx
 from sim import run
 from sim.names import SIMULATORS
 from sim.progress import CycleProgress
@@ -44,7 +52,12 @@ def reports(tmp_path, monkeypatch):
     (["--sim", "vcs"], "Unknown simulator 'vcs'; known are verilator, icarus"),
     (["--frames", "0"], "Number of frames must be positive, not 0"),
     (["--frames", "two"], "argument --frames: invalid int value: 'two'; see `make help`"),
-    (["--size", "100"], "Frame size must be a positive multiple of 16, not 100; try 96"),
+    (["--size", "0"], "Frame size must be a positive multiple of 16, not 0; try 16"),
+    (["--calibration", "phantom:2"],
+     ("CALIBRATION is for float ONNX files; 'elec4848' is a network of this project, and is "
+      "quantised already")),
+    (["--model", "net.onnx", "--freeze", "1"],
+     "FREEZE takes statistics of the pictures of CALIBRATION; give that, too"),
     (["--width", "0"],
      "Network width must be positive, not 0; it is the number of filters of the first level"),
     (["--colour", "blue"], "unrecognized arguments: --colour blue; see `make help`"),
@@ -232,6 +245,86 @@ def test_a_file_whose_frames_are_not_square(tmp_path, monkeypatch):
         assert Image.open(tmp_path / "run" / f"{picture}.png").size == (28, 10)
 
 
+@pytest.mark.cosim
+def test_frames_that_do_not_divide_are_padded_and_masks_cropped(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(places, "HOME", tmp_path)
+    out = tmp_path / "run"
+    assert run.main(["--config=tiny", "--width=4", "--size=20", f"--out={out}"]) == 0
+    report = json.loads((out / "report.json").read_text())
+    given  = report["input"]
+    assert (given["size"], given["columns"], given["frame"]) == (20, 20, [32, 32])
+    assert "SIZE=20" in report["command"] and report["bit_exact"]
+    line = ("the network takes no pictures of 20 x 20: the host pads them to 32 x 32, repeating "
+            "their last row and column, and crops the mask\n")
+    assert line in capsys.readouterr().out
+    assert "by the host to" in (out / "report.html").read_text()
+    pictures = [*out.glob("alpha*.png"), *(out / f"{name}.png" for name in (
+        "input", "truth", "mask-golden", "mask-hardware", "mask-difference", "overlay"))]
+    assert len(pictures) == 10
+    assert all(Image.open(path).size == (20, 20) for path in pictures)
+    # The mask is that of the frame with its last row and column repeated, and nothing else.
+    frame  = np.pad(read_image("phantom:7", 20).numpy(), ((0, 0), (0, 12), (0, 12)), mode="edge")
+    graph  = load_graph("elec4848", 32, 4)
+    values = integer.run(graph, torch.from_numpy(frame))[graph.output][0, :20, :20].numpy()
+    assert np.array_equal(np.array(Image.open(out / "mask-hardware.png")), values)
+
+
+class Skipped(nn.Module):
+    """Two halvings, and skips that must meet again."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        self.c, self.d = nn.Conv2d(8, 4, 3, padding=1), nn.Conv2d(8, 1, 3, padding=1)
+        self.pool, self.up = nn.MaxPool2d(2), nn.Upsample(scale_factor=2)
+
+    def forward(self, x):
+        a = torch.relu(self.a(x))
+        b = torch.relu(self.b(self.pool(a)))
+        c = torch.relu(self.c(torch.cat([self.up(self.pool(b)), b], 1)))
+        return torch.sigmoid(self.d(torch.cat([self.up(c), a], 1)))
+
+
+@pytest.mark.cosim
+def test_a_float_file_of_open_size_is_quantised_and_padded(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(places, "HOME", tmp_path)
+    torch.manual_seed(3)
+    path = tmp_path / "skipped.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(Skipped().eval(), (torch.rand(1, 3, 16, 16),), path, opset_version=17,
+                          input_names=["image"], output_names=["mask"], dynamo=False,
+                          dynamic_axes={"image": {2: "rows", 3: "columns"}})
+    (tmp_path / "pictures").mkdir()
+    for seed in range(3):
+        picture = read_image(f"phantom:{seed}", 40).permute(1, 2, 0).numpy()
+        Image.fromarray(picture).save(tmp_path / "pictures" / f"{seed}.png")
+    out  = tmp_path / "run"
+    tiny = ["--config=tiny", f"--model={path}", "--size=18", "--taps=1", f"--out={out}"]
+    assert run.main(tiny) == 2
+    assert capsys.readouterr().err == (
+        f"error: {path}: a float model, without QuantizeLinear and DequantizeLinear; with "
+        "CALIBRATION=folder of pictures `make sim` quantises it\n")
+    assert run.main([*tiny, f"--calibration={tmp_path / 'pictures'}"]) == 0
+    captured = capsys.readouterr()
+    assert "Failed" not in captured.out + captured.err          # what ONNX Runtime says of 18 x 18
+    report = json.loads((out / "report.json").read_text())
+    assert (report["input"]["size"], report["input"]["frame"]) == (18, [20, 20])
+    assert report["bit_exact"] and report["tensors"]["compared"] > 4
+    assert "FREEZE=0" in report["command"] and "CALIBRATION=" in report["command"]
+    assert Image.open(out / "mask-hardware.png").size == (18, 18)
+    # It is compared with the float network, on the frame that the machine had.
+    frame = np.pad(read_image("phantom:7", 18).numpy(), ((0, 0), (0, 2), (0, 2)), mode="edge")
+    real, = onnxruntime.InferenceSession(path).run(None, {"image": frame[None] / np.float32(255)})
+    mask  = np.array(Image.open(out / "mask-hardware.png"))
+    assert report["mask"]["pixel_agreement_float"] == pytest.approx(
+        ((real[0, 0, :18, :18] > 0.5) == (mask > 127)).mean())
+    assert np.abs(real[0, 0, :18, :18] - mask / 256).max() < 0.05
+    # The quantised network is kept, and runs by itself.
+    graph = import_onnx(out / "network.onnx").graph
+    assert (graph.tensors[graph.input].height, graph.tensors[graph.input].width) == (20, 20)
+
+
 def test_log_of_a_failed_run_remains(reports, monkeypatch):
     monkeypatch.setattr(run, "LOG", reports / ".build" / "simulator.log")
     with (pytest.raises(run.SimulationError, match=r"^it broke; log: \.build/simulator\.log$"),
@@ -253,8 +346,6 @@ def test_progress_never_claims_the_end():
 
 
 def test_every_simulator_has_a_name_in_the_schema():
-    import json
-
     from sim.report import SCHEMA
     engines = json.loads(SCHEMA.read_text())["properties"]["engine"]["enum"]
     assert set(SIMULATORS) <= set(engines)

@@ -5,8 +5,11 @@ import json
 import jsonschema
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from golden.errors import InputError
+from golden.images import read_image
 from golden.models import load_graph
 from golden.onnx_export import export
 from sim.report import SCHEMA
@@ -84,3 +87,43 @@ def test_names_that_are_refused():
         Session("elec4848", engine="golden", **SMALL).run(["msk"], {"image": pictures()})
     with pytest.raises(InputError, match="^Engine must be one of rtl, model, golden, not 'fpga'$"):
         Session("elec4848", engine="fpga", **SMALL)
+
+
+class Small(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 1, 1)
+
+    def forward(self, x):
+        return torch.sigmoid(self.b(torch.relu(self.a(x)))), x
+
+
+def test_a_module_of_pytorch():
+    torch.manual_seed(1)
+    module  = Small().train()
+    session = Session(module, machine="tiny", engine="model", size=12, calibration="phantom:3")
+    frame,  = session.get_inputs()
+    assert (frame.name, frame.shape) == ("image", (None, 1, 12, 12))
+    given   = read_image("phantom:1", 12)[None, :1].numpy()
+    mask,   = session.run(None, {"image": given})
+    with torch.no_grad():
+        real = module(torch.from_numpy(given) / 255)[0].logit().numpy()
+    output, = session.get_outputs()         # the host does the sigmoid
+    assert np.abs(output.scale * (mask - float(output.zero_point)) - real).max() < 0.03
+    assert session.report["model"] == "Small"
+    assert module.training
+
+
+@pytest.mark.parametrize("module, options, line", [
+    (Small(), {"size": 12}, ("A PyTorch module needs calibration, a folder of pictures or "
+                             "phantom:N, and the size of its frame")),
+    (nn.ReLU(), {"size": 12, "calibration": "phantom:1"},
+     "ReLU has no Conv2d, so nothing tells the channels of its frame; export it as ONNX"),
+    (nn.Sequential(nn.Conv2d(3, 4, 1), nn.Linear(5, 5)), {"size": 8, "calibration": "phantom:1"},
+     ("PyTorch does not export Sequential for frames of 3 x 8 x 8 (mat1 and mat2 shapes cannot be "
+      "multiplied (32x8 and 5x5))")),
+])
+def test_modules_that_cannot_be_taken(module, options, line):
+    with pytest.raises(InputError) as error:
+        Session(module, machine="tiny", engine="golden", **options)
+    assert str(error.value) == line

@@ -9,8 +9,6 @@ import torch
 
 from golden.errors import InputError
 from golden.integer import UNITS, Input, IntegerGraph
-from golden.models import load_graph
-from golden.names import is_file
 from hw.compiler.importer.check import name_of, spoken
 from hw.compiler.importer.ending import Ending
 from hw.compiler.importer.file import File
@@ -30,7 +28,8 @@ class Imported:
     ``stored`` maps each tensor of ``graph`` that the file has to the file's integer tensors and
     what these lack to uint8 (128 for int8); ``hosted`` are outputs with the operators at the end
     that the host does, and ``ending`` what the first of them holds; ``notes`` say what a user
-    should know, a line each.
+    should know, a line each. ``picture`` are rows and columns of the pictures that the host pads to
+    a frame. ``origin`` is the float model if the file was quantised here.
     """
     graph:  IntegerGraph
     model:  onnx.ModelProto
@@ -38,6 +37,8 @@ class Imported:
     hosted: tuple[tuple[str, tuple[str, ...]], ...]
     ending: Ending
     notes:  tuple[str, ...]
+    picture: tuple[int, int]
+    origin: onnx.ModelProto | None = None
 
     def frame(self, picture_CHW):
         """What the machine is given for a picture of uint8: the bytes of the input's grid.
@@ -48,17 +49,15 @@ class Imported:
         return self._table()[as_channels(picture_CHW, channels).to(torch.int64)]
 
     def segment(self, picture_CHW):
-        """What ONNX Runtime makes of a picture with the file as it is: probabilities, H x W."""
-        return self.segment_as(self.model, picture_CHW)
-
-    def segment_as(self, model, picture_CHW):
-        """The same with another model of this input and output, the float one say."""
-        return self.segment_frame(self.frame(picture_CHW), model)
+        """What ONNX Runtime makes of a picture with the file as it is, float or quantised:
+        probabilities, H x W."""
+        return self.segment_frame(self.frame(picture_CHW))
 
     def segment_frame(self, frame_CHW, model=None):
-        """The same of what the machine is given."""
+        """The same of what the machine is given, also with another ``model`` of this input and
+        output."""
         ending = self.ending
-        seen = answer(model or self.model, ending.output, self.given(frame_CHW))
+        seen = answer(model or self.origin or self.model, ending.output, self.given(frame_CHW))
         t = self.graph.tensors[self.graph.output]
         made_CHW = ending.read(seen, (t.height, t.width))
         return torch.from_numpy(self._picture(made_CHW)[0]) / 256
@@ -142,25 +141,7 @@ def import_onnx(path, *, model=None, size=None):
     notes   = [*_notes(graph, reader), *_dropped(file)]
     stored  = {name: tuple(places) for name, places in reader.places.items() if name in needed}
     return Imported(graph, file.model, stored, tuple(reader.hosted), reader.ending,
-                    tuple(notes))
-
-
-def load_network(model, size=None, width=None):
-    """The integer graph of a network by name or of an ONNX file, and its :class:`Imported` if it
-    is a file, else None.
-
-    Files bring their own width.
-    """
-    if not is_file(model):
-        return load_graph(model, size, width), None
-    if width is not None:
-        raise InputError(f"{model} has the width that it was exported with; leave WIDTH out")
-    imported = import_onnx(model, size=size)
-    frame    = imported.graph.tensors[imported.graph.input]
-    if size is not None and (frame.height, frame.width) != (size, size):
-        raise InputError(f"{model} is for frames of {frame.height} x {frame.width}; leave SIZE "
-                         "out, or export it for others")
-    return imported.graph, imported
+                    tuple(notes), tuple(file.frame_shape[1:]))
 
 
 def _needed(layers, outputs):

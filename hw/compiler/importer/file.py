@@ -9,6 +9,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from golden.errors import InputError
+from golden.places import COMMAND
 from hw.compiler.importer import shape_worker
 from hw.compiler.importer.check import (
     EXPORT,
@@ -23,7 +24,7 @@ from hw.compiler.importer.qoperators import BEHIND, DYNAMIC, as_qdq
 
 SECONDS = 20        # for shapes that are inferred in another process
 OLDEST = 11         # opset: Clip with bounds as inputs, Resize with coordinate transformations
-QUANTISE = "`make quantise MODEL=... CALIBRATION=folder` makes one of it"
+QUANTISE = f"with CALIBRATION=folder of pictures `{COMMAND} sim` quantises it"
 MOST_CHANNELS = 4   # of a frame
 THROUGH = ("DequantizeLinear", "Identity", "Dropout", "Cast", "Pad")    # numbers stay as they are
 FRAMES    = {TensorProto.FLOAT: "float", TensorProto.FLOAT16: "float16", TensorProto.UINT8: "uint8",

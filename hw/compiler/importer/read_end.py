@@ -6,7 +6,7 @@ from hw.compiler.importer.ending import AFTER_END, EXACT_FLOATS, TO_INTEGERS, En
 from hw.compiler.importer.errors import Refusal
 from hw.compiler.importer.file import attributes
 from hw.compiler.importer.names import clean
-from hw.compiler.importer.rewrites import REWRITES
+from hw.compiler.importer.rewrites import FREEZE, REWRITES
 from hw.compiler.importer.values import Frame, Host, Index, Real, Result, Stored
 
 
@@ -33,10 +33,21 @@ def _whole_pixels(reader, frame):
 
 def _at_end(reader, node, facts, value, *operands):
     if not ends(reader, node, (*AFTER_END, *TO_INTEGERS)):
+        if _normalised(reader, node):
+            raise Refusal("it is part of a normalisation by the frame's own statistics", FREEZE)
         raise Refusal("it is not at the end of the network, where the host does it",
                       REWRITES.get(node.op_type, "end the network there"))
     source = reader.real(value, node)
     return [carry_on(reader, Host(source.name, ()), node, *operands)]
+
+
+def _normalised(reader, node):
+    """Whether groups of channels are normalised next, as exporters write GroupNorm."""
+    readers = [node]
+    while readers and all(x.op_type in (node.op_type, "QuantizeLinear", "DequantizeLinear")
+                          for x in readers):
+        readers = [each for x in readers for each in reader.file.readers.get(x.output[0], [])]
+    return any(x.op_type == "InstanceNormalization" for x in readers)
 
 
 def carry_on(reader, host, node, *operands):

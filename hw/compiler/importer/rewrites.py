@@ -2,8 +2,8 @@
 
 from golden.places import COMMAND
 
-FREEZE = ("train with BatchNormalization instead, or freeze its statistics "
-          f"({COMMAND} quantise FREEZE=1)")
+FREEZE = ("train with BatchNormalization instead, or freeze its statistics: "
+          f"`{COMMAND} sim` does with the float file, CALIBRATION=folder and FREEZE=1")
 REWRITES = {
     "Gemm":       "use a 1x1 Conv",
     "MatMul":     "use a 1x1 Conv",

@@ -17,8 +17,9 @@ from golden.arbitrary import arbitrary_graph, arbitrary_image
 from golden.integer import Concat, Conv, Lookup, MaxPool, Sum, TransposedConv, Upsample
 from golden.models import MODELS, load_graph
 from golden.onnx_export import export
-from hw.compiler.importer import import_onnx, judge, load_network
+from hw.compiler.importer import import_onnx, judge
 from hw.compiler.importer.place import placed
+from hw.network import load_network
 from sim.campaigns.fuzz import differences
 from tests.golden.graphs import random_graph
 from tests.hw.compiler.onnx_models import FRAME, Model

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from golden.integer import Concat, Conv, Gate, Lookup, MaxPool, Sum, TransposedConv
-from hw.compiler.importer import judge, load_network
+from hw.compiler.importer import judge
+from hw.network import load_network
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

@@ -9,7 +9,8 @@ from onnx import TensorProto, helper
 
 from golden.errors import InputError
 from hw.check import main
-from hw.compiler.importer import fold, import_onnx, load_network
+from hw.compiler.importer import fold, import_onnx
+from hw.network import load_network
 from tests.hw.compiler.onnx_models import Model
 
 EXPORT = "export the network as ONNX QDQ"

@@ -5,8 +5,9 @@ import onnx
 import pytest
 
 from golden.errors import InputError
-from hw.compiler.importer import Refused, import_onnx, load_network
+from hw.compiler.importer import Refused, import_onnx
 from hw.compiler.importer.rewrites import REWRITES
+from hw.network import load_network
 from tests.hw.compiler.onnx_models import Model
 from tests.hw.compiler.running import runs
 
@@ -409,8 +410,8 @@ def old(model):
      ("small.onnx: input 'image' has 8 channels, and a frame has 1 to 4; it looks like channels "
       "last: convert with channels first")),
     (lambda: changed(in_floats),
-     ("small.onnx: a float model, without QuantizeLinear and DequantizeLinear; `make quantise "
-      "MODEL=... CALIBRATION=folder` makes one of it")),
+     ("small.onnx: a float model, without QuantizeLinear and DequantizeLinear; with "
+      "CALIBRATION=folder of pictures `make sim` quantises it")),
     (lambda: changed(old), "small.onnx: opset 10 is older than 11; export with opset 13 or newer"),
 ])
 def test_the_whole_file(model, message):
