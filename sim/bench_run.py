@@ -1,26 +1,29 @@
 """Inside the simulator: one run of the machine, from a job file to a result file.
 
-Python sleeps while the machine works. It wakes when the interrupt rises, and about once a second to
-tell how far it is. Everything large moves by backdoor: the off-chip memory reads its image from a
-file and writes the masks to one.
+Python sleeps while the machine works. It wakes when the interrupt rises, when a frame comes, and
+about once a second to tell how far it is. Everything large moves by backdoor: the off-chip memory
+reads its image from a file and writes the masks to one.
 """
 
 import json
 import os
 import time
+from collections import deque
 from pathlib import Path
 
 import cocotb
 from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles, First, RisingEdge, Timer
+from cocotb.utils import get_sim_time
 
-from hw.control.regmap import Register, Status
+from hw.control.regmap import Interrupt, Register, Status
 from sim.axi_lite import AxiLiteManager
 from sim.starting import starting
 
 PERIOD_NS    = 10
 WAKE_SECONDS = 1.0
 GRACE        = 1_000_000        # cycles beyond its own limit that the machine may take to stop
+NEVER        = 1 << 60
 COUNTERS     = ("read_bytes", "written_bytes", "row_hits", "row_misses", "refresh_cycles",
                 "busy_cycles")
 
@@ -45,7 +48,8 @@ async def run_job(dut):
     start, start_cpu = time.monotonic(), time.process_time()
     for register, value in starting(job):
         await host.write(register, value)
-    stopped = await interrupt(dut, report, job["cycle_limit"] + GRACE)
+    live    = Live(host, job["arrivals"])
+    stopped = await interrupt(dut, live, report, job["cycle_limit"] + GRACE)
     wall    = time.monotonic() - start
     cpu     = time.process_time() - start_cpu
 
@@ -58,6 +62,9 @@ async def run_job(dut):
         "wall_s":   wall,
         "cpu_s":    cpu,
         "broken":   dut.violations.value.to_unsigned(),
+        "arrivals": live.arrived,
+        "seen":     live.seen,
+        "read":     live.cycle,
         "counters": {},
         "offchip":  {name: dut[name].value.to_unsigned() for name in COUNTERS},
     }
@@ -73,19 +80,63 @@ async def run_job(dut):
     Path(job["result"]).write_text(json.dumps(result))
 
 
-async def interrupt(dut, report, limit):
-    """Wait for the interrupt; False if it does not come within ``limit`` cycles."""
-    cycles, step, woken = 0, 2000, time.monotonic()
+async def interrupt(dut, live, report, limit):
+    """Wait for the end of the run, and hand over frames until then; False if it does not come
+    within ``limit`` cycles."""
+    step, woken = 2000, time.monotonic()
     rising = RisingEdge(dut.irq)
-    while cycles < limit:
-        timer = Timer(step * PERIOD_NS, unit="ns")
-        if await First(rising, timer) is not timer:
+    while live.cycle < limit:
+        before = live.cycle
+        timer  = Timer(max(1, min(step, live.next - before)) * PERIOD_NS, unit="ns")
+        if not dut.irq.value and await First(rising, timer) is timer:
+            await live.hand_over()
+            seconds, woken = time.monotonic() - woken, time.monotonic()
+            report(live.cycle)
+            step = max(100, min(int((live.cycle - before) * WAKE_SECONDS / max(seconds, 1e-3)),
+                                8 * step))
+        elif await live.is_done():
             return True
-        cycles += step
-        seconds, woken = time.monotonic() - woken, time.monotonic()
-        report(cycles)
-        step = max(100, min(int(step * WAKE_SECONDS / max(seconds, 1e-3)), 8 * step))
     return False
+
+
+class Live:
+    """The host while the machine runs: frames come at ``due`` cycles, masks go.
+
+    ``cycle`` counts from the write that started the run; ``arrived`` and ``seen`` are the cycles in
+    which the machine was told of a frame, and the host of a mask."""
+
+    def __init__(self, host, due):
+        self.arrived, self.seen = [], []
+        self._host, self._due   = host, deque(due)
+        self._began = get_sim_time("ns")
+        self._live  = bool(due)
+
+    @property
+    def cycle(self):
+        return int(get_sim_time("ns") - self._began) // PERIOD_NS
+
+    @property
+    def next(self):
+        """When the next frame is due."""
+        return self._due[0] if self._due else NEVER
+
+    async def hand_over(self):
+        """Tell the machine of the frames that are due."""
+        while self.next <= self.cycle:
+            self._due.popleft()
+            await self._host.write(Register.FRAMES_READY, len(self.arrived) + 2)
+            self.arrived.append(self.cycle)
+
+    async def is_done(self):
+        """Whether the interrupt is that of the end. Masks are taken note of."""
+        if not self._live:
+            return True
+        now    = self.cycle
+        events = Interrupt.from_bits(await self._host.read(Register.IRQ_STATUS))
+        if events.mask:
+            self.seen.append(now)
+            await self._host.write(Register.IRQ_STATUS, Interrupt.const({"mask": 1}).as_bits())
+        return bool(events.done)
 
 
 class Progress:

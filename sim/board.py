@@ -7,6 +7,7 @@ import termios
 import time
 import tty
 import zlib
+from collections import deque
 from contextlib import contextmanager
 from itertools import groupby
 
@@ -23,7 +24,8 @@ from hw.boards.link import (
     request_head,
 )
 from hw.boards.uart import BAUD
-from hw.control.regmap import ID, Register, Status
+from hw.control.counters import Counter, counter_index
+from hw.control.regmap import ID, REGISTERS, Interrupt, Register, Status
 from sim.errors import SimulationError
 from sim.host import ChipEngine
 from sim.starting import starting
@@ -34,6 +36,8 @@ SPEED       = getattr(termios, f"B{BAUD}", None)     # Linux knows it
 MOST_PATIENCE = 16                  # times the first timeout
 POLL        = 0.02                  # seconds between looks at the interrupt
 WINDOW      = MOST_WORDS * WORD     # bytes of memory that no frame leaves
+CYCLES      = counter_index(Counter.CYCLES)
+EVERY       = (1 << REGISTERS[Register.IRQ_STATUS].bits) - 1      # interrupt
 
 
 @contextmanager
@@ -215,6 +219,9 @@ def _words(blob):
 class BoardEngine(ChipEngine):
     """The chip on a board. Its attention monitor does not reach the host, so only outputs do.
 
+    Frames that come while it runs are written then, and ``arrived`` are the cycles that the machine
+    counted just after it was told.
+
     Parameters
     ----------
     link : Link
@@ -235,26 +242,43 @@ class BoardEngine(ChipEngine):
         if found != ID:
             raise SimulationError(f"The board has ID 0x{found:08x} and not 0x{ID:08x}; its "
                                   "bitstream is none of these machines")
-        link.write_register(Register.IRQ_STATUS, 3)
-        link.write(0, image + bytes(-len(image) % WORD))
+        link.write_register(Register.IRQ_STATUS, EVERY)
+        link.write_register(Register.FRAMES_READY, 0)
+        image += bytes(-len(image) % WORD)
+        program, later = self._program, len(self._arrivals)
+        first = program.frame_address(len(frames) - later)      # of those that come later
+        end   = first + later * program.frame_bytes
+        self._later = [image[at:at + program.frame_bytes]
+                       for at in range(first, end, program.frame_bytes)]
+        link.write(0, image[:first])
+        link.write(end, image[end:])
 
     def start(self):
         self._before = self._link.memory_counters()
-        self._began  = time.monotonic(), time.process_time()
+        self._arrived = [0] if self._arrivals else []
         for register, value in starting(self._settings()):
             self._link.write_register(register, value)
+        self._began  = time.monotonic(), time.process_time()
 
     def wait(self):
-        """Block until the interrupt, and raise what went wrong.
+        """Hand over frames as they are due, block until the end, and raise what went wrong.
 
         Raises
         ------
         SimulationError
             If the board does not answer any more, or the machine stops itself.
         """
-        link = self._link
-        while not link.ping().interrupt:
-            time.sleep(POLL)
+        link, clock_hz = self._link, self._config.clock_mhz * 1e6
+        due = deque(zip(self._arrivals, self._later, strict=True))
+        while not self._is_done():
+            left = due[0][0] / clock_hz - (time.monotonic() - self._began[0]) if due else POLL
+            if left > 0:
+                time.sleep(min(left, POLL))
+            else:
+                frame = len(self._arrived)
+                link.write(self._program.frame_address(frame), due.popleft()[1])
+                link.write_register(Register.FRAMES_READY, frame + 1)
+                self._arrived.append(link.counters([CYCLES])[CYCLES])
         wall, cpu = time.monotonic() - self._began[0], time.process_time() - self._began[1]
         status = Status.from_bits(link.read_register(Register.STATUS))
         after  = link.memory_counters()
@@ -265,6 +289,20 @@ class BoardEngine(ChipEngine):
             "offchip": {name: after[name] - self._before[name] for name in MEMORY_COUNTERS},
         })
         self._judge()
+
+    def _is_done(self):
+        """Whether the interrupt is that of the end; those of masks are taken note of."""
+        link = self._link
+        if not link.ping().interrupt:
+            return False
+        events = Interrupt.from_bits(link.read_register(Register.IRQ_STATUS))
+        if events.mask:
+            link.write_register(Register.IRQ_STATUS, Interrupt.const({"mask": 1}).as_bits())
+        return bool(events.done)
+
+    @property
+    def arrived(self):
+        return self._arrived
 
     def read_back(self):
         """Per frame the outputs."""

@@ -294,6 +294,8 @@ VARIABLES = {
     "FIT":        Variable("1: synthesise and fit anew, then check; an hour", SWITCH),
     "FLASH":      Variable("1: the board keeps it", SWITCH),
     "FORCE":      Variable("1: compare different networks", SWITCH),
+    "FPS":        Variable("frames a second that come while the machine runs; unless given, all "
+                           "lie in memory before", _number),
     "FRAMES":     Variable("frames of the stream; of hostile-bus, how many", POSITIVE),
     "FREEZE":     Variable("1: normalise by the calibration's statistics, not a frame's own",
                            SWITCH),
@@ -363,8 +365,8 @@ TARGETS = {
     "sim": Target(
         "run the machine: every byte compared, every cycle explained", "sim.run",
         _takes("MODEL=elec4848 CONFIG=reference ENGINE=rtl SIM=verilator IMAGE=phantom:7 TRUTH "
-               "FRAMES=1 TAPS=0 TRACE=0 PURE=0 PINS=0 PORT SIZE WIDTH CALIBRATION FREEZE=0 DRAM "
-               "PROTECTION SET OUT"),
+               "FRAMES=1 TAPS=0 TRACE=0 PURE=0 PINS=0 PORT FPS SIZE WIDTH CALIBRATION FREEZE=0 "
+               "DRAM PROTECTION SET OUT"),
         checks={"MODEL": _network_or_file, "ENGINE": _one_of(*RUN_ENGINES)}, pads=True),
     "check-model": Target(
         "whether a network runs, where, and at what cost", "hw.check",

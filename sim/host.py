@@ -21,6 +21,7 @@ from hw.memory.dram import timing_plusarg
 from sim.counters import selectors
 from sim.errors import SimulationError
 from sim.simulators import run, stop
+from sim.starting import BEFORE_RUN
 from sim.taps import read_monitor, read_tensors
 from sim.trace import check_trace, interval, read_trace
 
@@ -65,14 +66,18 @@ class ChipEngine:
         :meth:`hw.compiler.Program.cycle_limit`.
     stall_limit : int
         The machine stops after as many cycles without progress; 0: its default.
+    arrivals : sequence of int
+        Cycles after the start in which the frames from the second on come, while the machine runs;
+        by default all of them lie in memory before.
     progress : callable
         Called with the number of cycles done, about once a second.
     """
 
-    def __init__(self, program, config, *, cycle_limit=None, stall_limit=0,
+    def __init__(self, program, config, *, cycle_limit=None, stall_limit=0, arrivals=(),
                  progress=lambda cycles: None):
         self._program, self._config = program, config
-        self._cycle_limit = cycle_limit or program.cycle_limit(config)
+        self._arrivals    = list(arrivals)
+        self._cycle_limit = cycle_limit or program.cycle_limit(config) + max(arrivals, default=0)
         self._stall_limit = stall_limit
         self._progress    = progress
         self._outputs_at  = min(output.base for output in program.outputs)
@@ -102,7 +107,8 @@ class ChipEngine:
     def _settings(self):
         """What :func:`sim.starting.starting` makes registers of."""
         return {"program_base": self._program.program_base, "writable": self._program.writable,
-                "cycle_limit": self._cycle_limit, "stall_limit": self._stall_limit}
+                "cycle_limit": self._cycle_limit, "stall_limit": self._stall_limit,
+                "live": bool(self._arrivals)}
 
     def _keep(self, result):
         """``result`` is what a run left."""
@@ -154,6 +160,17 @@ class ChipEngine:
         return self._result["offchip"]
 
     @property
+    def arrived(self):
+        """Cycles of the run in which its frames had come; empty if they were there before."""
+        told = self._result["arrivals"]
+        return [0, *(cycle - BEFORE_RUN for cycle in told)] if told else []
+
+    @property
+    def cycles_to_read(self):
+        """From the end of the run until the counters of the off-chip memory were read."""
+        return self._result["read"] - BEFORE_RUN - self.cycles
+
+    @property
     def seconds(self):
         """From start to interrupt: ``wall_s``, and ``cpu_s`` of the simulator's process."""
         return {name: self._result[name] for name in ("wall_s", "cpu_s")}
@@ -199,6 +216,7 @@ class RtlEngine(ChipEngine):
             **self._settings(),
             "clock":        self._built.simulator != "verilator",
             "counters":     list(self._selectors.values()),
+            "arrivals":     self._arrivals,
             "dump_first":   self._outputs_at // vector,
             "dump_count":   -(-self._output_bytes // vector),
             "result":       str(self._folder / "result.json"),

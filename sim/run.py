@@ -11,6 +11,7 @@ the golden model, and nothing to compare. With ``engine="golden"`` there are onl
 
 import errno
 import json
+import math
 import os
 import shlex
 import shutil
@@ -83,8 +84,10 @@ class Options:
     ``image`` is a file, a folder, a video, ``phantom:SEED``, or several of these with commas
     between, as :func:`sim.clips.read_clip` takes them. ``truth`` is a mask file; phantoms bring
     their own. ``pins`` simulates the controller and the pins of an SDRAM; ``port`` is the serial
-    line of a board. With ``calibration``, pictures as of :func:`hw.quantise.calibrated`, the model
-    is a float file, quantised here; ``freeze`` as of :func:`hw.quantise.load_calibrated`.
+    line of a board. ``fps`` frames a second come while the machine runs, by its clock; without it
+    all lie in memory before. With ``calibration``, pictures as of
+    :func:`hw.quantise.calibrated`, the model is a float file, quantised here; ``freeze`` as of
+    :func:`hw.quantise.load_calibrated`.
     """
     model:      str       = "elec4848"
     config:     str       = "reference"
@@ -104,6 +107,7 @@ class Options:
     pure:       bool      = False
     pins:       bool      = False
     port:       str       = None
+    fps:        float     = None
     max_cycles: int       = None
     calibration: str      = None
     freeze:     bool      = False
@@ -173,7 +177,8 @@ def _measure(options, job, expected, truth, folder, scratch, console):
         if board:
             link = Link(stack.enter_context(serial_line(options.port)))
         progress = stack.enter_context(CycleProgress(console, program.estimated_cycles))
-        common = {"cycle_limit": options.max_cycles, "progress": progress}
+        common = {"cycle_limit": options.max_cycles, "progress": progress,
+                  "arrivals": arrivals(options, config)}
         if rtl:
             chip = RtlEngine(program, config, built, scratch, taps=options.taps,
                              trace=options.trace, **common)
@@ -208,7 +213,7 @@ def _measure(options, job, expected, truth, folder, scratch, console):
         mask=compare_mask(mask_HW, binary(segment), truth), seconds=chip.seconds,
         build_s=build_s, timetable=timetable, timed_by=source)
     report |= _circumstances(options, job, frame_times(chip.counters(), job.sources,
-                                                       config.clock_mhz))
+                                                       config.clock_mhz, chip.arrived))
     _draw(options, job, expected, truth, folder,
           {**{one.name: one.values for one in recorded if one.frame == 0}, **seen[0]}
           if rtl or board else None)
@@ -227,12 +232,19 @@ def _measure(options, job, expected, truth, folder, scratch, console):
     return report
 
 
+def arrivals(options, config):
+    """Cycles after the start in which the frames from the second on come; none without ``fps``."""
+    return [] if options.fps is None else [
+        round(number * config.clock_mhz * 1e6 / options.fps) for number in range(1, options.frames)]
+
+
 def beside(chip, trace, program, config, *, pins=False):
     """``cycle_model`` of the report: what the hardware did otherwise than the model; and the cycles
     of all instructions, if the model knows them. At the ``pins`` of an SDRAM the cycles may be
     ``PINS_MARGIN`` away from the model's."""
     try:
-        run = run_model(program, config)
+        run = run_model(program, config, arrivals=chip.arrived,
+                        **({} if pins else {"cycles_to_read": chip.cycles_to_read}))
     except SimulationError as error:
         return {"cycles": None, "cpu_s": None, "differences": [str(error)]}, None
     if pins:
@@ -306,6 +318,11 @@ def prepare(options, console=None):
     if (options.engine == BOARD) != (options.port is not None):
         raise InputError("ENGINE=board and PORT=/dev/ttyUSB0, the board's serial line, go "
                          "together; give both, or none")
+    if options.fps is not None:
+        if not 0 < options.fps < math.inf or options.frames < 2 or options.engine == "golden":
+            raise InputError("FPS is the rate, above 0, at which the frames of a stream come to a "
+                             f"machine; give FRAMES=2 or more and no ENGINE=golden, not FPS="
+                             f"{options.fps:g} FRAMES={options.frames} ENGINE={options.engine}")
     for wanted in ("taps", "trace", "pins"):
         if getattr(options, wanted) and options.engine != "rtl":
             raise InputError(f"{wanted.upper()} looks into simulated hardware, and "
@@ -368,6 +385,7 @@ def _parse(arguments):
     for name in ("frames", "size", "width", "max-cycles"):
         parser.add_argument(f"--{name}", type=int,
                             default=getattr(Options, name.replace("-", "_")))
+    parser.add_argument("--fps", type=float)
     for name in SWITCHES:
         parser.add_argument(f"--{name}", type=int, choices=(0, 1), default=0)
     values = vars(parser.parse_args(arguments))

@@ -108,18 +108,23 @@ def _frames(stream):
     def cycles(value):
         return "" if value is None else f"{value:.0f}"
 
-    table  = Table("frame", "image", "started", "ended", "latency", "interval", box=None,
-                   header_style="dim")
+    live   = "delay" in stream
+    times  = ("started", "ended", "latency", "interval")
+    if live:
+        times = ("arrived", "started", "ended", "latency", "delay", "interval")
+    table  = Table("frame", "image", *times, box=None, header_style="dim")
     frames = list(enumerate(stream["frames"], 1))
     left   = frames[:ROWS - 1] + frames[-1:] if len(frames) > ROWS else frames
     for number, frame in left:
         if number == len(frames) > ROWS:
             table.add_row("..")
         table.add_row(str(number), Path(frame["image"]).name,
-                      *(cycles(frame[key]) for key in ("started", "ended", "latency", "interval")))
-    jitter = [stream[key]["jitter"] for key in ("latency", "interval")]
-    table.add_row("", "jitter", "", "cycles", *map(cycles, jitter))
-    table.add_row("", "", "", "ms", *(f"{x / stream['clock_mhz'] / 1e3:.3f}" for x in jitter))
+                      *(cycles(frame[key]) for key in times))
+    jitter = [stream[key]["jitter"] for key in times if key in stream]
+    blank  = [""] * live
+    table.add_row("", "jitter", *blank, "", "cycles", *map(cycles, jitter))
+    table.add_row("", "", *blank, "", "ms",
+                  *(f"{x / stream['clock_mhz'] / 1e3:.3f}" for x in jitter))
     for column in (table.columns[0], *table.columns[2:]):
         column.justify = "right"
     return table

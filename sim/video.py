@@ -17,12 +17,13 @@ FASTEST_MS = 40         # a picture stays at least as long: what players of GIF 
 STEP_MS    = 10         # the unit of time of a GIF
 
 
-def frame_times(counters, images, clock_mhz):
+def frame_times(counters, images, clock_mhz, arrived=()):
     """``stream`` of the report: cycles of every frame that the machine stamped, its first 64.
 
     A frame starts when its first bytes arrive and ends when the last bytes of its mask have landed.
     ``interval`` is the time since the previous mask, None for the first; ``jitter`` is the largest
-    minus the smallest value.
+    minus the smallest value. Of frames that ``arrived`` in these cycles, while the machine ran,
+    ``delay`` is the time from there to the mask.
     """
     stamps  = range(min(len(images), FRAME_STAMPS))
     started = [counters[Counter.FRAME_STARTED, frame] for frame in stamps]
@@ -31,11 +32,14 @@ def frame_times(counters, images, clock_mhz):
                 "latency": ended[frame] - started[frame],
                 "interval": ended[frame] - ended[frame - 1] if frame else None}
                for frame in stamps]
+    for frame, cycle in zip(frames, arrived, strict=False):     # of the first 64
+        frame |= {"arrived": cycle, "delay": frame["ended"] - cycle}
     return {
         "frames":    frames,
         "clock_mhz": clock_mhz,
         "latency":   _spread([frame["latency"] for frame in frames]),
         "interval":  _spread([frame["interval"] for frame in frames[1:]]),
+        **({"delay": _spread([frame["delay"] for frame in frames])} if arrived else {}),
     }
 
 
@@ -62,7 +66,9 @@ def caption(index, stream, count):
     if index >= len(stream["frames"]):
         return text
     frame = stream["frames"][index]
-    text += f"   latency {frame['latency'] / stream['clock_mhz'] / 1e3:.3f} ms"
+    for key in ("latency", "delay"):
+        if key in frame:
+            text += f"   {key} {frame[key] / stream['clock_mhz'] / 1e3:.3f} ms"
     if frame["interval"] is not None:
         text += f"   interval {frame['interval'] / stream['clock_mhz'] / 1e3:.3f} ms"
     return text

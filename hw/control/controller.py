@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from hw.config import MEMORIES, Config
 from hw.control.counters import TIME_BITS
 from hw.control.fetch import ProgramFetcher, fetch_answer_layout
-from hw.control.frontend import FrontEnd
+from hw.control.frontend import RETIRED_BITS, FrontEnd
 from hw.control.ledger import MEMORY_ERRORS, TRAFFIC, Ledger
 from hw.control.registers import ControlRegisters, monitor_layout
 from hw.control.regmap import ADDRESS_BITS, DEFAULT_STALL_LIMIT, Status
@@ -32,6 +32,9 @@ class CentralController(wiring.Component):
     - when the cycle limit is reached (``CYCLE_LIMIT``), or no engine issued or retired anything for
       the stall limit (``STALLED``); the engine in the status is then the lowest unfinished one;
     - when the host stops it (no error); a stop that comes with the start, or just after it, counts.
+
+    A stream may still be coming: the load of a frame is held back until the host says that the
+    frame is there, and the stall limit does not count meanwhile. Each mask raises an interrupt.
 
     Unless all of it retired, nothing more is issued and ``abort`` rises, until the next ``clear``;
     the run ends when ``idle`` says that no transfer is under way any more. From there, the counters
@@ -159,6 +162,18 @@ class CentralController(wiring.Component):
                 *(front.counts[other].eq(fronts[other].retired) for other in range(ENGINES)),
             ]
 
+        # Frames
+        begun = Signal(RETIRED_BITS)
+        held  = Signal()
+        m.d.comb += held.eq(Cat(front.held for front in fronts).any())
+        m.d.comb += [front.missing.eq((registers.frames_ready != 0)
+                                      & (begun >= registers.frames_ready)) for front in fronts]
+        with m.If(self.clear):
+            m.d.sync += begun.eq(0)
+        with m.Elif(Cat(front.beginning for front in fronts).any()):
+            m.d.sync += begun.eq(begun + 1)
+        m.d.comb += registers.interrupts.mask.eq(running & self.frame_ended)
+
         # Counters
         for e, front in enumerate(fronts):
             m.d.comb += [
@@ -191,7 +206,7 @@ class CentralController(wiring.Component):
         m.d.comb += finished.eq(Cat(front.idle for front in fronts).all() & self.idle)
         m.d.sync += progress.eq(Cat((front.cause == Cause.ISSUE) | front.retiring
                                     for front in fronts).any())
-        m.d.sync += still.eq(Mux((running & ~progress) | waiting, still + 1, 0))
+        m.d.sync += still.eq(Mux((running & ~progress & ~held) | waiting, still + 1, 0))
         m.d.sync += stall_limit.eq(Mux(registers.stall_limit == 0, DEFAULT_STALL_LIMIT,
                                        registers.stall_limit))
         for e, front in reversed(list(enumerate(fronts))):

@@ -34,7 +34,8 @@ class FrontEnd(wiring.Component):
 
     ``cause`` is the engine's own while an instruction is offered. Otherwise it is
 
-    - ``OFFCHIP`` if the instruction has not been fetched, or its unmet wait names a load engine;
+    - ``OFFCHIP`` if the instruction has not been fetched, its unmet wait names a load engine, or it
+      begins a frame that has not come;
     - ``DEPENDENCY`` if its unmet wait names another engine, and when a ``SYNC`` retires (it is no
       vector instruction, so it must not count as ``ISSUE``);
     - ``FILL_DRAIN`` while met waits are checked off and the instruction moves to the engine;
@@ -58,6 +59,12 @@ class FrontEnd(wiring.Component):
         Nothing will follow on ``i``.
     counts : In(18).array(len(Engine))
         Retired instructions of every engine, this one's included.
+    missing : In(1)
+        The next frame is not in off-chip memory: a LOAD with ``frame_start`` is not issued.
+    beginning : Out(1)
+        One is.
+    held : Out(1)
+        One would be but for ``missing``.
     port : In(EngineSignature())
         To the engine.
     retired : Out(18)
@@ -83,6 +90,9 @@ class FrontEnd(wiring.Component):
             "i":         In(stream.Signature(INSTRUCTION)),
             "exhausted": In(1),
             "counts":    In(RETIRED_BITS).array(len(Engine)),
+            "missing":   In(1),
+            "beginning": Out(1),
+            "held":      Out(1),
             "port":      In(EngineSignature()),
             "retired":   Out(RETIRED_BITS),
             "retiring":  Out(1),
@@ -125,14 +135,22 @@ class FrontEnd(wiring.Component):
             m.d.sync += pending.eq(pending & (pending - 1))     # clears the lowest bit
 
         # Issue and retirement
-        clear_to_issue = Signal()      # waits met
+        clear_to_issue = Signal()      # waits met, and the frame there
         take, sync     = Signal(), Signal()
         legal          = Signal()
         finish         = Signal()
         m.d.comb += [
             finish.eq(offered_valid & self.port.i.ready),
-            clear_to_issue.eq(self.enable & following_valid & ~pending.any()),
+            clear_to_issue.eq(self.enable & following_valid & ~pending.any() & ~self.held),
         ]
+        if self.engine in LOADS:
+            begins = Signal()
+            m.d.comb += [
+                begins.eq((following.load.opcode == Opcode.LOAD) & following.load.frame_start),
+                self.held.eq(self.enable & following_valid & ~pending.any() & begins
+                             & self.missing),
+                self.beginning.eq(take & begins),
+            ]
         with m.Switch(following.sync.opcode):
             with m.Case(Opcode.SYNC):
                 m.d.comb += legal.eq(1)
@@ -173,6 +191,8 @@ class FrontEnd(wiring.Component):
             with m.Switch(wait.engine):
                 with m.Case(*LOADS):
                     m.d.comb += self.cause.eq(Cause.OFFCHIP)
+        with m.Elif(self.held):
+            m.d.comb += self.cause.eq(Cause.OFFCHIP)
         with m.Elif(sync):
             m.d.comb += self.cause.eq(Cause.DEPENDENCY)
         with m.Else():

@@ -51,6 +51,7 @@ class ControlRegisters(wiring.Component):
     writable : Out(window_layout())
     cycle_limit : Out(48)
     stall_limit : Out(32)
+    frames_ready : Out(18)
     counter_select : Out(16)
     counter_sample : Out(1)
     counter_sampled : In(1)
@@ -69,6 +70,7 @@ class ControlRegisters(wiring.Component):
     writable:        Out(window_layout())
     cycle_limit:     Out(48)
     stall_limit:     Out(32)
+    frames_ready:    Out(REGISTERS[Register.FRAMES_READY].bits)
     counter_select:  Out(16)
     counter_sample:  Out(1)
     counter_sampled: In(1)
@@ -100,6 +102,7 @@ class ControlRegisters(wiring.Component):
             self.cycle_limit.eq(Cat(kept[Register.CYCLE_LIMIT_LO],
                                     kept[Register.CYCLE_LIMIT_HI])),
             self.stall_limit.eq(kept[Register.STALL_LIMIT]),
+            self.frames_ready.eq(kept[Register.FRAMES_READY]),
             self.counter_select.eq(kept[Register.COUNTER_SELECT]),
             self.irq.eq((kept[Register.IRQ_STATUS] & kept[Register.IRQ_ENABLE]).any()),
         ]

@@ -8,7 +8,7 @@ from hw.isa import Engine, Error
 
 ADDRESS_BITS          = 12
 ID                    = 0x4E555441      # "ATUN", little-endian, as at the head of a program
-VERSION               = 0x0001_0000     # major, minor
+VERSION               = 0x0001_0001     # major, minor
 DEFAULT_STALL_LIMIT   = 100_000
 
 
@@ -38,6 +38,7 @@ class Register(enum.IntEnum):
     MONITOR_DECIMATE = 0x58
     MONITOR_SENT     = 0x5C
     MONITOR_DROPPED  = 0x60
+    FRAMES_READY     = 0x64
 
 
 class Access(enum.Enum):
@@ -73,9 +74,11 @@ class Status(data.Struct):
 
 
 class Interrupt(data.Struct):
-    """``error`` comes with ``done``, when a run ended with an error."""
+    """``error`` comes with ``done``, when a run ended with an error; ``mask`` with the last bytes
+    of each mask."""
     done:  1
     error: 1
+    mask:  1
 
 
 @dataclass(frozen=True)
@@ -96,8 +99,9 @@ REGISTERS = {
     Register.STATUS:           Entry(_R,  24, "Busy, done, stopped, unanswered; error code from "
                                               "bit 8, its engine from bit 16, or memory "
                                               "from bit 20"),
-    Register.IRQ_ENABLE:       Entry(_RW,  2, "Which bits of IRQ_STATUS raise the interrupt"),
-    Register.IRQ_STATUS:       Entry(_C,   2, "Bit 0: a run ended; bit 1: with an error"),
+    Register.IRQ_ENABLE:       Entry(_RW,  3, "Which bits of IRQ_STATUS raise the interrupt"),
+    Register.IRQ_STATUS:       Entry(_C,   3, "Bit 0: a run ended; bit 1: with an error; bit 2: a "
+                                              "mask is in off-chip memory"),
     Register.PROGRAM_BASE:     Entry(_RW, 32, "Byte address of the program; read at the start"),
     Register.CYCLE_LIMIT_LO:   Entry(_RW, 32, "A run that takes this many cycles is stopped; "
                                               "0: never"),
@@ -119,6 +123,8 @@ REGISTERS = {
     Register.MONITOR_DECIMATE: Entry(_RW,  2, "Send every 2**n-th pixel of every 2**n-th row"),
     Register.MONITOR_SENT:     Entry(_R,  32, "Rows sent"),
     Register.MONITOR_DROPPED:  Entry(_R,  32, "Rows dropped, because the host was too slow"),
+    Register.FRAMES_READY:     Entry(_RW, 18, "Frames of a stream that lie in off-chip memory so "
+                                              "far, at least 1; 0: all of them"),
 }
 
 

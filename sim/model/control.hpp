@@ -134,13 +134,20 @@ public:
 
     const Instruction* offered   = nullptr;
     const Instruction* following = nullptr;
+    bool               began     = false;   // a frame, in this cycle
 
     bool waits() const { return m_pending != 0; }
 
-    // One cycle; `counts` are the retired instructions of all engines before it. Returns whether
-    // one more retires.
+    // Whether its next instruction begins a frame, and nothing else holds it back.
+    bool begins() const {
+        return following && !m_pending && following->opcode == OPCODE_LOAD
+               && following->load.frame_start;
+    }
+
+    // One cycle; `counts` are the retired instructions of all engines before it; `missing`: the
+    // next frame is. Returns whether one more retires.
     bool tick(const Port& port, const Instruction* given, bool exhausted, const int64_t* counts,
-              Cycle now) {
+              bool missing, Cycle now) {
         const bool finishes = offered && port.retires;
         bool       met      = true;
         int        wanted   = 0;
@@ -149,7 +156,8 @@ public:
             wanted = wait.engine;
             met    = counts[wanted] >= int64_t(wait.count);
         }
-        const bool clear = following && !m_pending;
+        const bool held  = missing && begins();
+        const bool clear = following && !m_pending && !held;
         const bool syncs = clear && following->opcode == OPCODE_SYNC;
         const bool sync  = syncs && !offered;
         const bool take  = clear && !syncs && (!offered || finishes);
@@ -157,12 +165,14 @@ public:
         causes.spend(offered                  ? port.cause
                      : !following             ? exhausted ? CAUSE_NO_WORK : CAUSE_OFFCHIP
                      : m_pending && !met      ? is_load(wanted) ? CAUSE_OFFCHIP : CAUSE_DEPENDENCY
+                     : held                   ? CAUSE_OFFCHIP
                      : sync                   ? CAUSE_DEPENDENCY
                                               : CAUSE_FILL_DRAIN,
                      now);
         if (finishes) close(now);
         if (m_pending && met) m_pending &= m_pending - 1;
         if (finishes) offered = nullptr;
+        began = take && begins();
         if (take) {
             causes.settle(now + 1);
             offered  = following;
@@ -182,9 +192,9 @@ public:
     }
 
     // Whether the next cycle may change anything if nothing else does.
-    bool stirs(const int64_t* counts) const {
+    bool stirs(const int64_t* counts, bool missing) const {
         if (m_changed) return true;
-        if (!following) return false;
+        if (!following || (missing && begins())) return false;
         if (m_pending) {
             const Wait& wait = following->waits[std::countr_zero(m_pending)];
             return counts[wait.engine] >= int64_t(wait.count);

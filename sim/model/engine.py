@@ -3,6 +3,7 @@
 import time
 
 from sim.model.kernel import run_model
+from sim.starting import BEFORE_RUN, WRITE_CYCLES
 from sim.taps import golden_name
 
 __all__ = ["ModelEngine"]
@@ -21,14 +22,18 @@ class ModelEngine:
     tensors : list of dict
     cycle_limit : int
         None: those of :meth:`hw.compiler.Program.cycle_limit`.
+    arrivals : sequence of int
+        As :class:`sim.host.ChipEngine` takes them.
     progress : callable
         Called with the number of cycles done, a few times a second.
     """
 
-    def __init__(self, program, config, tensors, *, cycle_limit=None,
+    def __init__(self, program, config, tensors, *, cycle_limit=None, arrivals=(),
                  progress=lambda cycles: None):
         self._program, self._config, self._tensors = program, config, tensors
-        self._cycle_limit = cycle_limit
+        self._cycle_limit = cycle_limit or program.cycle_limit(config) + max(arrivals, default=0)
+        self.arrived      = [0, *(due + WRITE_CYCLES - BEFORE_RUN for due in arrivals)] if (
+            arrivals) else []
         self._progress    = progress
 
     def load(self, frames):
@@ -46,7 +51,7 @@ class ModelEngine:
             As :func:`sim.model.kernel.run_model`.
         """
         self._run   = run_model(self._program, self._config, cycle_limit=self._cycle_limit,
-                                progress=self._progress)
+                                arrivals=self.arrived, progress=self._progress)
         wall, cpu   = self._began
         self.seconds = {"wall_s": time.monotonic() - wall, "cpu_s": time.process_time() - cpu}
 

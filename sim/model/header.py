@@ -100,7 +100,7 @@ UNIT   = ("pixels", "outputs", "drain", "banks", "transform", "taps", "taps_stri
 TIMING = ("column_bits", "bank_bits", "rate", "row_hit", "activate", "precharge", "turnaround",
           "refresh_busy", "refresh_interval")
 CONFIG = ("vector", "gate_lanes", "onchip_banks", "array_latency", *TIMING, "program_base",
-          "first_cycle", "cycles_to_read", "cycle_limit")
+          "first_cycle", "cycles_to_read", "cycle_limit", "arrivals", "arrived")
 RESULT = {
     "cycles": (), "causes": (len(Engine), len(Cause)), "retired": (len(Engine),),
     "layers": (len(Engine), LEDGER_LAYERS, len(LayerField)), "frames": (2,),

@@ -16,6 +16,7 @@ from sim.counters import ONCHIP_PORTS
 from sim.errors import SimulationError
 from sim.model.header import PORTS, ResultStruct, config_struct, header
 from sim.simulators import build_library
+from sim.starting import WRITE_CYCLES
 
 __all__ = ["ModelRun", "prepare_model", "run_model"]
 
@@ -64,10 +65,14 @@ def prepare_model():
     return time.monotonic() - start
 
 
-def run_model(program, config, *, cycle_limit=None, progress=lambda cycles: None):
+def run_model(program, config, *, cycle_limit=None, arrivals=(), cycles_to_read=CYCLES_TO_READ,
+              progress=lambda cycles: None):
     """Run a :class:`hw.compiler.Program` on the model of a machine; returns :class:`ModelRun`.
 
-    ``progress`` is called with the number of cycles done, a few times a second.
+    ``arrivals`` are the cycles of the run in which frames 0, 1 .. have come; those beyond lie in
+    memory from the beginning. ``cycles_to_read`` is how long after the run the host reads the
+    counters of the off-chip memory, which refreshes meanwhile. ``progress`` is called with the
+    number of cycles done, a few times a second.
 
     Raises
     ------
@@ -80,8 +85,11 @@ def run_model(program, config, *, cycle_limit=None, progress=lambda cycles: None
                for engine in Engine]
     words   = b"".join(program.image[at.address:at.address + at.count * INSTRUCTION_BYTES]
                        for at in headers)
-    machine = config_struct(config, program_base=program.program_base, first_cycle=FIRST_CYCLE,
-                            cycles_to_read=CYCLES_TO_READ,
+    arrived = np.array(arrivals, np.int64)
+    machine = config_struct(config, program_base=program.program_base,
+                            first_cycle=FIRST_CYCLE + WRITE_CYCLES * bool(len(arrived)),
+                            arrivals=len(arrived), arrived=arrived.ctypes.data,
+                            cycles_to_read=cycles_to_read,
                             cycle_limit=cycle_limit or program.cycle_limit(config))
     counts    = np.array([at.count for at in headers], np.int64)
     addresses = np.array([at.address for at in headers], np.uint32)

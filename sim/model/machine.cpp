@@ -108,6 +108,14 @@ private:
     Cycle                      m_begin = 0, m_last = 0;
     bool                       m_finished = false, m_ending = false;
     std::vector<int64_t>       m_frames_started, m_frames_ended;
+    int64_t                    m_begun   = 0;           // frames
+    Cycle                      m_awaited = NEVER;       // of the run: when one comes that is missing
+
+    // First cycle of the run in which the frame that begins next is in memory.
+    Cycle arrival() const {
+        return m_begun < m_config.arrivals ? reinterpret_cast<const int64_t*>(m_config.arrived)[m_begun]
+                                           : 0;
+    }
 
     // Grants in row memories: convolution before gate before fill.
     void grant_rows(bool (&conv)[UNITS], bool (&fill)[UNITS], bool& gate) const {
@@ -218,7 +226,9 @@ private:
         // Front ends.
         uint32_t asked = m_dirty | retires;
         if (offered_to >= 0) asked |= 1u << offered_to;
+        if (m_awaited <= run) asked |= LOAD_ENGINES, m_awaited = NEVER;
         uint32_t retired = 0;
+        const bool missing = run < arrival();
         for (uint32_t rest = worked & ~asked; rest; rest &= rest - 1) {
             const int engine = std::countr_zero(rest);
             if (m_fronts[engine].offered) m_fronts[engine].causes.spend(port(engine).cause, run);
@@ -230,11 +240,12 @@ private:
             at.retires       = retires >> engine & 1;
             const bool gives = offered_to == engine && (ready >> engine & 1);
             retired |= uint32_t{front.tick(at, gives ? given : nullptr, exhausted >> engine & 1,
-                                           m_counts, run)} << engine;
+                                           m_counts, missing, run)} << engine;
             if (at.offered != front.offered || at.retires) {
                 at.offered = front.offered;
                 if (at.offered) wake_engine(engine, now + 1);
             }
+            m_begun += front.began;
             if (front.following) m_ready &= ~(1u << engine);
             else m_ready |= 1u << engine;
         }
@@ -244,9 +255,11 @@ private:
         }
 
         m_dirty = exhausted ^ m_fetcher.exhausted;
+        const bool absent = run + 1 < arrival();
         for (uint32_t rest = retired ? ALL : asked; rest; rest &= rest - 1) {
             const int engine = std::countr_zero(rest);
-            m_dirty |= uint32_t{m_fronts[engine].stirs(m_counts)} << engine;
+            m_dirty |= uint32_t{m_fronts[engine].stirs(m_counts, absent)} << engine;
+            if (absent && m_fronts[engine].begins()) m_awaited = arrival();
         }
         if (fetches || m_ready != ready || m_load.answers)
             m_fetcher.wake = m_fetcher.next(m_ready, m_load.answers, now);
@@ -267,7 +280,7 @@ private:
     Cycle next(Cycle now) const {
         if (m_dirty || m_ending) return now + 1;
         Cycle event = std::min({m_load.wake, m_stores.wake, m_gate.wake, m_monitor.wake,
-                                m_fetcher.wake});
+                                m_fetcher.wake, m_awaited < NEVER ? m_begin + m_awaited : NEVER});
         for (const FillEngine& fill : m_fills) event = std::min(event, fill.wake);
         for (const ConvEngine& conv : m_convs) event = std::min(event, conv.wake);
         return event >= NEVER && m_memory.quiet() ? NEVER : std::min(event, m_memory.wake);

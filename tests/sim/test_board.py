@@ -169,14 +169,19 @@ def test_a_line_is_made_raw():
 
 @pytest.mark.cosim
 @pytest.mark.slow
-def test_a_frame_through_a_board(tmp_path, monkeypatch):
-    """The whole way: `make sim ENGINE=board`, a serial line, the chip, the SDRAM's pins, a mask."""
+@pytest.mark.parametrize("stream", [{}, {"frames": 2, "fps": 1}], ids=["a frame", "live"])
+def test_a_frame_through_a_board(tmp_path, monkeypatch, stream):
+    """The whole way: `make sim ENGINE=board`, a serial line, the chip, the SDRAM's pins, a mask;
+    also of a frame that is written while the machine runs."""
     monkeypatch.setattr(run, "Link", partial(board.Link, timeout=60))   # a board is never so slow
     changes = {"dram": "sdr-ulx3s", "set": "clock_mhz=50"}
     with running(build_board(CONFIG)) as port:
         report = run.run(run.Options(config="tiny", engine="board", port=port, size=16, width=4,
-                                     out=str(tmp_path / "run"), **changes), Console(quiet=True))
+                                     out=str(tmp_path / "run"), **changes, **stream),
+                         Console(quiet=True))
     jsonschema.validate(report, json.loads(SCHEMA.read_text()))
     assert report["engine"] == "board"
-    assert report["bit_exact"] and report["tensors"]["compared"] == 1
+    assert report["bit_exact"] and report["tensors"]["compared"] == report["frames"]
+    for frame in report["stream"]["frames"][1:]:
+        assert 0 < frame["arrived"] < frame["ended"]
     assert report["cycle_model"]["differences"] == []

@@ -5,6 +5,7 @@ import signal
 import warnings
 from fnmatch import fnmatch
 
+import jsonschema
 import numpy as np
 import onnx
 import onnxruntime
@@ -21,6 +22,7 @@ from hw.compiler.importer import import_onnx
 from sim import run
 from sim.names import SIMULATORS
 from sim.progress import CycleProgress
+from sim.report import SCHEMA
 from tests.hw.compiler.onnx_models import Model
 
 
@@ -56,6 +58,12 @@ def reports(tmp_path, monkeypatch):
     (["--calibration", "phantom:2"],
      ("CALIBRATION is for float ONNX files; 'elec4848' is a network of this project, and is "
       "quantised already")),
+    (["--fps", "20"],
+     ("FPS is the rate, above 0, at which the frames of a stream come to a machine; give FRAMES=2 "
+      "or more and no ENGINE=golden, not FPS=20 FRAMES=1 ENGINE=rtl")),
+    (["--fps", "0", "--frames", "2"],
+     ("FPS is the rate, above 0, at which the frames of a stream come to a machine; give FRAMES=2 "
+      "or more and no ENGINE=golden, not FPS=0 FRAMES=2 ENGINE=rtl")),
     (["--model", "net.onnx", "--freeze", "1"],
      "FREEZE takes statistics of the pictures of CALIBRATION; give that, too"),
     (["--width", "0"],
@@ -102,7 +110,7 @@ class Chip:
     """Stands for :class:`sim.host.RtlEngine`: a machine that agrees with golden."""
 
     def __init__(self, program, config, built, folder, **_):
-        self.offchip, self.seconds = {}, {}
+        self.offchip, self.seconds, self.arrived, self.cycles_to_read = {}, {}, [], 0
         (folder / "simulator.log").write_text("")
 
     load = start = wait = traced = counters = lambda *_: None
@@ -325,6 +333,37 @@ def test_a_float_file_of_open_size_is_quantised_and_padded(tmp_path, monkeypatch
     assert (graph.tensors[graph.input].height, graph.tensors[graph.input].width) == (20, 20)
 
 
+@pytest.mark.cosim
+@pytest.mark.parametrize("fps", [600, 6000])
+def test_frames_that_come_while_the_machine_runs(tmp_path, monkeypatch, capsys, fps):
+    """At 600 a second the machine, which takes 53,000 cycles for one, waits for each; at 6,000 they
+    wait for it. Every byte is golden's and every cycle the model's, as of a stream that was there
+    before; and the model alone says the same."""
+    monkeypatch.setattr(places, "HOME", tmp_path)
+    tiny, streams = ["--config=tiny", "--size=16", "--width=4", "--frames=3"], {}
+    for engine in ("rtl", "model"):
+        out = tmp_path / engine
+        assert run.main([*tiny, f"--engine={engine}", f"--fps={fps}", f"--out={out}"]) == 0
+        report = json.loads((out / "report.json").read_text())
+        jsonschema.validate(report, json.loads(SCHEMA.read_text()))
+        streams[engine] = report["stream"]
+    assert streams["rtl"] == streams["model"]
+    report = json.loads((tmp_path / "rtl" / "report.json").read_text())
+    assert report["bit_exact"] and report["cycle_model"]["differences"] == []
+    assert f"FPS={fps:g}" in report["command"]
+    stream, period, second = report["stream"], round(1e8 / fps), round(2e8 / fps)
+    assert [frame["arrived"] for frame in stream["frames"]] == [0, period - 1, second - 1]
+    for frame in stream["frames"]:
+        assert frame["arrived"] < frame["started"] < frame["ended"]
+        assert frame["delay"] == frame["ended"] - frame["arrived"] >= frame["latency"]
+    waits = [frame["started"] - frame["arrived"] for frame in stream["frames"][1:]]
+    assert max(waits) < 100 if fps == 600 else min(waits) > 1000
+    delays = [frame["delay"] for frame in stream["frames"]]
+    assert stream["delay"]["jitter"] == max(delays) - min(delays)
+    assert " delay " in capsys.readouterr().out
+    assert "from there to the mask" in (tmp_path / "rtl" / "report.html").read_text()
+
+
 def test_log_of_a_failed_run_remains(reports, monkeypatch):
     monkeypatch.setattr(run, "LOG", reports / ".build" / "simulator.log")
     with (pytest.raises(run.SimulationError, match=r"^it broke; log: \.build/simulator\.log$"),
@@ -346,6 +385,5 @@ def test_progress_never_claims_the_end():
 
 
 def test_every_simulator_has_a_name_in_the_schema():
-    from sim.report import SCHEMA
     engines = json.loads(SCHEMA.read_text())["properties"]["engine"]["enum"]
     assert set(SIMULATORS) <= set(engines)

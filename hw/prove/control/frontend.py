@@ -33,6 +33,17 @@ def met(dut, instruction):
                for wait in instruction.sync.waits)
 
 
+@prove((FrontEnd.elaborate, "& ~self.held)", ")"))
+def a_missing_frame_is_not_begun(bench):
+    """The load of a frame that is missing is not offered to the engine."""
+    dut = FrontEnd(engine=Engine.LOAD_ENCODER)
+    bench.inner(dut)
+    begins = dut.port.i.p.load.frame_start & (dut.port.i.p.load.opcode == Opcode.LOAD)
+    fresh  = dut.port.i.valid & ~bench.before(dut.port.i.valid & ~dut.port.i.ready)
+    bench.check(~(fresh & begins & bench.before(dut.missing)), "not offered")
+    bench.cover(fresh & begins)
+
+
 @prove((FrontEnd.elaborate, "pending.eq(pending & (pending - 1))", "pending.eq(0)"), slow=True)
 def nothing_issues_before_its_waits(bench):
     """Whatever is on offer to the engine, or retires as ``SYNC``, has all its waits met: each

@@ -445,6 +445,62 @@ def test_run_is_not_done_before_the_transfers_are():
     simulate(dut, world, bench)
 
 
+def test_frames_that_come_while_it_runs():
+    """The load of a frame waits until the host tells of it, longer than the stall limit; loads of
+    other things do not. Each mask raises an interrupt of its own."""
+    loads   = [instruction(Engine.LOAD_ENCODER, frame_start=first) for first in (1, 0, 1, 0, 1)]
+    streams = {**STREAMS, Engine.LOAD_ENCODER: loads, Engine.LOAD_ATTENTION: [
+        instruction(Engine.LOAD_ATTENTION)] * 3}
+    dut     = CentralController(TINY)
+    world   = World(dut, program(streams, BASE), work=quick)
+
+    async def bench(ctx):
+        host = Host(ctx, dut)
+        await host.bus.write(Register.STALL_LIMIT, 60)
+        await host.bus.write(Register.FRAMES_READY, 1)
+        await host.start()
+        for frames in (1, 2):
+            await ctx.tick().repeat(400)
+            begun = [bits for _, engine, bits in world.started if engine is Engine.LOAD_ENCODER]
+            assert len(begun) == 2 * frames
+            assert Status.from_bits(await host.bus.read(Register.STATUS)).busy
+            await host.bus.write(Register.IRQ_ENABLE, 0b101)
+            ctx.set(dut.frame_ended, 1)
+            await ctx.tick()
+            ctx.set(dut.frame_ended, 0)
+            await ctx.tick()
+            assert ctx.get(dut.irq)
+            assert await host.bus.read(Register.IRQ_STATUS) == 0b100
+            await host.bus.write(Register.IRQ_STATUS, 0b100)
+            assert not ctx.get(dut.irq)
+            await host.bus.write(Register.FRAMES_READY, frames + 1)
+        status = await host.finish()
+        assert status.error == Error.NONE
+        assert len([engine for _, engine, _ in world.started
+                    if engine is Engine.LOAD_ENCODER]) == 5
+        # The next run begins with frame 0 again; with 0 nothing is held.
+        await host.bus.write(Register.FRAMES_READY, 0)
+        assert (await host.run()).error == Error.NONE
+
+    simulate(dut, world, bench)
+
+
+def test_a_machine_that_stands_still_is_stalled_though_frames_come():
+    streams = {Engine.LOAD_ENCODER: [instruction(Engine.LOAD_ENCODER, frame_start=1)],
+               Engine.STORE: [instruction(Engine.STORE, waits=[(Engine.GATE, 1)])]}
+    dut     = CentralController(TINY)
+    world   = World(dut, program(streams, BASE), work=quick)
+
+    async def bench(ctx):
+        host = Host(ctx, dut)
+        await host.bus.write(Register.STALL_LIMIT, 60)
+        await host.bus.write(Register.FRAMES_READY, 1)
+        status = await host.run()
+        assert (status.error, status.engine) == (Error.STALLED, Engine.STORE)
+
+    simulate(dut, world, bench)
+
+
 def test_counters_pass_through():
     dut   = CentralController(TINY, onchip_readers=2, onchip_writers=1)
     world = World(dut, program(STREAMS, BASE), work=quick)

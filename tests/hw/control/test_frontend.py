@@ -12,8 +12,10 @@ V, B       = Cause.ISSUE, Cause.BACKPRESSURE
 
 
 def trace(stream, *, engine=Engine.ENCODER_FILL, cycles, work=(V,), counts=lambda cycle: {},
-          arrive=lambda cycle: True, enable=lambda cycle: True):
-    """Run a front end for some cycles; a list of what it said in each."""
+          arrive=lambda cycle: True, enable=lambda cycle: True, missing=lambda cycle: False,
+          begun=None):
+    """Run a front end for some cycles; a list of what it said in each. ``begun`` takes the cycles
+    in which it begins a frame."""
     dut = FrontEnd(engine=engine)
     log = []
 
@@ -21,6 +23,7 @@ def trace(stream, *, engine=Engine.ENCODER_FILL, cycles, work=(V,), counts=lambd
         left, spent = list(stream), 0
         for cycle in range(cycles):
             ctx.set(dut.enable, enable(cycle))
+            ctx.set(dut.missing, missing(cycle))
             ctx.set(dut.exhausted, not left)
             ctx.set(dut.i.valid, bool(left) and arrive(cycle))
             if left:
@@ -32,6 +35,8 @@ def trace(stream, *, engine=Engine.ENCODER_FILL, cycles, work=(V,), counts=lambd
             ctx.set(dut.port.i.ready, offered and spent == len(work) - 1)
             log.append((ctx.get(dut.cause), ctx.get(dut.error), ctx.get(dut.retired),
                         ctx.get(dut.idle)))
+            if begun is not None and ctx.get(dut.beginning):
+                begun.append(cycle)
             took   = ctx.get(dut.i.valid) and ctx.get(dut.i.ready)
             retire = offered and ctx.get(dut.port.i.ready)
             await ctx.tick()
@@ -92,6 +97,26 @@ def test_sync_waits_too():
                 counts=lambda cycle: {Engine.GATE: 3 * (cycle >= 3)})
     assert causes(log) == [X, D, D, F, D, N, N]
     assert log[-1][2] == 1
+
+
+def load(**fields):
+    return instruction(Engine.LOAD_ENCODER, **fields)
+
+
+def test_a_frame_that_is_missing_holds_its_load_and_what_follows():
+    begun = []
+    log   = trace([load(), load(frame_start=1), load()], engine=Engine.LOAD_ENCODER, cycles=12,
+                  work=(V, V), missing=lambda cycle: cycle < 7, begun=begun)
+    #                          first   held     offered  next
+    assert causes(log) == [X, F, V, V, X, X, X, F, V, V, V, V]
+    assert begun == [7]
+
+
+def test_waits_are_charged_before_a_missing_frame():
+    waits = [(Engine.STORE, 1)]
+    log   = trace([load(frame_start=1, waits=waits)], engine=Engine.LOAD_ENCODER, cycles=8,
+                  missing=lambda cycle: cycle < 5, counts=lambda cycle: {Engine.STORE: cycle >= 3})
+    assert causes(log) == [X, D, D, F, X, F, V, N]
 
 
 def test_without_enable_nothing_happens():
