@@ -11,6 +11,8 @@ from collections import deque
 from contextlib import contextmanager
 from itertools import groupby
 
+import numpy as np
+
 from golden.errors import InputError
 from hw.boards.link import (
     ANSWER,
@@ -23,12 +25,14 @@ from hw.boards.link import (
     answer_head,
     request_head,
 )
+from hw.boards.rows import row_head
 from hw.boards.uart import BAUD
 from hw.control.counters import Counter, counter_index
 from hw.control.regmap import ID, REGISTERS, Interrupt, Register, Status
 from sim.errors import SimulationError
 from sim.host import ChipEngine
 from sim.starting import starting
+from sim.taps import attention_maps
 
 __all__ = ["BoardEngine", "Link", "serial_line"]
 
@@ -37,6 +41,7 @@ MOST_PATIENCE = 16                  # times the first timeout
 POLL        = 0.02                  # seconds between looks at the interrupt
 WINDOW      = MOST_WORDS * WORD     # bytes of memory that no frame leaves
 CYCLES      = counter_index(Counter.CYCLES)
+NUMBERS     = 1 << 16               # of words of the monitor's rows, and then again
 EVERY       = (1 << REGISTERS[Register.IRQ_STATUS].bits) - 1      # interrupt
 
 
@@ -105,7 +110,16 @@ class Link:
 
     def ping(self):
         """The board's :class:`hw.boards.link.Flags`."""
-        return self._ask(Operation.PING)[0].flags
+        return self.poll()[0]
+
+    def poll(self):
+        """The same, and the number behind the last word of the monitor's rows."""
+        head, _ = self._ask(Operation.PING)
+        return head.flags, head.value
+
+    def rows(self, first, count):
+        """So many words of the monitor's rows, of which those before ``first`` are done with."""
+        return self._ask(Operation.MONITOR, first, count, answers=count)[1]
 
     def write(self, address, blob):
         """Write whole words from a multiple of eight bytes on."""
@@ -217,7 +231,9 @@ def _words(blob):
 
 
 class BoardEngine(ChipEngine):
-    """The chip on a board. Its attention monitor does not reach the host, so only outputs do.
+    """The chip on a board. Outputs are read back, and what the attention monitor sends is fetched
+    while the machine runs; a map of which a row found no room on the board is none, and ``notes``
+    say so.
 
     Frames that come while it runs are written then, and ``arrived`` are the cycles that the machine
     counted just after it was told.
@@ -256,6 +272,9 @@ class BoardEngine(ChipEngine):
     def start(self):
         self._before = self._link.memory_counters()
         self._arrived = [0] if self._arrivals else []
+        self._sent    = bytearray()             # by the monitor
+        _, self._next = self._link.poll()       # word of it
+        self._link.rows(self._next, 1)          # what another run left has an end
         for register, value in starting(self._settings()):
             self._link.write_register(register, value)
         self._began  = time.monotonic(), time.process_time()
@@ -279,9 +298,11 @@ class BoardEngine(ChipEngine):
                 link.write(self._program.frame_address(frame), due.popleft()[1])
                 link.write_register(Register.FRAMES_READY, frame + 1)
                 self._arrived.append(link.counters([CYCLES])[CYCLES])
+        self._fetch(link.poll()[1])
         wall, cpu = time.monotonic() - self._began[0], time.process_time() - self._began[1]
         status = Status.from_bits(link.read_register(Register.STATUS))
         after  = link.memory_counters()
+        after["written_bytes"] -= sum(map(len, self._later))        # by the host
         self._keep({
             "stopped": True, "error": status.error.value, "engine": status.engine.value,
             "memory": status.memory, "wall_s": wall, "cpu_s": cpu,
@@ -293,12 +314,40 @@ class BoardEngine(ChipEngine):
     def _is_done(self):
         """Whether the interrupt is that of the end; those of masks are taken note of."""
         link = self._link
-        if not link.ping().interrupt:
+        flags, level = link.poll()
+        self._fetch(level)
+        if not flags.interrupt:
             return False
         events = Interrupt.from_bits(link.read_register(Register.IRQ_STATUS))
         if events.mask:
             link.write_register(Register.IRQ_STATUS, Interrupt.const({"mask": 1}).as_bits())
         return bool(events.done)
+
+    def _fetch(self, level):
+        """What the monitor sent up to word ``level``."""
+        while left := (level - self._next) % NUMBERS:
+            count = min(left, MOST_WORDS)
+            self._sent += self._link.rows(self._next, count)
+            self._next = (self._next + count) % NUMBERS
+
+    def _maps(self):
+        """Attention maps, a dictionary for each frame, of the rows that came."""
+        words, at = [np.zeros(0, np.uint32)], 0
+        while at < len(self._sent):
+            head = row_head.from_bits(int.from_bytes(self._sent[at:at + WORD], "little"))
+            at  += WORD
+            row  = np.frombuffer(self._sent, np.uint8, head.bytes, at)
+            words.append(row.astype(np.uint32) | head.layer << 8)
+            at  += head.bytes + -head.bytes % WORD
+        words, program = np.concatenate(words), self._program
+        maps = attention_maps(words, program.layers, frames=program.frames)
+        for layer in program.layers:
+            size = program.frames * layer.height * layer.width
+            came = np.count_nonzero(words >> 8 == layer.id)
+            if came and layer.tensor not in maps[0]:
+                self.notes.append(f"attention map {layer.tensor}: {came} of {size} pixels found "
+                                  "room on the board, so it is not compared")
+        return maps
 
     @property
     def arrived(self):
@@ -309,8 +358,7 @@ class BoardEngine(ChipEngine):
         first = self._outputs_at - self._outputs_at % WORD
         last  = self._outputs_at + self._output_bytes
         blob  = self._link.read(first, last + -last % WORD - first)
-        return self._with_outputs([{} for _ in range(self._program.frames)],
-                                  blob[self._outputs_at - first:])
+        return self._with_outputs(self._maps(), blob[self._outputs_at - first:])
 
     def recorded(self):
         return []

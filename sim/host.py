@@ -71,6 +71,11 @@ class ChipEngine:
         by default all of them lie in memory before.
     progress : callable
         Called with the number of cycles done, about once a second.
+
+    Attributes
+    ----------
+    notes : list of str
+        What a user should know of the run.
     """
 
     def __init__(self, program, config, *, cycle_limit=None, stall_limit=0, arrivals=(),
@@ -86,6 +91,7 @@ class ChipEngine:
         self._selectors   = selectors(program.layers, program.frames, protected=config.protected)
         self._counters    = None
         self._result      = None
+        self.notes        = []
 
     def _image(self, frames):
         """Off-chip memory before the start, whole beats, with the frames in place."""

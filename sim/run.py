@@ -145,6 +145,8 @@ def run(options, console, *, brief=False, latest=False):
         _point_latest(fresh.place)
     if not brief:
         print_summary(console, report, fresh.place)
+    for note in report.get("notes", ()):
+        console.print(note, soft_wrap=True)
     if job.imported:
         console.print(worst(judge(job.imported, job.frames[0]))[1])
         for note in job.imported.notes:
@@ -224,6 +226,8 @@ def _measure(options, job, expected, truth, folder, scratch, console):
     (folder / "program.bin").write_bytes(program.image[program.program_base:end])
     if rtl or board:
         report["cycle_model"] = agreement
+    if board and chip.notes:
+        report["notes"] = chip.notes
     if rtl:
         shutil.copy(scratch / "simulator.log", folder)
     if trace is not None:

@@ -56,8 +56,12 @@ def read_monitor(path, layers, *, frames):
     row ends. Pixels of a row, and rows of a map, come in order; a map that is not complete is left
     out.
     """
-    words = np.fromfile(path, "<u4")
-    maps  = [{} for _ in range(frames)]
+    return attention_maps(np.fromfile(path, "<u4"), layers, frames=frames)
+
+
+def attention_maps(words, layers, *, frames):
+    """The same of the words themselves."""
+    maps = [{} for _ in range(frames)]
     for layer in layers:
         mine = words[words >> 8 & 0xFF == layer.id] & 0xFF
         if mine.size and mine.size == frames * layer.height * layer.width:

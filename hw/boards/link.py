@@ -7,7 +7,10 @@ Little-endian; both ways a head of eight bytes, data, and the CRC-32 of that (IS
 
 The data are 64-bit words: of a WRITE those to be written, of a REGISTER_WRITE one with the value in
 its lower half. Answers have those of a READ, of COUNTERS the performance counters from the number
-``address`` on, and of MEMORY_COUNTERS those that the memory's controller keeps. A request with a
+``address`` on, and of MEMORY_COUNTERS those that the memory's controller keeps. MONITOR has words
+of the rows that the attention monitor sent, from number ``address`` on, and says that those before
+it are done with; the ``value`` of a PING's answer is the number behind the last of them
+(:mod:`hw.boards.rows`). A request with a
 wrong check, or one that ends in the middle, has no effect and no answer; the host repeats it. What
 has an effect has it once: a request with the sequence number of the one before is only answered
 again. A PING always counts as new.
@@ -20,6 +23,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
+from hw.boards.rows import ROW_WORDS
 from hw.control.regmap import ADDRESS_BITS, Register
 from hw.memory.axi import AxiLite, Response
 from hw.memory.traffic import COUNTER_BITS
@@ -44,6 +48,7 @@ class Operation(enum.Enum, shape=8):
     REGISTER_READ  = 4
     COUNTERS       = 5
     MEMORY_COUNTERS = 6
+    MONITOR        = 7
 
 
 class Flags(data.Struct):
@@ -92,6 +97,11 @@ class Link(wiring.Component):
     control : Out(AxiLite(...))
     irq, ready : In(1)
     memory_counters : Array of In(40), in the order of ``MEMORY_COUNTERS``
+    rows_level : In(16)
+    rows_done : Out(16)
+    rows_address : Out(8)
+    rows_word : In(64)
+        To :class:`hw.boards.rows.MonitorRows`.
     dropped : Out(1)
         High for a cycle when bytes were thrown away.
     """
@@ -109,6 +119,10 @@ class Link(wiring.Component):
             "irq":     In(1),
             "ready":   In(1),
             "memory_counters": In(COUNTER_BITS).array(len(MEMORY_COUNTERS)),
+            "rows_level":   In(16),
+            "rows_done":    Out(16),
+            "rows_address": Out(exact_log2(ROW_WORDS)),
+            "rows_word":    In(WORD * 8),
             "dropped": Out(1),
         })
 
@@ -181,8 +195,10 @@ class Link(wiring.Component):
         returns = Signal()      # the answer has data
         m.d.comb += counts.eq(head.operation == Operation.COUNTERS)
         m.d.comb += returns.eq((head.operation == Operation.READ) | counts
-                               | (head.operation == Operation.MEMORY_COUNTERS))
+                               | (head.operation == Operation.MEMORY_COUNTERS)
+                               | (head.operation == Operation.MONITOR))
         needs_memory = Signal()
+        m.d.comb += self.rows_address.eq(head.address + index)
         m.d.comb += needs_memory.eq((head.operation == Operation.WRITE)
                                     | (head.operation == Operation.READ))
 
@@ -211,7 +227,8 @@ class Link(wiring.Component):
                         with m.Case(Operation.WRITE, Operation.REGISTER_WRITE):
                             m.next = "Data"
                         with m.Case(Operation.PING, Operation.READ, Operation.REGISTER_READ,
-                                    Operation.COUNTERS, Operation.MEMORY_COUNTERS):
+                                    Operation.COUNTERS, Operation.MEMORY_COUNTERS,
+                                    Operation.MONITOR):
                             m.next = "Check"
                         with m.Default():
                             give_up()
@@ -242,6 +259,8 @@ class Link(wiring.Component):
                 with m.If(~(again & carries)):
                     m.d.sync += refused.eq(0)
                 m.next = "Answer"
+                with m.If(head.operation == Operation.PING):
+                    m.d.sync += value.eq(self.rows_level)
                 with m.If(needs_memory & (~self.ready | (head.address >> len(axi.araddr)).any())):
                     m.d.sync += refused.eq(1)
                 with m.Elif(head.operation == Operation.READ):
@@ -257,6 +276,9 @@ class Link(wiring.Component):
                 with m.Elif(head.operation == Operation.MEMORY_COUNTERS):
                     m.d.sync += index.eq(0)
                     m.next = "Memory counters"
+                with m.Elif(head.operation == Operation.MONITOR):
+                    m.d.sync += [self.rows_done.eq(head.address), index.eq(0)]
+                    m.next = "Row word"
                 with m.Elif(counts):
                     m.d.sync += [index.eq(0), upper.eq(0)]
                     m.next = "Register write"
@@ -336,6 +358,16 @@ class Link(wiring.Component):
             with m.State("Memory counters"):
                 m.d.comb += [write.data.eq(Array(self.memory_counters)[index]), write.en.eq(1)]
                 m.d.sync += index.eq(index + 1)
+                with m.If(index == last):
+                    m.next = "Answer"
+
+            # Rows; a word comes a cycle after its address.
+            with m.State("Row word"):
+                m.next = "Row word came"
+            with m.State("Row word came"):
+                m.d.comb += [write.data.eq(self.rows_word), write.en.eq(1)]
+                m.d.sync += index.eq(index + 1)
+                m.next = "Row word"
                 with m.If(index == last):
                     m.next = "Answer"
 

@@ -5,6 +5,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect
 
 from hw.boards.link import MEMORY_COUNTERS, Link
+from hw.boards.rows import MonitorRows
 from hw.boards.uart import BAUD, UartReceiver, UartTransmitter
 from hw.memory.pads import SdramPads
 from hw.memory.sdram import SdramController
@@ -58,6 +59,7 @@ class BoardTop(wiring.Component):
             config=config, id_width=share.memory.signature.id_width)
         m.submodules.pads  = pads = SdramPads(self.ports, bits=dram.sdram_bits, banks=dram.banks)
         m.submodules.link  = link = Link(chip.axi.signature, quiet=self.quiet)
+        m.submodules.rows  = rows = MonitorRows()
         pace = {"clock_hz": self.clock_hz, "baud": self.baud}
         m.submodules.receiver    = receiver    = UartReceiver(**pace)
         m.submodules.transmitter = transmitter = UartTransmitter(**pace)
@@ -69,12 +71,16 @@ class BoardTop(wiring.Component):
         connect(m, link.control, chip.control)
         connect(m, receiver.o, link.i)
         connect(m, link.o, transmitter.i)
+        connect(m, chip.monitor, rows.i)
         m.d.comb += [
             receiver.rx.eq(self.rx),
             self.tx.eq(transmitter.tx),
             link.irq.eq(chip.irq),
             link.ready.eq(memory.ready),
-            chip.monitor.tready.eq(1),
+            rows.done.eq(link.rows_done),
+            rows.address.eq(link.rows_address),
+            link.rows_level.eq(rows.level),
+            link.rows_word.eq(rows.word),
             *(port.eq(getattr(memory, name))
               for port, name in zip(link.memory_counters, MEMORY_COUNTERS)),
         ]

@@ -16,13 +16,14 @@ from rich.console import Console
 
 from golden.errors import InputError
 from hw.boards.link import MEMORY_COUNTERS
+from hw.boards.rows import row_head
 from hw.config import preset
 from hw.control.regmap import Register
 from sim import board, run
 from sim.board_top import build_board, running
 from sim.errors import SimulationError
 from sim.report import SCHEMA
-from tests.hw.boards.stub import REFUSED, WRITES, Stub
+from tests.hw.boards.stub import REFUSED, ROW, WRITES, Stub, row_request
 
 CONFIG   = preset("tiny", dram="sdr-ulx3s", changes="clock_mhz=50")
 PATIENCE = 0.05
@@ -102,6 +103,30 @@ def test_every_operation(line):
 
 
 @pytest.mark.cosim
+def test_rows_of_the_monitor(line):
+    """Twice as many words as the board keeps, fetched as they come; then rows beyond what it keeps,
+    of which the last ones are dropped."""
+    link = ready(board.Link(line, timeout=PATIENCE))
+    _, at = link.poll()
+    assert at == 0
+    for row in range(20):
+        link.write_register(ROW, row_request.const(
+            {"layer": 5 * row, "row": row, "bytes": 200}).as_bits())
+        _, level = link.poll()
+        assert level - at == 26
+        blob = link.rows(at, 26)
+        at   = level
+        head = row_head.from_bits(int.from_bytes(blob[:8], "little"))
+        assert (head.layer, head.row, head.bytes) == (5 * row, row, 200)
+        assert blob[8:] == bytes((5 * row + place) % 256 for place in range(200))
+    link.rows(at, 1)
+    for row in range(11):
+        link.write_register(ROW, row_request.const(
+            {"layer": 1, "row": row, "bytes": 200}).as_bits())
+    assert link.poll()[1] - at == 9 * 26        # of the 256
+
+
+@pytest.mark.cosim
 def test_a_faulty_line_costs_time_and_nothing_else(line, seed=5):
     """One byte of 250 is lost, doubled or changed. All that is written is written once and as it
     was meant, and all that is read is what is there."""
@@ -171,8 +196,8 @@ def test_a_line_is_made_raw():
 @pytest.mark.slow
 @pytest.mark.parametrize("stream", [{}, {"frames": 2, "fps": 1}], ids=["a frame", "live"])
 def test_a_frame_through_a_board(tmp_path, monkeypatch, stream):
-    """The whole way: `make sim ENGINE=board`, a serial line, the chip, the SDRAM's pins, a mask;
-    also of a frame that is written while the machine runs."""
+    """The whole way: `make sim ENGINE=board`, a serial line, the chip, the SDRAM's pins, a mask,
+    its attention maps; also of a frame that is written while the machine runs."""
     monkeypatch.setattr(run, "Link", partial(board.Link, timeout=60))   # a board is never so slow
     changes = {"dram": "sdr-ulx3s", "set": "clock_mhz=50"}
     with running(build_board(CONFIG)) as port:
@@ -181,7 +206,8 @@ def test_a_frame_through_a_board(tmp_path, monkeypatch, stream):
                          Console(quiet=True))
     jsonschema.validate(report, json.loads(SCHEMA.read_text()))
     assert report["engine"] == "board"
-    assert report["bit_exact"] and report["tensors"]["compared"] == report["frames"]
+    assert report["bit_exact"] and report["tensors"]["compared"] == 5 * report["frames"]
+    assert "notes" not in report            # every row of the four attention maps found room
     for frame in report["stream"]["frames"][1:]:
         assert 0 < frame["arrived"] < frame["ended"]
     assert report["cycle_model"]["differences"] == []

@@ -1,7 +1,7 @@
 """What stands for the chip where only the board around it is looked at."""
 
 from amaranth import *
-from amaranth.lib import wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
@@ -9,14 +9,22 @@ from hw.control.regmap import ADDRESS_BITS, Register
 from hw.memory.axi import Axi4, AxiLite
 from hw.monitor.monitor import MonitorStream
 
-__all__ = ["REFUSED", "WRITES", "Stub"]
+__all__ = ["REFUSED", "ROW", "WRITES", "Stub", "row_request"]
 
 WRITES  = 0xFFC         # how many registers were written, ever
 REFUSED = 0x800         # a register that does not exist
+ROW     = 0x900         # of the monitor, to be sent: a row_request
+
+
+class row_request(data.Struct):
+    layer: 8
+    row:   12
+    bytes: 12
 
 
 class Stub(wiring.Component):
-    """In the chip's place: a memory of registers; counters are their number, and its square."""
+    """In the chip's place: a memory of registers; counters are their number, and its square. A
+    write to ``ROW`` makes the monitor send a row, whose bytes count from its layer."""
 
     def __init__(self, config):
         super().__init__({
@@ -48,6 +56,17 @@ class Stub(wiring.Component):
                 Mux(bus.awaddr == REFUSED, 2, 0))]
             with m.If(bus.awaddr == Register.COUNTER_SELECT):
                 m.d.sync += select.eq(bus.wdata)
+        asked, sent = Signal(row_request), Signal(12)
+        monitor     = self.monitor
+        m.d.comb += [
+            monitor.tvalid.eq(sent != asked.bytes), monitor.tlast.eq(sent + 1 == asked.bytes),
+            monitor.tdata.eq(asked.layer + sent),
+            monitor.tuser.layer.eq(asked.layer), monitor.tuser.row.eq(asked.row),
+        ]
+        with m.If(monitor.tvalid & monitor.tready):
+            m.d.sync += sent.eq(sent + 1)
+        with m.If(both & (bus.awaddr == ROW)):
+            m.d.sync += [asked.eq(bus.wdata), sent.eq(0)]
         with m.If(bus.arvalid & bus.arready):
             m.d.sync += bus.rvalid.eq(1)
             with m.Switch(bus.araddr):
