@@ -191,10 +191,8 @@ class FrontEnd(wiring.Component):
             with m.Switch(wait.engine):
                 with m.Case(*LOADS):
                     m.d.comb += self.cause.eq(Cause.OFFCHIP)
-        with m.Elif(self.held):
-            m.d.comb += self.cause.eq(Cause.OFFCHIP)
-        with m.Elif(sync):
-            m.d.comb += self.cause.eq(Cause.DEPENDENCY)
+        with m.Elif(sync | self.held):
+            m.d.comb += self.cause.eq(Mux(self.held, Cause.OFFCHIP, Cause.DEPENDENCY))
         with m.Else():
             m.d.comb += self.cause.eq(Cause.FILL_DRAIN)
 

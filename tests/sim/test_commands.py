@@ -175,7 +175,7 @@ def test_the_table_has_every_target_of_the_makefile():
     assert {*phony, *found} - {"$(PROGRAMS)", "guard"} == set(commands.TARGETS)
 
 
-EXAMPLES = {"A": "x", "B": "y", "AT": "7", "ARGS": "", "CUT": "e1a", "START": "elec4848-32",
+EXAMPLES = {"FPS": "2.5", "A": "x", "B": "y", "AT": "7", "ARGS": "", "CUT": "e1a", "START": "elec4848-32",
             "OUT": "somewhere", "PYTEST": "", "RUN": "reports/x", "DEPTH": "2", "RATE": "0.1",
             "MODEL": "unet-busi", "CONFIG": "tiny", "CONFIGS": "tiny", "DRAM": "ddr4-2400",
             "DRAMS": "own", "SIM": "icarus", "IMAGE": "phantom:1", "DATA": "phantom:2",
