@@ -175,11 +175,11 @@ def test_the_table_has_every_target_of_the_makefile():
     assert {*phony, *found} - {"$(PROGRAMS)", "guard"} == set(commands.TARGETS)
 
 
-EXAMPLES = {"FPS": "2.5", "A": "x", "B": "y", "AT": "7", "ARGS": "", "CUT": "e1a", "START": "elec4848-32",
+EXAMPLES = {"A": "x", "B": "y", "AT": "7", "ARGS": "", "CUT": "e1a", "START": "elec4848-32",
             "OUT": "somewhere", "PYTEST": "", "RUN": "reports/x", "DEPTH": "2", "RATE": "0.1",
             "MODEL": "unet-busi", "CONFIG": "tiny", "CONFIGS": "tiny", "DRAM": "ddr4-2400",
             "DRAMS": "own", "SIM": "icarus", "IMAGE": "phantom:1", "DATA": "phantom:2",
-            "CALIBRATION": "phantom:2", "FEATURE": "0.5", "BOARD": "ulx3s",
+            "CALIBRATION": "phantom:2", "FPS": "2.5", "FEATURE": "0.5", "BOARD": "ulx3s",
             "MODELS": "unet-busi", "LOSS": "dice", "PART": "test", "SCHEDULE": "cosine",
             "PROTECTION": "secded", "SET": "alpha_words=64",
             "DEVICE": "cpu", "SIZE": "32", "KINDS": "image",
