@@ -183,7 +183,8 @@ class UnitConfig:
     ``outputs`` channels the parameter memory holds the requantisation of. ``drain`` is how many
     channels of a depthwise pixel are requantised per cycle. With ``transform``, each lane can make
     two neighbouring pixels of a convolution three columns wide in four steps
-    (:mod:`hw.compute.transform`).
+    (:mod:`hw.compute.transform`). With ``gather`` the channels of a pixel are gathered, and written
+    as whole vectors rather than ``outputs`` at a time.
     """
     pixels:       int  = knob("pixels side by side that the array takes per step",
                               least=1, most=16, power=True)
@@ -199,6 +200,8 @@ class UnitConfig:
     params:       int  = knob("groups of `outputs` channels with requantisation on chip", least=4,
                               most=_addressable(_CONV["param_base"], _LOAD["base"]))
     transform:    bool = knob("make two pixels of a 3 wide kernel in four steps (F(2,3))",
+                              default=False)
+    gather:       bool = knob("write whole vectors rather than `outputs` channels at a time",
                               default=False)
 
     RULES = (

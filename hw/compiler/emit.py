@@ -130,10 +130,21 @@ class Emitter:
         """Per engine, how many instructions it has been given so far: see ``beside``."""
         return {engine: len(self.streams[engine]) for engine in engines}
 
-    def emit(self, engine, opcode, fields, *, layer=0, row=0, reads=(), writes=(), beside=NOBODY):
+    def users(self, spans):
+        """Engine -> its last instruction that read or wrote any of ``spans``: see ``after``."""
+        found = {}
+        for piece in (piece for span in spans for piece in self._pieces(span)):
+            for users in (piece.reads, piece.writes):
+                for engine, count in users.items():
+                    found[engine] = max(count, found.get(engine, 0))
+        return found
+
+    def emit(self, engine, opcode, fields, *, layer=0, row=0, reads=(), writes=(), beside=NOBODY,
+             after=None):
         """Append one instruction; ``fields`` as in :data:`hw.isa.FORMS`. ``beside`` are engines
         that write other bytes of the same words, and how many instructions each had been given
-        before it began to: of what it writes, only those are waited for."""
+        before it began to: of what it writes, only those are waited for. Or ``after`` has the
+        :meth:`users` of what it writes, from before the first of those that write other bytes."""
         known, bit, heaps, single = self._known[engine], 1 << engine, self._heaps, self._single
         needed = {}
         number = len(self._streams[engine]) + 1
@@ -149,7 +160,11 @@ class Emitter:
                         if (count > known[other] and other != engine
                                 and count > needed.get(other, 0)):
                             needed[other] = count
-        for span in writes:
+        if after is not None:
+            for other, count in after.items():
+                if count > known[other] and other != engine and count > needed.get(other, 0):
+                    needed[other] = count
+        for span in writes if after is None else ():
             found = single.get(span)
             if found is None or not found[0].whole:
                 found = self._pieces(span)
@@ -172,7 +187,7 @@ class Emitter:
         self._append(engine, opcode, fields, layer, row, waits)
 
         for span in writes:
-            self._write(span, engine, number, beside)
+            self._write(span, engine, number, beside or after is not None)
         for span in (*reads, *writes):
             if span[0] in heaps:
                 heaps[span[0]].touch(span[1], engine, number - 1)

@@ -5,7 +5,7 @@ the fills, the gate or the pass before, these ask the maps, and a map that is no
 pass that makes it. Attention maps so come into being as the decoder's gate asks for their rows.
 """
 
-from itertools import zip_longest
+from itertools import chain, zip_longest
 
 from amaranth.lib import data
 
@@ -13,7 +13,7 @@ from golden import integer
 from hw.compiler.emit import Span
 from hw.compiler.errors import CompileError, or_set
 from hw.compiler.groups import group, pulled, sources
-from hw.compiler.lend import Dealer, deal_channels, tied
+from hw.compiler.lend import Prices, able, deal_channels, deal_rows, shares
 from hw.compiler.machine import FrameRows, Order
 from hw.compiler.maps import Ring
 from hw.compiler.pack import pack_requant, padded_channels
@@ -144,15 +144,17 @@ class GroupRun:
         self.held    = []
         self.units   = [self.unit, *(machine.units[name] for name in found.lenders
                                      if machine.units[name].open is None)]
-        self.passes  = {}       # tensor -> its pass on the group's own unit
-        self.shares  = {}       # tensor -> its pass on every unit that makes a share of it
+        self.passes  = {}       # tensor -> its pass, or the first piece, on its own unit
+        self.shares  = {}       # tensor -> its pass, or its pieces, on every unit that shares it
         for item in found.passes:
             if item.tensor.name not in found.inside:
                 frame.maps[item.tensor.name] = self._sink(item)
         for item in found.passes:
-            name  = item.tensor.name
-            units = [machine.units[item.unit]] if tied(self.network, item) else self.units
-            self.shares[name] = [PassRun(self, item, unit) for unit in units]
+            name = item.tensor.name
+            self.shares[name] = [PassRun(self, piece, unit)
+                                 for piece in (shares(item) if found.lenders else (item,))
+                                 for unit in dict.fromkeys((*self.units, machine.units[item.unit]))
+                                 if able(machine, piece, unit.name)]
             self.passes[name] = self.shares[name][0]
         for unit in self.units:
             self._rings(unit)
@@ -163,6 +165,8 @@ class GroupRun:
         if found.stays:
             for unit in self.units:
                 self._load(unit)
+            if found.lenders:
+                self.prices = Prices(machine, chain(*self.shares.values()))
             for name in self.makes:
                 frame.maps[name].producer = self._producer(name)
             self._early()
@@ -182,12 +186,7 @@ class GroupRun:
     def _producer(self, name):
         if not self.group.lenders:
             return self.passes[name].make_row
-        return Dealer(self.machine, self.shares[name], self.sources(name)).make_row
-
-    def sources(self, name):
-        """The maps from which a tensor of this group is made."""
-        return [self.frame.maps[source]
-                for source in sources(self.network, self.passes[name].item)]
+        return deal_rows(self.machine, self.shares[name], self.prices, make_row)
 
     def _passes_on(self, item):
         """Whether what a pass makes is read by others of this group alone, as it passes."""
@@ -283,7 +282,8 @@ class GroupRun:
     def _complete(self):
         """Make the rows that nobody asked for (behind a 1x1 kernel of stride 2, say) of tensors
         that are in row memory only, so that every tensor exists as a whole."""
-        for run in reversed(self.passes.values()):
+        own = [run for run in chain(*self.shares.values()) if run.unit.name == run.item.unit]
+        for run in reversed(own):
             for operand, ring in zip(run.item.operands, run.rings, strict=True):
                 passing = [leaf for leaf in self.network.leaves(operand)
                            if leaf in self.group.inside or leaf not in self.network.made
@@ -439,18 +439,17 @@ class PassRun:
 
     def make_row(self, y):
         """Row ``y`` to where the map wants it."""
-        sources = self._sources(y)
-        address, spans, alpha = self.sink.claim(y)
-        self._emit(y, sources, address, spans, alpha)
-        self.sink.stored(y)
-        if self.machine.schedule.lend and not self.item.alpha:
-            self.sink.times.append(self.machine.emitter.timetable.end(self.unit.conv))
+        make_row([self], y)
+
+    def sources(self):
+        """The maps from which the tensor is made."""
+        return [self.frame.maps[source] for source in sources(self.run.network, self.item)]
 
     def make(self, y, address, spans):
         """Row ``y`` to a place in the row memory of this unit."""
-        self._emit(y, self._sources(y), address, spans, 0)
+        self.emit(y, self.places_of(y), address, spans)
 
-    def _sources(self, y):
+    def places_of(self, y):
         """Per part that makes row ``y``, the places of the rows under its kernel."""
         return [(run, self.places(run.part, y)) for run in self.parts if run.part.makes(y)]
 
@@ -459,10 +458,12 @@ class PassRun:
         return [place and rings[place[0]].get(place[1])
                 for place in part.sources(y, self.heights)]
 
-    def _emit(self, y, sources, address, spans, alpha):
-        tapped = self.frame.observed(self.item.tensor.name, y)
-        for run, places in sources:
-            run.row(y, places, address, spans, alpha_base=alpha, tapped=tapped)
+    def emit(self, y, places, address, spans, *, alpha=0, tapped=None, after=None):
+        """What makes row ``y`` of :meth:`places_of` it."""
+        if tapped is None:
+            tapped = self.frame.observed(self.item.tensor.name, y)
+        for run, found in places:
+            run.row(y, found, address, spans, alpha_base=alpha, tapped=tapped, after=after)
 
     def plan(self, channels):
         """Plan the tiles of all channels, or of a range of them."""
@@ -501,13 +502,29 @@ class PassRun:
         return (unit.weights, weight), (unit.params, param)
 
 
+def make_row(runs, y):
+    """Row ``y`` to where the map wants it, each of ``runs`` making a piece of it."""
+    first     = runs[0]
+    machine   = first.machine
+    timetable = machine.emitter.timetable
+    places    = [run.places_of(y) for run in runs]
+    address, spans, alpha = first.sink.claim(y)
+    tapped = first.frame.observed(first.item.tensor.name, y)
+    after  = machine.emitter.users(spans) if len(runs) > 1 else None
+    for run, found in zip(runs, places, strict=True):
+        run.emit(y, found, address, spans, alpha=alpha, tapped=tapped, after=after)
+    first.sink.stored(y)
+    if machine.schedule.lend and not first.item.alpha:
+        first.sink.times.append(max(timetable.end(run.unit.conv) for run in runs))
+
+
 def stream(run, shares):
     """Every row of the one pass of a group, block by block, the weights of each part passing
     through in tiles; ``shares`` are the pass on every unit that may make some of its channels."""
     machine, sink = run.machine, shares[0].sink
     item  = shares[0].item
     dealt = [(share, channels) for share, channels in zip(
-        shares, deal_channels(machine, shares, run.sources(item.tensor.name)), strict=True)
+        shares, deal_channels(machine, shares), strict=True)
              if channels is None or channels]
     shares = [share for share, _ in dealt]
     for share, channels in dealt:

@@ -3,7 +3,7 @@ the next."""
 
 from dataclasses import dataclass
 
-from hw.compiler.lend import by_rows, tied
+from hw.compiler.lend import able, by_rows, shares, tied
 from hw.compiler.ops import UNPARKED
 from hw.compiler.unit import MOST_GROUPS
 from hw.isa import LAYER_SLOTS
@@ -110,6 +110,7 @@ def _handed_on(network, readers, item, run):
 def _fits(machine, run, name=None):
     """Whether the passes can be resident together, in their unit or in that called ``name``."""
     unit = machine.units[name or run[0].unit]
+    run  = [piece for item in run for piece in shares(item)]
     words, params = unit.words(run)
     return (words <= unit.config.weight_words and params <= unit.config.params
             and sum(len(item.parts) for item in run) <= LAYER_SLOTS
@@ -146,16 +147,26 @@ def _joins(machine, network, readers, run, item):
 def _lenders(machine, run, stays):
     """Whether passes that might ``stay`` in their own unit stay in all that share them, and the
     names of those beside it."""
-    free = [item for item in run if not tied(machine.network, item)]
-    if not free:
+    pieces = [piece for item in run for piece in shares(item)]
+    if all(tied(machine, piece) for piece in pieces):
         return stays, ()
-    stays = stays and len(run) > 1
-    made  = machine.network.made
-    apart = {run[0].unit} | {"encoder" for item in free for source in sources(machine.network, item)
-                             if source in made and made[source].parked}
-    return stays, tuple(name for name, unit in machine.units.items() if name not in apart and (
-        _fits(machine, free, name) if stays
-        else machine.least_rows(free, unit) <= unit.config.row_words))
+    if run[0].depthwise and not stays:
+        return stays, ()            # its channels are not dealt
+    stays = stays and (len(run) > 1 or run[0].depthwise)
+    return stays, tuple(name for name in machine.units if name != run[0].unit and (
+        _lends(machine, run, name, stays)))
+
+
+def _lends(machine, run, name, stays):
+    """Whether a unit has room for all that it can run of passes, which are all dense ones that are
+    shared at all: of some of them, others would wait for the rest."""
+    if not all(able(machine, item, name) for item in run
+               if not item.depthwise and not tied(machine, item)):
+        return False
+    mine = [piece for item in run for piece in shares(item) if able(machine, piece, name)]
+    return mine != [] and (
+        _fits(machine, mine, name) if stays
+        else machine.least_rows(mine, machine.units[name]) <= machine.units[name].config.row_words)
 
 
 def _read_in_passing(machine, groups):
@@ -193,8 +204,8 @@ def _beside(machine, groups):
         joined = (*maker.passes, *reader.passes)
         if (reader.unit == "attention" and maker.unit == "decoder" and maker.stays and maker.lenders
                 and len(joined) <= LAYER_SLOTS and all(
-                    _fits(machine, [item for item in joined if item.unit == name
-                                    or not tied(network, item)], name)
+                    _fits(machine, [piece for item in joined for piece in shares(item)
+                                    if able(machine, piece, name)], name)
                     for name in machine.units)):
             found.remove(reader)
             found[found.index(maker)] = Group(maker.unit, joined, True, (), maker.lenders)

@@ -5,58 +5,140 @@ encoder's lanes for the next frame. Every unit reads and writes on-chip memory, 
 can be made by several at once, each with weights of its own; waits come from the words, as ever.
 
 Passes that hand on rows are shared by *rows*: every unit has all their weights, and rows go, a few
-at a time, to whichever unit will be done with them first. What is by itself is shared by output
+at a time, to whichever unit will be done with them first, unless they would cost it much more than
+another. So are depthwise passes. What else is by itself is shared by output
 *channels*: every unit loads the weights of its own channels only, so no byte is loaded twice.
 """
 
-from itertools import accumulate, pairwise
+from itertools import accumulate, pairwise, product
+
+import numpy as np
 
 from golden import integer
 
 MAP_SHARE = 4       # bytes of a map per byte of weights from which on its rows may be shared
+DEPTHWISE_SHARE = 30    # the same for depthwise weights, which lie between zeros
 CHUNK     = 2       # rows that a unit takes at a time: their neighbours are filled once
+PATIENCE  = 1 / 6   # of the rows of a map: how much later may be done what costs a row's price less
+LEAST     = 1e-3    # price of a unit that has nothing to do
 # Rows of a map read while it passes that are made before the reader needs them, so that no unit
 # waits, and those in memory: usually, and where there is no room for so many.
 PASSING   = ((12, 20), (8, 14), (6, 11))
 
 
-def by_rows(machine, item):
+def by_rows(machine, item, share=MAP_SHARE):
     """Whether there is so much more map than weights that all units may load the weights."""
     weights = sum(part.weight.size for part in item.parts)
     size    = machine.map_words(item.tensor) * item.tensor.height * machine.config.vector
-    return size > MAP_SHARE * weights
+    return size > share * weights
 
 
-def tied(network, item):
-    """Whether only its own unit can run a pass: depthwise weights lie as each unit's steps need
-    them, attention maps go to the attention unit's store, and the gate writes to the decoder."""
-    return item.depthwise or item.alpha or any(
-        leaf not in network.made and leaf in network.moves
-        and isinstance(network.moves[leaf].layer, integer.Gate)
-        for operand in item.operands for leaf in network.leaves(operand))
+def shares(item):
+    """The passes that make a tensor between them: itself, or its pieces."""
+    return item.pieces or (item,)
+
+
+def tied(machine, item):
+    """Whether only its own unit can run a pass, or should: attention maps go to the attention
+    unit's store, copies to feedback memory, and the gate writes to the decoder; what interpolates
+    needs depthwise steps of some width; sums and small maps are not worth the weights."""
+    network = machine.network
+    return (item.alpha or item.parked
+            or item.depthwise and (len(item.operands) > 1
+                                   or not by_rows(machine, item, DEPTHWISE_SHARE))
+            or any(part.lines or part.clamp for part in item.parts)
+            or any(leaf not in network.made and leaf in network.moves
+                   and isinstance(network.moves[leaf].layer, integer.Gate)
+                   for operand in item.operands for leaf in network.leaves(operand)))
+
+
+def able(machine, item, name):
+    """Whether the unit called ``name`` may run a pass. The encoder reads no feedback memory; and of
+    the decoder's lanes, which are most, few would have work in a depthwise pass."""
+    network = machine.network
+    if name == item.unit:
+        return True
+    if tied(machine, item) or name == "decoder" and item.depthwise:
+        return False
+    return name != "encoder" or not any(
+        network.made[source].parked for operand in item.operands
+        for leaf in network.leaves(operand) for source in network.stored(leaf)
+        if source in network.made)
+
+
+class Prices:
+    """What a cycle of each unit is worth to passes whose rows all units share: so much that those
+    which make each row at the least price are all done at the same time. Without, a unit that
+    happens to be free would take rows that cost it more than they cost another.
+
+    Where the rows of pass ``i`` take ``c[i, u]`` cycles of unit ``u``, which is free from ``b[u]``
+    on, no way to deal them is done before ``sum(p[u] * b[u]) + sum(min(p[u] * c[i, u]))`` whatever
+    the prices ``p``, which add up to 1; and the best way is done at the largest of these."""
+
+    def __init__(self, machine, runs):
+        units = list(machine.units.values())
+        costs = {}
+        for run in runs:
+            costs.setdefault(run.item, [np.inf] * len(units))[units.index(run.unit)] = sum(
+                run.unit.cost(run.item, y) for y in range(run.item.tensor.height))
+        ends = np.array([machine.emitter.timetable.end(unit.conv) for unit in units])
+        self._of = dict(zip(units, prices(np.array(list(costs.values())), ends), strict=True))
+
+    def __getitem__(self, unit):
+        return self._of[unit]
+
+
+def prices(costs, begin):
+    """See :class:`Prices`: the largest, by a search that becomes finer."""
+    count = len(begin)
+    best, step = np.full(count, 1 / count), 1 / count
+    moves = np.array(list(product((-2, -1, 0, 1, 2), repeat=count)))
+    for _ in range(8):
+        tried  = np.maximum(best + step * moves, LEAST)
+        tried /= tried.sum(axis=1, keepdims=True)
+        least  = (tried @ (begin - begin.max())
+                  + (costs * tried[:, None]).min(axis=2).sum(axis=1))
+        best   = tried[least.argmax()]
+        step  /= 2
+    return best
 
 
 class Dealer:
-    """Deals the rows of one pass to ``runs``, one for each unit that shares it."""
+    """Deals the rows of one pass, or of one piece of it, to ``runs``, one for each unit that shares
+    it."""
 
-    def __init__(self, machine, runs, sources):
-        self.machine, self.runs, self.sources = machine, runs, sources
-        self._run = None
+    def __init__(self, machine, runs, prices):
+        self.machine, self.runs, self.prices = machine, runs, prices
+        self.sources = runs[0].sources()
+        self._run    = None
 
-    def make_row(self, y):
-        """Row ``y`` by the unit that would be done with it first, or by that of the row before."""
+    def run(self, y):
+        """What makes row ``y``: the unit that would be done with it first, if that is worth its
+        price; or that of the row before."""
         if self._run is None or y % CHUNK == 0:
             self._run = min(self.runs, key=lambda run: self._done(run, y))
-        self._run.make_row(y)
+        return self._run
 
     def _done(self, run, y):
+        end   = self.machine.emitter.timetable.end
         ready = max((found.ready((y + CHUNK) / run.item.tensor.height) for found in self.sources),
                     default=0)
-        start = max(self.machine.emitter.timetable.end(run.unit.conv), ready)
-        return start + CHUNK * run.unit.cost(run.item, y)
+        cost  = CHUNK * run.unit.cost(run.item, y)
+        rows  = PATIENCE * run.item.tensor.height
+        return (max(end(run.unit.conv), end(run.unit.fill), ready)
+                + cost * (1 + rows * self.prices[run.unit]))
 
 
-def deal_channels(machine, runs, sources):
+def deal_rows(machine, runs, prices, make_row):
+    """What makes a row by one of ``runs``, or by one for each piece of it."""
+    pieces = {}
+    for run in runs:
+        pieces.setdefault(run.item, []).append(run)
+    dealers = [Dealer(machine, found, prices) for found in pieces.values()]
+    return lambda y: make_row([dealer.run(y) for dealer in dealers], y)
+
+
+def deal_channels(machine, runs):
     """A range of output channels for each of ``runs``, one for each unit that shares a pass, so
     that all are done at about the same time; None, which is all, for a single one. Ends are
     multiples of what any of them does at a time."""
@@ -68,7 +150,7 @@ def deal_channels(machine, runs, sources):
     blocks   = -(-channels // size)
     costs    = [sum(run.unit.cost(item, y) for y in range(item.tensor.height)) / blocks
                 for run in runs]
-    ready    = max((found.ready(1) for found in sources), default=0)
+    ready    = max((found.ready(1) for found in runs[0].sources()), default=0)
     ends     = [max(machine.emitter.timetable.end(run.unit.conv), ready) for run in runs]
     dealt    = [0] * len(runs)
     for _ in range(blocks):

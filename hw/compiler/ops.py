@@ -96,6 +96,8 @@ class Pass:
     macs:      int    = 0
     alpha:     bool   = False       # one channel for the attention unit's own store
     parked:    bool   = False       # a copy in feedback memory, for those who read much later
+    pieces:    tuple  = ()          # where units lend: passes of which each makes a part of it
+    before:    tuple  = ()          # of a piece: what others read whose vectors come first
 
     @property
     def columns(self):
@@ -210,6 +212,8 @@ class _Lowering:
         outputs = tuple(self._stored(name, "decoder") for name in graph.outputs)
         for name in self.parked:
             self._park(name)
+        for item in [item for item in self.passes if self.lend and item.depthwise]:
+            self._keep_as(item, pieces=tuple(self._pieces(item)))
         return Network(graph, self.tensors, tuple(self.passes), self.moves, self.made, self.layouts,
                        outputs, self.copies, self.packed)
 
@@ -411,6 +415,22 @@ class _Lowering:
         self.layouts[layer.name] = self.layouts[name]
         self._add_pass(layer, self.tensor(layer.name), (name,), self._once(layer.name, parts),
                        depthwise=True, zero_in=zero)
+
+    def _pieces(self, item):
+        """A pass for each operand of the concatenation that a depthwise convolution reads: only
+        what is gated must be in the row memory of the decoder."""
+        found = leaves(self.graph, self.made, item.operands[0], self.copies)
+        if len(item.operands) > 1 or len(found) < 2 or any(part.lines for part in item.parts):
+            return
+        first = 0
+        for number, leaf in enumerate(found):
+            mine  = slice(first, first + self.tensor(leaf).channels)
+            first = mine.stop
+            yield replace(item, operands=(leaf,), before=tuple(found[:number]), parts=self._once(
+                f"{item.name} of {leaf}", lambda mine=mine: [replace(
+                    part, weight=part.weight[mine], bias=part.bias[mine],
+                    multiplier=part.multiplier[mine], shift=part.shift[mine])
+                    for part in item.parts]))
 
     def _sum(self, layer):
         names = tuple(self._fillable(name, layer.unit) for name in (layer.a, layer.b))

@@ -278,6 +278,7 @@ class PartRun:
         self.unit, self.item, self.part = unit, item, part
         self.packed = unit.packed(item, part)
         self.slot = unit.slot()
+        self.begin = sum(map(unit.machine.vectors, item.before))    # first vector of the piece
         source = unit.machine.network.tensors[item.operands[0]]
         self._layer = {
             **unit.shape(item, part, self.packed.transformed),
@@ -333,10 +334,11 @@ class PartRun:
                 layer=self.item.id, writes=[span])
             machine.charge(self.item.id, 256 // machine.config.vector)
 
-    def row(self, y, sources, address, spans, *, alpha_base=0, tapped=False, beside=NOBODY):
+    def row(self, y, sources, address, spans, *, alpha_base=0, tapped=False, beside=NOBODY,
+            after=None):
         """Output row ``y`` from the row-memory places ``sources`` to ``address``; ``spans`` are
-        the words that it writes, ``beside`` other units (see :class:`hw.compiler.emit.Emitter`). A
-        row that was ``tapped`` is not observed again."""
+        the words that it writes; of ``beside`` and ``after`` see
+        :meth:`hw.compiler.emit.Emitter.emit`. A row that was ``tapped`` is not observed again."""
         unit = self.unit
         if self._target in TARGETS.values() and TARGETS[spans[0].memory] is not self._target:
             self._describe(TARGETS[spans[0].memory])
@@ -350,10 +352,10 @@ class PartRun:
                 rows.append((1, address_of + first))
                 reads.append(span)
         what = {"layer": 0 if tapped else self.item.id, "row": y, "reads": reads, "writes": spans,
-                "beside": beside}
+                "beside": beside, "after": after}
         if not self.part.lines:
             self._conv(rows, what, weight_base=self.weight_base, groups=self.groups,
-                       first=self.first, out_base=address, alpha_base=alpha_base)
+                       first=self.begin + self.first, out_base=address, alpha_base=alpha_base)
             return
         vectors, lines = unit.machine.vectors(self.item.operands[0]), self.part.lines
         if not self.part.columns:

@@ -21,9 +21,11 @@ class Writer(wiring.Component):
     with ``layer.depthwise`` ``drain`` of them; groups have ``pixels``, or with
     ``layer.transformed`` twice as many. Those of pixels past ``layer.width_out`` are dropped; so
     are bytes of packed pixels until their word is complete, or the row ends (then the rest of the
-    word is zero). Pixel ``x`` goes to column ``x``, or with ``layer.spread`` to column
-    ``2 * x + layer.odd``. A word is on offer to its memory in the cycle after its last piece, and
-    holds until taken; meanwhile pieces wait. A memory that never waits takes one per cycle.
+    word is zero). With ``unit.gather`` the groups of a pixel are kept until its word has all that
+    the row gives it, and written at once. Pixel ``x`` goes to column ``x``, or with
+    ``layer.spread`` to column ``2 * x + layer.odd``. A word is on offer to its memory in the cycle
+    after its last piece, and holds until taken; meanwhile pieces wait. A memory that never waits
+    takes one per cycle.
 
     ``start`` begins a row. ``finished`` rises when all its pieces were taken and no word is left.
     ``blocked`` says that a memory refused a word in this cycle. ``bad`` rises, and stays until
@@ -130,10 +132,13 @@ class Writer(wiring.Component):
             group_ends.eq(pixel_ends & (group + 1 == conv.groups)),
         ]
         complete = Signal()        # this pixel's byte completes a packed word
+        lane     = Signal(lanes)   # of its word, to which a dense piece goes
+        gathers  = Signal()        # a dense piece after which more of its word come
         emits    = Signal()
         m.d.comb += [
             complete.eq((x[:exact_log2(vector)] == vector - 1) | last_x),
-            emits.eq(takes & inside & (~layer.packed | complete)),
+            lane.eq(Cat(channel[:lane_bits] == number for number in range(lanes))),
+            emits.eq(takes & inside & (~layer.packed | complete) & ~gathers),
         ]
 
         onward = Signal(21)        # the next pixel's address
@@ -192,6 +197,10 @@ class Writer(wiring.Component):
                 m.d.sync += kept.eq(self.i.p[0])
             packed.append(Mux(place == number, self.i.p[0], Mux(place > number, kept, 0)))
         piece = Value.cast(self.i.p)
+        mask, gathered = lane, piece[:outputs * 8].replicate(lanes)
+        if self.unit.gather:
+            mask, gathered = self._gather(m, moves, pixel_ends, transformed, lane, gathers,
+                                          last_group=group + 1 == conv.groups)
         with m.If(layer.packed):
             m.d.comb += [
                 made.address.eq(address),
@@ -207,8 +216,8 @@ class Writer(wiring.Component):
         with m.Else():
             m.d.comb += [
                 made.address.eq(address + (channel >> lane_bits)),
-                made.mask.eq(Cat(channel[:lane_bits] == number for number in range(lanes))),
-                made.data.eq(piece[:outputs * 8].replicate(lanes)),
+                made.mask.eq(mask),
+                made.data.eq(gathered),
             ]
 
         depths = {Target.ROW: self.unit.row_words, Target.ONCHIP: self.config.onchip_words,
@@ -295,3 +304,27 @@ class Writer(wiring.Component):
         ]
 
         return m
+
+    def _gather(self, m, moves, pixel_ends, transformed, lane, gathers, *, last_group):
+        """The lanes and the bytes of a dense word with the piece on offer, and those before it.
+        Pixels come in the same order in every group, so the words in the making go round."""
+        pixels, width = self.unit.pixels, self.unit.outputs * 8
+        piece = Value.cast(self.i.p)[:width]
+        found = Signal(len(lane))       # lanes of the groups before
+        words = [Signal(self.config.vector * 8, name=f"gathered_{number}", reset_less=True)
+                 for number in range(pixels * (OUTPUTS if self.unit.transform else 1))]
+        added = Cat(Mux(lane[number], piece, words[0].word_select(number, width))
+                    for number in range(len(lane)))
+        ends  = lane[-1] | last_group
+        m.d.comb += gathers.eq(~self.layer.packed & ~self.layer.depthwise & ~ends)
+        with m.If(moves):
+            for number, word in enumerate(words):
+                last = number + 1 == len(words)
+                m.d.sync += word.eq(added if last else words[number + 1])
+            with m.If(~transformed):
+                m.d.sync += words[pixels - 1].eq(added)
+        with m.If(self.start):
+            m.d.sync += found.eq(0)
+        with m.Elif(moves & pixel_ends):
+            m.d.sync += found.eq(Mux(gathers, found | lane, 0))
+        return found | lane, added

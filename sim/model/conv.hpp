@@ -195,7 +195,10 @@ private:
         const bool     inside  = x < shape.width_out;
         const bool     full    = (x & (m_vector - 1)) == m_vector - 1 || x + 1 == shape.width_out;
         const uint32_t channel = m_conv->first + m_group;
-        if (inside && (!shape.packed || full)) {
+        const bool     last    = ((channel + 1) & ((1u << m_lane_bits) - 1)) == 0
+                                 || m_group + 1 == m_conv->groups;
+        const bool     gathers = m_unit.gather && !shape.packed && !shape.depthwise && !last;
+        if (inside && !gathers && (!shape.packed || full)) {
             memory  = shape.memory;
             bank    = column & (m_unit.banks - 1);
             address = m_address + (shape.packed      ? 0

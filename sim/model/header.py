@@ -95,8 +95,8 @@ CONSTANTS = {
     "RATE_ONE":          RATE_ONE,
 }
 
-UNIT   = ("pixels", "outputs", "drain", "banks", "transform", "taps", "taps_stride2",
-          "drain_queue")
+UNIT   = ("pixels", "outputs", "drain", "banks", "transform", "gather", "taps",
+          "taps_stride2", "drain_queue")
 TIMING = ("column_bits", "bank_bits", "rate", "row_hit", "activate", "precharge", "turnaround",
           "refresh_busy", "refresh_interval")
 CONFIG = ("vector", "gate_lanes", "onchip_banks", "array_latency", *TIMING, "program_base",
@@ -138,7 +138,8 @@ def config_struct(config, **run):
     timing = timing_const(config.timing, config.vector)
     units  = [UnitStruct(
         pixels=unit.pixels, outputs=unit.outputs, drain=unit.drain, banks=unit.banks,
-        transform=unit.transform, taps=unit.depthwise_taps(1), taps_stride2=unit.depthwise_taps(2),
+        transform=unit.transform, gather=unit.gather, taps=unit.depthwise_taps(1),
+        taps_stride2=unit.depthwise_taps(2),
         drain_queue=queue_depth(unit, config.vector, drain_delay(unit, config.vector)))
         for unit in config.units.values()]
     return ConfigStruct(

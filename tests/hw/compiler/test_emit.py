@@ -132,6 +132,23 @@ def test_who_writes_other_bytes_of_the_same_words_is_not_waited_for():
     assert sorted(waits(e, Engine.GATE)) == [(Engine.ENCODER_CONV, 2), (Engine.DECODER_CONV, 3)]
 
 
+def test_who_makes_another_piece_of_the_same_row_is_not_waited_for():
+    """Nor anything else that it was given before: two pieces of a row once waited so."""
+    e   = emitter()
+    row = Span("onchip", 0, 8)
+    copy(e, Engine.ENCODER_CONV, target=row)
+    copy(e, Engine.ENCODER_FILL, row)
+    copy(e, Engine.ENCODER_CONV, target=Span("onchip", 40, 48))
+    after = e.users([row])
+    assert after == {Engine.ENCODER_CONV: 1, Engine.ENCODER_FILL: 1}
+    for engine in (Engine.ENCODER_CONV, Engine.DECODER_CONV):
+        e.emit(engine, Opcode.SYNC, {}, writes=[row], after=after)
+    assert waits(e, Engine.ENCODER_CONV, 2) == [(Engine.ENCODER_FILL, 1)]
+    assert waits(e, Engine.DECODER_CONV) == [(Engine.ENCODER_FILL, 1)]
+    copy(e, Engine.GATE, row)
+    assert sorted(waits(e, Engine.GATE)) == [(Engine.ENCODER_CONV, 3), (Engine.DECODER_CONV, 1)]
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_what_touches_the_same_words_is_in_order_and_no_wait_is_for_nothing(seed):
     """Spans that overlap, are cut and grow together again, against every pair of instructions."""

@@ -44,7 +44,8 @@ async def run_and_check(bench, ctx, layer, conv, more_rows=None):
     assert error == Error.NONE
     for port in bench.ports:
         assert np.array_equal(bench.memory[port], memory[port]), f"{port}: {layer} {conv}"
-    if layer["packed"]:
+    gathers = bench.unit.gather and not layer["depthwise"]
+    if layer["packed"] or gathers and layer["target"] != Target.ROW:
         assert set(bench.landed.values()) == {1}, "a word is written once"
     bench.memory["row"] = memory["row"]
     bench.check_rows(ctx)
@@ -69,6 +70,18 @@ def test_random_rows_with_and_without_transform_match_numpy(name, pixels, output
                   transform=True)
     bench.simulate(random_rows(bench, [{"transformed": 1}, {}, {"depthwise": 1},
                                        {"transformed": 1}]))
+
+
+@pytest.mark.parametrize("stall", [0.0, 0.5])
+@pytest.mark.parametrize("transform", [False, True])
+@pytest.mark.parametrize("name, pixels, vector, outputs, drain", [
+    ("encoder", 4, 16, 4, 16), ("encoder", 1, 8, 1, 2), ("attention", 1, 8, 2, 4),
+    ("attention", 2, 8, 8, 8), ("decoder", 2, 8, 4, 8), ("decoder", 4, 8, 2, 2)])
+def test_gathered_words_are_written_once(name, pixels, vector, outputs, drain, transform, stall):
+    bench = Bench(name, pixels=pixels, vector=vector, outputs=outputs, drain=drain, stall=stall,
+                  seed=outputs, transform=transform, gather=True)
+    kinds = [{}, {"depthwise": 1}, {}, *([{"transformed": 1}] * 2 if transform else [])]
+    bench.simulate(random_rows(bench, kinds))
 
 
 def random_rows(bench, kinds):
