@@ -348,6 +348,9 @@ async def hang(host, world):
     while not world.retired:
         await host.ctx.tick()
     world.dead = True
+    await host.ctx.tick().repeat(20)
+    status = Status.from_bits(await host.bus.read(Register.STATUS))
+    assert (status.busy, status.unanswered) == (1, 0), "while it runs it may yet come"
     return await host.finish()
 
 
@@ -381,6 +384,41 @@ def test_memory_that_never_answers_ends_the_run_and_refuses_the_next():
         status = await host.finish()
         assert (status.done, status.error, status.unanswered) == (1, Error.NONE, 0)
         await check_good_run(ctx, host, world)
+
+    simulate(dut, world, bench)
+
+
+def test_the_first_error_stays_although_memory_never_answers():
+    gates = [instruction(Engine.GATE)] * 22
+    gates[1] = instruction(Engine.GATE, waits=[(Engine.STORE, 1)]) | 15 << 24      # no such engine
+    dut   = CentralController(TINY)
+    world = World(dut, program({Engine.GATE: gates}, BASE), work=quick)
+
+    async def bench(ctx):
+        host = Host(ctx, dut)
+        await host.bus.write(Register.STALL_LIMIT, STALL)
+        await host.start()
+        while not world.started:
+            await ctx.tick()
+        world.dead = True
+        status = await host.finish()
+        assert (status.error, status.engine) == (Error.BAD_PROGRAM, Engine.GATE)
+        assert status.unanswered
+
+    simulate(dut, world, bench)
+
+
+def test_a_limit_of_one_cycle_more_is_one_cycle_more():
+    dut   = CentralController(TINY)
+    world = World(dut, program(STREAMS, BASE), latency=lambda: 12, **HANGS)
+
+    async def bench(ctx):
+        host, totals = Host(ctx, dut), []
+        for limit in range(90, 94):
+            await host.bus.write(Register.CYCLE_LIMIT_LO, limit)
+            assert (await host.run()).error == Error.CYCLE_LIMIT
+            totals.append(await host.counter(Counter.CYCLES))
+        assert totals == [totals[0] + more for more in range(4)]
 
     simulate(dut, world, bench)
 

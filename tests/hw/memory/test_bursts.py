@@ -2,6 +2,7 @@
 import random
 
 import pytest
+from amaranth.hdl import Signal
 
 from hw.memory.bursts import BurstSplitter
 from tests.support import simulate, stream_get, stream_put
@@ -37,6 +38,28 @@ def test_cuts_at_every_window(window):
             for expected in split(address, beats, window):
                 for _ in range(rng.randrange(3)):
                     await ctx.tick()
+                burst = await stream_get(ctx, dut.o)
+                assert (burst.address, burst.length + 1, bool(burst.last)) == expected
+
+    simulate(dut, drive, check)
+
+
+@pytest.mark.parametrize("window", [1, 4, 16, 64])
+def test_a_smaller_window_that_is_known_at_run_time(window):
+    within = Signal(6)
+    dut = BurstSplitter(address_width=12, beats=200, window=64, within=within)
+    rng = random.Random(window)
+    runs = [(0, 1), (63, 2), (4032, 64), (2047, 200)]
+    runs += [(rng.randrange(4096 - 200), rng.randint(1, 200)) for _ in range(30)]
+
+    async def drive(ctx):
+        ctx.set(within, window - 1)
+        for address, beats in runs:
+            await stream_put(ctx, dut.i, {"address": address, "beats": beats})
+
+    async def check(ctx):
+        for address, beats in runs:
+            for expected in split(address, beats, window):
                 burst = await stream_get(ctx, dut.o)
                 assert (burst.address, burst.length + 1, bool(burst.last)) == expected
 
