@@ -352,8 +352,8 @@ def prepare(options, console=None):
     if imported:
         frames = [imported.frame(each) for each in frames]
     return Job(config, shape, width, [name for name, _ in clip], frames, graph,
-               compile_network(graph, config, frames=options.frames, pure=options.pure), pictures,
-               imported)
+               compile_network(graph, config, frames=options.frames, pure=options.pure,
+                               live=options.fps is not None), pictures, imported)
 
 
 def golden_tensors(graph, frames):

@@ -24,6 +24,7 @@ SCHEDULES = (           # the next ones where none of these fits
     (Schedule(Order.LATE, spill_copies=2),),
     (Schedule(Order.APART, spill_copies=1),),
     (Schedule(Order.APART, Map.LEAST_READ_SLOTS, spill_copies=1),))
+FIRST_APART = 2         # of them, in which no frame begins before the end of another
 KEPT_SHARES = (4, 8, 16, None)  # of on-chip memory, for rows of spilled maps, where units lend
 OBSERVED    = (Opcode.CONV, Opcode.FILL, Opcode.GATE)  # what taps record
 LENT_BYTES  = 1.1       # times the off-chip bytes that lending may take
@@ -32,8 +33,10 @@ GREATLY_BYTES = 1.4     # .. so many times the bytes
 CLEARLY     = 0.8       # times the cycles of a first plan: what no other spilling makes up for
 
 
-def compile_network(graph, config, *, frames=1, pure=False):
-    """Compile ``graph`` for ``config`` and a stream of ``frames`` frames.
+def compile_network(graph, config, *, frames=1, pure=False, live=False):
+    """Compile ``graph`` for ``config`` and a stream of ``frames`` frames. In a ``live`` one, whose
+    frames come one by one, no mask waits for a later frame: if it would in the cheapest plan, each
+    frame follows the one before.
 
     Spills what a memory has no room for, the largest and longest-lived maps first, until a plan
     fits; then tries to spill more, and takes the cheapest plan: where on-chip memory is nearly
@@ -54,10 +57,13 @@ def compile_network(graph, config, *, frames=1, pure=False):
         raise CompileError(f"Number of frames must be positive, not {frames!r}")
     networks = [lower(graph)]
     with _uncollected(networks):
-        return finish(_best(networks, config, frames, pure))
+        best = _best(networks, config, frames, pure)
+        if live and best.emitter.waits_ahead():
+            best = _best(networks, config, frames, pure, apart=True)
+        return finish(best)
 
 
-def _best(networks, config, frames, pure):
+def _best(networks, config, frames, pure, apart=False):
     """The machine with everything emitted that takes fewest cycles. A single frame tells first
     whether lending certainly makes masks come sooner, so that the search without can be spared, or
     certainly not, so that no stream need be lent."""
@@ -67,8 +73,9 @@ def _best(networks, config, frames, pure):
     if lending:
         networks.append(lending)
     single  = lending and lent(lending, alone[1], 1)
+    schedules = SCHEDULES[FIRST_APART:] if apart or frames == 1 else SCHEDULES
     if not single:
-        return _unlent(network, config, frames, begin=alone)
+        return _unlent(network, config, frames, schedules, begin=alone)
 
     def stream():
         return single if frames == 1 else lent(lending, alone[1], frames)
@@ -80,7 +87,7 @@ def _best(networks, config, frames, pure):
         mixed = stream()
         if mixed and worth(mixed, alone[1]):
             return mixed
-    best = _unlent(network, config, frames, begin=alone)
+    best = _unlent(network, config, frames, schedules, begin=alone)
     if cost(single) >= cost(best):
         return best
     if frames == 1 and best.spill != alone[1].spill:
@@ -101,7 +108,7 @@ def _lowered(graph, **how):
 def _first_alone(network, config):
     """Cost and machine of the first plan that fits for a single frame in which no unit lends; None
     if none does."""
-    for schedule, in SCHEDULES[2:]:
+    for schedule, in SCHEDULES[FIRST_APART:]:
         try:
             return cheapest(network, config, 1, schedule, patience=0)
         except CompileError:
@@ -109,10 +116,10 @@ def _first_alone(network, config):
     return None
 
 
-def _unlent(network, config, frames, *, begin=None):
-    """The machine of the cheapest plan in which no unit lends. ``begin``, if given, is the first
-    that fits for a single frame."""
-    for schedules in SCHEDULES if frames > 1 else SCHEDULES[2:]:
+def _unlent(network, config, frames, tried, *, begin=None):
+    """The machine of the cheapest plan in which no unit lends, of the first of the schedules
+    ``tried`` that fit. ``begin``, if given, is the first that fits for a single frame."""
+    for schedules in tried:
         plans, spills = [], {}
         for schedule in schedules:
             try:

@@ -14,7 +14,17 @@ import numpy as np
 from amaranth.lib import data
 
 from hw.compiler.errors import CompileError
-from hw.isa import FORMS, INSTRUCTION_BYTES, PROGRAM_MAGIC, WAITS, Engine, Opcode, StreamHeader
+from hw.isa import (
+    FORMS,
+    INSTRUCTION_BYTES,
+    LOADS,
+    PROGRAM_MAGIC,
+    STORES,
+    WAITS,
+    Engine,
+    Opcode,
+    StreamHeader,
+)
 
 ENGINES = len(Engine)
 NOBODY  = {}
@@ -138,6 +148,17 @@ class Emitter:
                 for engine, count in users.items():
                     found[engine] = max(count, found.get(engine, 0))
         return found
+
+    def waits_ahead(self):
+        """Whether the end of a frame waits for the first bytes of the next."""
+        starts = [(engine, number) for engine in LOADS
+                  for number, (_, fields, *_) in enumerate(self.streams[engine], 1)
+                  if fields.get("frame_start")]
+        ends   = [(engine, number) for engine in STORES
+                  for number, (_, fields, *_) in enumerate(self.streams[engine], 1)
+                  if fields.get("frame_end")]
+        return any(self._clocks[mask][number][load] >= start for (mask, number), (load, start) in
+                   zip(ends, starts[1:], strict=False))
 
     def emit(self, engine, opcode, fields, *, layer=0, row=0, reads=(), writes=(), beside=NOBODY,
              after=None):

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from golden.models import load_graph
 from hw.compiler import compile_network
-from hw.config import TINY, preset
+from hw.config import REFERENCE, TINY, preset
 from hw.control.counters import Counter
 from hw.isa import INSTRUCTION_BYTES, Cause, Engine, Opcode
 from sim import run, simulators
@@ -159,3 +159,16 @@ def test_refusals(options, line):
     with pytest.raises(run.InputError) as refused:
         run.prepare(run.Options(config="tiny", **options))
     assert str(refused.value) == line
+
+
+def test_no_mask_of_a_live_stream_waits_for_a_later_frame():
+    """The cheapest stream of the whole network begins a frame before the end of the one before, and
+    then cannot end that without it."""
+    graph, waits = load_graph("elec4848"), {}
+    for live in (False, True):
+        stream  = compile_network(graph, REFERENCE, frames=3, live=live)
+        arrival = 2 * stream.estimated_cycles
+        ran     = run_model(stream, REFERENCE, arrivals=[0, arrival]).counters
+        assert ran[Counter.FRAME_STARTED, 1] > arrival
+        waits[live] = ran[Counter.FRAME_ENDED, 0] > arrival
+    assert waits == {False: True, True: False}
