@@ -28,7 +28,7 @@ from hw.boards.link import (
 from hw.boards.rows import row_head
 from hw.boards.uart import BAUD
 from hw.control.counters import Counter, counter_index
-from hw.control.regmap import ID, REGISTERS, Interrupt, Register, Status
+from hw.control.regmap import EVERY_INTERRUPT, ID, Interrupt, Register, Status
 from sim.errors import SimulationError
 from sim.host import ChipEngine
 from sim.starting import starting
@@ -42,7 +42,6 @@ POLL        = 0.02                  # seconds between looks at the interrupt
 WINDOW      = MOST_WORDS * WORD     # bytes of memory that no frame leaves
 CYCLES      = counter_index(Counter.CYCLES)
 NUMBERS     = 1 << 16               # of words of the monitor's rows, and then again
-EVERY       = (1 << REGISTERS[Register.IRQ_STATUS].bits) - 1      # interrupt
 
 
 @contextmanager
@@ -258,7 +257,7 @@ class BoardEngine(ChipEngine):
         if found != ID:
             raise SimulationError(f"The board has ID 0x{found:08x} and not 0x{ID:08x}; its "
                                   "bitstream is none of these machines")
-        link.write_register(Register.IRQ_STATUS, EVERY)
+        link.write_register(Register.IRQ_STATUS, EVERY_INTERRUPT)
         link.write_register(Register.FRAMES_READY, 0)
         image += bytes(-len(image) % WORD)
         program, later = self._program, len(self._arrivals)

@@ -81,6 +81,10 @@ class Interrupt(data.Struct):
     mask:  1
 
 
+EVERY_INTERRUPT = (1 << data.StructLayout.cast(Interrupt).size) - 1
+"""What clears IRQ_STATUS."""
+
+
 @dataclass(frozen=True)
 class Entry:
     """``bits`` of a register exist; the others read as 0 and ignore writes."""

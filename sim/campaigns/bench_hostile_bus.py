@@ -15,7 +15,7 @@ import numpy as np
 from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles, Combine, Event, First, Lock, RisingEdge, Timer
 
-from hw.control.regmap import REGISTERS, Control, Interrupt, Register, Status
+from hw.control.regmap import EVERY_INTERRUPT, REGISTERS, Control, Interrupt, Register, Status
 from hw.isa import STORES, Engine, Error
 from hw.memory.axi import Response
 from hw.top import TAPS
@@ -141,7 +141,7 @@ class Bench:
         await self.load(case, case["image"])
         if plan["reset"]:
             await host.set(Register.CONTROL, Control.const({"reset": 1}).as_bits())
-        await host.set(Register.IRQ_STATUS, 0b11)
+        await host.set(Register.IRQ_STATUS, EVERY_INTERRUPT)
         settings = {
             "IRQ_ENABLE": Interrupt.const({"done": 1}).as_bits(),
             "PROGRAM_BASE": case["program_base"], "CYCLE_LIMIT_LO": 0, "CYCLE_LIMIT_HI": 0,
@@ -168,7 +168,7 @@ class Bench:
         self._judge_status(plan, case, outcome, done)
         complete = status.error is Error.NONE and not status.stopped
         if plan["frozen_start"] and status.unanswered:
-            await host.set(Register.IRQ_STATUS, 0b11)
+            await host.set(Register.IRQ_STATUS, EVERY_INTERRUPT)
             await host.set(Register.CONTROL, Control.const({"start": 1}).as_bits())
             await self._finish(10 * plan["stall_limit"] + 100_000)
             status = Status.from_bits(await host.get(Register.STATUS))
@@ -250,7 +250,7 @@ class Bench:
         await self.host.set(Register.IRQ_ENABLE, value)
 
     async def _clear(self, plan, case):
-        await self.host.set(Register.IRQ_STATUS, 0b11)
+        await self.host.set(Register.IRQ_STATUS, EVERY_INTERRUPT)
 
     async def _count(self, plan, case, select):
         await self.host.set(Register.COUNTER_SELECT, select)

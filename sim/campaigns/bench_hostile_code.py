@@ -14,7 +14,7 @@ from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles, First, RisingEdge, Timer
 from cocotb.utils import get_sim_time
 
-from hw.control.regmap import Control, Interrupt, Register, Status
+from hw.control.regmap import EVERY_INTERRUPT, Control, Interrupt, Register, Status
 from hw.isa import Engine, Error
 from sim.axi_lite import AxiLiteManager
 from sim.campaigns.mutations import mutate
@@ -115,7 +115,7 @@ class Machine:
         status = Status.from_bits(await host.read(Register.STATUS))
         if (status.busy, status.done, status.stopped, status.unanswered) != (0, 1, 0, 0):
             self.faults.append(f"status {status} after the end")
-        await host.write(Register.IRQ_STATUS, 0b11)
+        await host.write(Register.IRQ_STATUS, EVERY_INTERRUPT)
 
         first, count = base.writable[0] // self.vector, len(base.expected) // self.vector
         dut.first.value, dut.count.value = first, count

@@ -9,7 +9,7 @@ import cocotb
 from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles, First, RisingEdge, Timer
 
-from hw.control.regmap import Control, Interrupt, Register, Status
+from hw.control.regmap import EVERY_INTERRUPT, Control, Interrupt, Register, Status
 from hw.isa import Engine, Error
 from sim.axi_lite import AxiLiteManager
 
@@ -49,7 +49,7 @@ async def broken_programs_and_then_a_good_one(dut):
         assert not status.busy and status.done, job["name"]
         assert (status.error, Engine(status.engine).name if status.error.value else None) == (
             Error[job["error"]], job["engine"]), f"{job['name']}: {status}"
-        await host.write(Register.IRQ_STATUS, 0b11)
+        await host.write(Register.IRQ_STATUS, EVERY_INTERRUPT)
         assert not dut.irq.value, job["name"]
         if status.error is Error.NONE:
             dut.dump_first.value = job["dump_first"]

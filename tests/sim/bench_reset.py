@@ -9,7 +9,7 @@ import cocotb
 from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles, First, RisingEdge, Timer
 
-from hw.control.regmap import Control, Interrupt, Register, Status
+from hw.control.regmap import EVERY_INTERRUPT, Control, Interrupt, Register, Status
 from hw.isa import Error
 from sim.axi_lite import AxiLiteManager
 
@@ -47,7 +47,7 @@ async def reset_and_run(dut):
         dut.dump.value = 0
         left = Path(os.environ["DUMP"]).read_bytes()
         assert base.agrees(left), f"wrong bytes after a reset at {when}"
-        await host.write(Register.IRQ_STATUS, 0b11)
+        await host.write(Register.IRQ_STATUS, EVERY_INTERRUPT)
 
 
 async def reset(dut, cycles):

@@ -14,7 +14,7 @@ import cocotb
 from cocotb.triggers import ClockCycles, First, RisingEdge, SimTimeoutError, Timer, with_timeout
 
 from hw.control.counters import LEDGER_ENGINES, Counter, LayerField, counter_index
-from hw.control.regmap import Control, Interrupt, Register, Status
+from hw.control.regmap import EVERY_INTERRUPT, Control, Interrupt, Register, Status
 from hw.isa import Cause, Engine, Traffic
 from sim.axi_lite import AxiLiteError, AxiLiteManager
 
@@ -151,7 +151,7 @@ async def run(dut, host, job, frame):
     if int(dut.violations.value) != broken:
         raise Shown("a rule of a bus is broken")
     if error != "NONE" or status.stopped:
-        await patiently(host.write(Register.IRQ_STATUS, 0b11))
+        await patiently(host.write(Register.IRQ_STATUS, EVERY_INTERRUPT))
         return
     dut.dump_first.value, dut.dump_count.value = frame["dump_first"], frame["dump_count"]
     dut.dump.value = 1
@@ -170,7 +170,7 @@ async def run(dut, host, job, frame):
     if frame.get("ledger"):
         for select in LEDGER:
             now[f"counter {select:#x}"] = await counter(select)
-    await patiently(host.write(Register.IRQ_STATUS, 0b11))
+    await patiently(host.write(Register.IRQ_STATUS, EVERY_INTERRUPT))
     for name, value in now.items():
         pinned = frame["pins"].setdefault(name, value)      # by mutant 0, which comes first
         if value > pinned or (value != pinned and name != "cycles"):
