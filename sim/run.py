@@ -248,7 +248,8 @@ def beside(chip, trace, program, config, *, pins=False):
     ``PINS_MARGIN`` away from the model's."""
     try:
         run = run_model(program, config, arrivals=chip.arrived,
-                        **({} if pins else {"cycles_to_read": chip.cycles_to_read}))
+                        **({"cycles_to_read": chip.cycles_to_read} if chip.arrived and not pins
+                           else {}))
     except SimulationError as error:
         return {"cycles": None, "cpu_s": None, "differences": [str(error)]}, None
     if pins:

@@ -65,14 +65,14 @@ def prepare_model():
     return time.monotonic() - start
 
 
-def run_model(program, config, *, cycle_limit=None, arrivals=(), cycles_to_read=CYCLES_TO_READ,
+def run_model(program, config, *, cycle_limit=None, arrivals=(), cycles_to_read=None,
               progress=lambda cycles: None):
     """Run a :class:`hw.compiler.Program` on the model of a machine; returns :class:`ModelRun`.
 
     ``arrivals`` are the cycles of the run in which frames 0, 1 .. have come; those beyond lie in
     memory from the beginning. ``cycles_to_read`` is how long after the run the host reads the
-    counters of the off-chip memory, which refreshes meanwhile. ``progress`` is called with the
-    number of cycles done, a few times a second.
+    counters of the off-chip memory, which refreshes meanwhile; ``CYCLES_TO_READ`` unless given.
+    ``progress`` is called with the number of cycles done, a few times a second.
 
     Raises
     ------
@@ -89,7 +89,8 @@ def run_model(program, config, *, cycle_limit=None, arrivals=(), cycles_to_read=
     machine = config_struct(config, program_base=program.program_base,
                             first_cycle=FIRST_CYCLE + WRITE_CYCLES * bool(len(arrived)),
                             arrivals=len(arrived), arrived=arrived.ctypes.data,
-                            cycles_to_read=cycles_to_read,
+                            cycles_to_read=CYCLES_TO_READ if cycles_to_read is None else (
+                                cycles_to_read),
                             cycle_limit=cycle_limit or program.cycle_limit(config))
     counts    = np.array([at.count for at in headers], np.int64)
     addresses = np.array([at.address for at in headers], np.uint32)
