@@ -24,6 +24,11 @@ TOGETHER = 60       # for all tests with one mutant
 ALSO = {
     "hw/compute/unit.py":    ["hw/encoder", "hw/decoder", "hw/attention"],
     "hw/memory/traffic.py":  ["hw/memory/test_load.py", "hw/memory/test_store.py"],
+    "hw/compute/layer.py":   ["hw/compute/test_conv.py"],
+    "hw/compute/row_writer.py": ["hw/compute/test_fill.py", "hw/attention/test_gate.py"],
+    "hw/compute/write.py":   ["hw/compute/test_conv.py"],
+    "hw/attention/gate_params.py": ["hw/attention/test_gate.py"],
+    "hw/memory/subordinate.py": ["hw/memory/test_offchip.py", "hw/memory/test_sdram.py"],
     "hw/memory/channel.py":  ["hw/memory/test_load.py"],
     "hw/control/layers.py":  ["hw/control/test_ledger.py"],
     "hw/attention/unit.py":  ["hw/attention/test_attention_unit.py"],
