@@ -44,8 +44,8 @@ def played():
 def control(bench, *, resets=False, limited=True, progress=True):
     """A controller whose registers, fetcher, ledger and front ends do anything, within limits that
     the host has set before: of 1 to 3 cycles without progress, and ``limited`` also as many in all.
-    Without ``progress`` no engine ever issues or retires; without ``resets`` the host does not
-    reset the machine.
+    Without ``progress`` no engine ever issues or retires, and none waits for a frame; without
+    ``resets`` the host does not reset the machine.
 
     Returns it and its parts: ``start``, ``stop``, ``reset``, ``status``, ``interrupts``,
     ``running``, ``stall_limit``.
@@ -66,9 +66,9 @@ def control(bench, *, resets=False, limited=True, progress=True):
     free(registers, "registers", "control")
     free(fetcher, "fetcher", "error", "error_engine")
     for number, front in enumerate(fronts):
-        free(front, f"front_{number}", "idle", "error", "cause", "retiring")
+        free(front, f"front_{number}", "idle", "error", "cause", "retiring", "held")
         if not progress:
-            bench.assume((front.cause != Cause.ISSUE) & ~front.retiring)
+            bench.assume((front.cause != Cause.ISSUE) & ~front.retiring & ~front.held)
 
     stall_limit = bench.constant(2, "stall_limit")
     cycle_limit = bench.constant(2, "cycle_limit")
@@ -95,8 +95,7 @@ def busy_for(bench, parts):
     return count
 
 
-@prove((CentralController.elaborate, "(running & ~progress) | waiting", "running & ~progress"),
-       slow=True)
+@prove((CentralController.elaborate, "~held) | waiting", "~held)"), slow=True)
 def every_run_ends(bench):
     """With a cycle limit every run ends, whatever program, engines and bus do, also a bus that
     never answers: at most the stall limit before it, the cycle limit, the stall limit once more,
@@ -108,9 +107,11 @@ def every_run_ends(bench):
     bench.cover(parts.interrupts.done & (parts.status.error == Error.CYCLE_LIMIT))
 
 
-@prove((CentralController.elaborate, "(running & ~progress) | waiting", "waiting"), slow=True)
+@prove((CentralController.elaborate, "(running & ~progress & ~held) | waiting", "waiting"),
+       slow=True)
 def no_progress_ends_a_run(bench):
-    """Without a cycle limit, a run in which no engine issues or retires anything ends as well."""
+    """Without a cycle limit, a run in which no engine issues or retires anything, nor waits for a
+    frame, ends as well."""
     _, parts = control(bench, limited=False, progress=False)
     count = busy_for(bench, parts)
     bench.check(count <= 3 * LIMIT + 10, "over in time")

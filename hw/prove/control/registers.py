@@ -84,8 +84,9 @@ def no_event_is_lost(bench):
     dut, bus = registers(bench)
     writes = [bus.awvalid & bus.awready & (bus.awaddr[2:] == register >> 2)
               for register in (Register.IRQ_STATUS, Register.IRQ_ENABLE)]
-    status, enable = bench.register(2, "status"), bench.register(2, "enable")
-    mask = bus.wstrb[0].replicate(2)
+    count = len(dut.interrupts.as_value())
+    status, enable = bench.register(count, "status"), bench.register(count, "enable")
+    mask = bus.wstrb[0].replicate(count)
     bench.m.d.sync += status.eq((status & ~Mux(writes[0], bus.wdata & mask, 0))
                                 | dut.interrupts.as_value())
     with bench.m.If(writes[1]):
