@@ -92,7 +92,7 @@ def padding(picture, frame):
 
 def export_module(module, path, channels, sides):
     """Write a PyTorch module, in evaluation mode, as a float ONNX file for frames of ``channels``
-    and ``sides``: the first of its results, where it has several.
+    and ``sides``: the first of its results, where it has several. The module stays as it is.
 
     Raises
     ------
@@ -100,14 +100,18 @@ def export_module(module, path, channels, sides):
         If PyTorch cannot.
     """
     frame = torch.rand(1, channels, *sides)
+    modes = [(part, part.training) for part in module.modules()]
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
-            torch.onnx.export(_First(module), (frame,), path, input_names=["image"],
+            torch.onnx.export(_First(module).eval(), (frame,), path, input_names=["image"],
                               output_names=["mask"], opset_version=OPSET, dynamo=False)
     except Exception as error:      # whatever a module raises, too
         raise InputError(f"PyTorch does not export {type(module).__name__} for frames of "
                          f"{channels} x {sides[0]} x {sides[1]} ({told(error)})") from None
+    finally:
+        for part, training in modes:
+            part.training = training
 
 
 class _First(nn.Module):

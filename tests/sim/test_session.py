@@ -101,6 +101,7 @@ class Small(nn.Module):
 def test_a_module_of_pytorch():
     torch.manual_seed(1)
     module  = Small().train()
+    module.a.eval()
     session = Session(module, machine="tiny", engine="model", size=12, calibration="phantom:3")
     frame,  = session.get_inputs()
     assert (frame.name, frame.shape) == ("image", (None, 1, 12, 12))
@@ -111,7 +112,7 @@ def test_a_module_of_pytorch():
     output, = session.get_outputs()         # the host does the sigmoid
     assert np.abs(output.scale * (mask - float(output.zero_point)) - real).max() < 0.03
     assert session.report["model"] == "Small"
-    assert module.training
+    assert [part.training for part in module.modules()] == [True, False, True], "as it was"
 
 
 @pytest.mark.parametrize("module, options, line", [

@@ -21,12 +21,12 @@ def test_bytes_are_those_of_the_hardware(config):
 
 def test_lanes_and_multipliers():
     found = of_machine(PRESETS["reference"])
-    assert found["dsps"] == 896 + 2 * (16 + 8 + 16) + 3 * 4
+    assert found["dsps"] == 896 + 2 * (16 + 8 + 16) + 3 * 8
     assert found["luts"] > of_machine(PRESETS["tiny"])["luts"]
     for name in ("luts", "dsps", "block_rams"):
         assert found.pop(name) > 0
     assert found | {"memory_bytes": 0} == {
-        "mac_lanes": 896, "multipliers": 896 + 16 + 8 + 16 + 2 * 4, "memory_bytes": 0,
+        "mac_lanes": 896, "multipliers": 896 + 16 + 8 + 16 + 2 * 8, "memory_bytes": 0,
         "offchip_peak": 16}
     assert tuple(of_machine(PRESETS["tiny"])) == tuple(
         name for name in METRICS if name in STATIC)
