@@ -26,6 +26,7 @@ ALSO = {
     "hw/memory/traffic.py":  ["hw/memory/test_load.py", "hw/memory/test_store.py"],
     "hw/compute/layer.py":   ["hw/compute/test_conv.py"],
     "hw/compute/row_writer.py": ["hw/compute/test_fill.py", "hw/attention/test_gate.py"],
+    "hw/compute/sequence.py": ["hw/compute/test_conv.py"],
     "hw/compute/write.py":   ["hw/compute/test_conv.py"],
     "hw/attention/gate_params.py": ["hw/attention/test_gate.py"],
     "hw/memory/subordinate.py": ["hw/memory/test_offchip.py", "hw/memory/test_sdram.py"],
