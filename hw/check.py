@@ -1,12 +1,11 @@
 """``make check-model``: whether a network runs, where, and at what cost, before anything is built.
 
 MODEL is an ONNX QDQ file, a float one with pictures for CALIBRATION, or a name of ``make models``.
-Prints every layer with its unit, the
-estimated cycles at which its first and last row are done, and its off-chip bytes, and what the
-other machines would make of it; or every reason why not, with the nearest rewrite that would run,
-and what share of the network would. ONNX Runtime then computes every layer of a file on the very
-inputs that the integer model has. Exit code 0: it runs; 1: ONNX Runtime differs by more than a
-step; 2: it does not run.
+Prints every layer with its unit, the estimated cycles at which its first and last row are done, and
+its off-chip bytes, and what the other machines would make of it; or every reason why not, with the
+nearest rewrite that would run, and what share of the network would. ONNX Runtime then computes
+every layer of a file on the very inputs that the integer model has. Exit code 0: it runs; 1: ONNX
+Runtime differs by more than a step; 2: it does not run.
 """
 
 import sys

@@ -47,6 +47,8 @@ def load_network(model, size=None, width=None, *, pad=False, calibration=None, f
     InputError
         If there is no such network.
     """
+    if freeze and calibration is None:
+        raise InputError("FREEZE takes statistics of the pictures of CALIBRATION; give that, too")
     if not is_file(model):
         if calibration is not None:
             raise InputError(f"CALIBRATION is for float ONNX files; {model!r} is a network of this "
@@ -55,8 +57,6 @@ def load_network(model, size=None, width=None, *, pad=False, calibration=None, f
         return load_graph(model, side, width), None
     if width is not None:
         raise InputError(f"{model} has the width that it was exported with; leave WIDTH out")
-    if freeze and calibration is None:
-        raise InputError("FREEZE takes statistics of the pictures of CALIBRATION; give that, too")
     picture = None if size is None else (size, size)
     for side in _sides(size) if pad else (size,):
         try:

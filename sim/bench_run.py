@@ -63,7 +63,6 @@ async def run_job(dut):
         "cpu_s":    cpu,
         "broken":   dut.violations.value.to_unsigned(),
         "arrivals": live.arrived,
-        "seen":     live.seen,
         "read":     live.cycle,
         "counters": {},
         "offchip":  {name: dut[name].value.to_unsigned() for name in COUNTERS},
@@ -102,12 +101,12 @@ async def interrupt(dut, live, report, limit):
 class Live:
     """The host while the machine runs: frames come at ``due`` cycles, masks go.
 
-    ``cycle`` counts from the write that started the run; ``arrived`` and ``seen`` are the cycles in
-    which the machine was told of a frame, and the host of a mask."""
+    ``cycle`` counts from the write that started the run; ``arrived`` are the cycles in which the
+    machine was told of a frame."""
 
     def __init__(self, host, due):
-        self.arrived, self.seen = [], []
-        self._host, self._due   = host, deque(due)
+        self.arrived = []
+        self._host, self._due = host, deque(due)
         self._began = get_sim_time("ns")
         self._live  = bool(due)
 
@@ -131,10 +130,8 @@ class Live:
         """Whether the interrupt is that of the end. Masks are taken note of."""
         if not self._live:
             return True
-        now    = self.cycle
         events = Interrupt.from_bits(await self._host.read(Register.IRQ_STATUS))
         if events.mask:
-            self.seen.append(now)
             await self._host.write(Register.IRQ_STATUS, Interrupt.const({"mask": 1}).as_bits())
         return bool(events.done)
 

@@ -180,7 +180,7 @@ def _measure(options, job, expected, truth, folder, scratch, console):
             link = Link(stack.enter_context(serial_line(options.port)))
         progress = stack.enter_context(CycleProgress(console, program.estimated_cycles))
         common = {"cycle_limit": options.max_cycles, "progress": progress,
-                  "arrivals": arrivals(options, config)}
+                  "arrivals": job.arrivals}
         if rtl:
             chip = RtlEngine(program, config, built, scratch, taps=options.taps,
                              trace=options.trace, **common)
@@ -234,12 +234,6 @@ def _measure(options, job, expected, truth, folder, scratch, console):
         write_trace(folder / "trace.json", trace, program.layers, clock_mhz=config.clock_mhz,
                     vector=config.vector)
     return report
-
-
-def arrivals(options, config):
-    """Cycles after the start in which the frames from the second on come; none without ``fps``."""
-    return [] if options.fps is None else [
-        round(number * config.clock_mhz * 1e6 / options.fps) for number in range(1, options.frames)]
 
 
 def beside(chip, trace, program, config, *, pins=False):
@@ -301,6 +295,7 @@ class Job:
     program: Program
     pictures: list                      # what the host makes frames of
     imported: Imported | None = None    # where the model is a file
+    arrivals: tuple = ()                # as sim.host.ChipEngine takes them
 
     def crop(self, map_HW):
         """What is seen of the picture in a map of the frame's size, rows and columns last."""
@@ -354,7 +349,10 @@ def prepare(options, console=None):
         frames = [imported.frame(each) for each in frames]
     return Job(config, shape, width, [name for name, _ in clip], frames, graph,
                compile_network(graph, config, frames=options.frames, pure=options.pure,
-                               live=options.fps is not None), pictures, imported)
+                               live=options.fps is not None), pictures, imported,
+               () if options.fps is None else tuple(
+                   round(number * config.clock_mhz * 1e6 / options.fps)
+                   for number in range(1, options.frames)))
 
 
 def golden_tensors(graph, frames):

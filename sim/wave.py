@@ -95,6 +95,7 @@ def show(run, at, *, window=WINDOW, console):
         limit = first + window + 1
         with CycleProgress(console, limit) as progress:
             chip = RtlEngine(job.program, job.config, built, scratch, progress=progress,
+                             arrivals=job.arrivals,
                              cycle_limit=min(limit, options.max_cycles or limit),
                              wave=(made, first, window))
             chip.load(job.frames)
@@ -231,6 +232,7 @@ def _traced(options, job, scratch, console):
         built = build_machine(job.config, options.sim, trace=True, pins=options.pins)
     with CycleProgress(console, job.program.estimated_cycles) as progress:
         chip = RtlEngine(job.program, job.config, built, scratch, taps=True, trace=True,
+                         arrivals=job.arrivals,
                          progress=progress)
         chip.load(job.frames)
         chip.start()

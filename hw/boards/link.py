@@ -23,7 +23,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-from hw.boards.rows import ROW_WORDS
+from hw.boards.rows import ROW_WORDS, WORD
 from hw.control.regmap import ADDRESS_BITS, Register
 from hw.memory.axi import AxiLite, Response
 from hw.memory.traffic import COUNTER_BITS
@@ -32,7 +32,6 @@ __all__ = ["ANSWER", "CHECK", "MEMORY_COUNTERS", "MOST_WORDS", "REQUEST", "WORD"
            "Operation", "answer_head", "request_head"]
 
 REQUEST, ANSWER = 0xA7, 0x5B
-WORD       = 8          # bytes
 CHECK      = 4
 MOST_WORDS = 128        # of a frame: in a window of 1 KiB, which no AXI burst may leave
 MEMORY_COUNTERS = ("read_bytes", "written_bytes", "row_hits", "row_misses", "refresh_cycles",

@@ -8,10 +8,10 @@ from amaranth.utils import exact_log2
 
 from hw.monitor.monitor import MonitorStream
 
-__all__ = ["ROW_WORDS", "MonitorRows", "row_head"]
+__all__ = ["ROW_WORDS", "WORD", "MonitorRows", "row_head"]
 
 ROW_WORDS = 256         # words of 64 bits that are kept: a block RAM
-WORD      = 8           # bytes
+WORD      = 8           # bytes of one
 
 
 class row_head(data.Struct):

@@ -64,6 +64,8 @@ def reports(tmp_path, monkeypatch):
     (["--fps", "0", "--frames", "2"],
      ("FPS is the rate, above 0, at which the frames of a stream come to a machine; give FRAMES=2 "
       "or more and no ENGINE=golden, not FPS=0 FRAMES=2 ENGINE=rtl")),
+    (["--freeze", "1"],
+     "FREEZE takes statistics of the pictures of CALIBRATION; give that, too"),
     (["--model", "net.onnx", "--freeze", "1"],
      "FREEZE takes statistics of the pictures of CALIBRATION; give that, too"),
     (["--width", "0"],

@@ -200,6 +200,25 @@ def test_missing_libraries_are_named(monkeypatch):
         check_waves()
 
 
+@pytest.mark.parametrize("at", ["2000", "layer:d1"])
+def test_frames_of_a_live_run_come_again_when_they_came(tmp_path, monkeypatch, at):
+    """Its waveforms would else be of other cycles; also where a layer is found by a run with
+    everything recorded."""
+    class Stopped(Exception):
+        pass
+
+    def engine(*_, arrivals=(), **__):
+        raise Stopped(arrivals)
+
+    settings = asdict(replace(SMALL, frames=3, fps=500.0))
+    (tmp_path / "report.json").write_text(json.dumps(RECORD | {"settings": settings}))
+    monkeypatch.setattr(wave, "build_machine", lambda *_, **__: None)
+    monkeypatch.setattr(wave, "RtlEngine", engine)
+    with pytest.raises(Stopped) as stopped:
+        wave.show(tmp_path, at, console=Console(quiet=True))
+    assert stopped.value.args == ((200_000, 400_000),)      # cycles of 100 MHz
+
+
 @pytest.fixture
 def verilator():
     try:

@@ -484,6 +484,14 @@ def test_run_is_not_done_before_the_transfers_are():
     simulate(dut, world, bench)
 
 
+async def live(ctx, dut):
+    """The host of a stream of which only the first frame is there, with little patience."""
+    host = Host(ctx, dut)
+    await host.bus.write(Register.STALL_LIMIT, 60)
+    await host.bus.write(Register.FRAMES_READY, 1)
+    return host
+
+
 def test_frames_that_come_while_it_runs():
     """The load of a frame waits until the host tells of it, longer than the stall limit; loads of
     other things do not. Each mask raises an interrupt of its own."""
@@ -494,9 +502,7 @@ def test_frames_that_come_while_it_runs():
     world   = World(dut, program(streams, BASE), work=quick)
 
     async def bench(ctx):
-        host = Host(ctx, dut)
-        await host.bus.write(Register.STALL_LIMIT, 60)
-        await host.bus.write(Register.FRAMES_READY, 1)
+        host = await live(ctx, dut)
         await host.start()
         for frames in (1, 2):
             await ctx.tick().repeat(400)
@@ -531,9 +537,7 @@ def test_a_machine_that_stands_still_is_stalled_though_frames_come():
     world   = World(dut, program(streams, BASE), work=quick)
 
     async def bench(ctx):
-        host = Host(ctx, dut)
-        await host.bus.write(Register.STALL_LIMIT, 60)
-        await host.bus.write(Register.FRAMES_READY, 1)
+        host = await live(ctx, dut)
         status = await host.run()
         assert (status.error, status.engine) == (Error.STALLED, Engine.STORE)
 
