@@ -21,7 +21,7 @@ from hw.compiler.build import (
     worth,
 )
 from hw.compiler.groups import group
-from hw.compiler.lend import CHUNK, PASSING, PATIENCE, Dealer, deal_channels, prices
+from hw.compiler.lend import CHUNK, PASSING, Dealer, deal_channels, prices
 from hw.compiler.machine import Order, Schedule
 from hw.compiler.ops import lower
 from hw.config import KIB, REFERENCE, TINY
@@ -304,8 +304,8 @@ def test_rows_wait_for_who_makes_them_at_less_cost(graph):
     """For a while: a unit that others find dear takes its row, if it is early enough."""
     dear, cheap = Run(30, 2, "dear", graph), Run(10, 4, "cheap", graph)
     shares = {dear.unit: 0.6, cheap.unit: 0.4}
-    late   = CHUNK * (30 - 10 + PATIENCE * dear.item.tensor.height * (0.6 * 30 - 0.4 * 10))
-    for wait, taken in ((late - 1, cheap), (late + 1, dear)):
+    alike  = CHUNK * (30 - 10)          # both would be done at the same time
+    for wait, taken in ((0, cheap), (alike + 1, cheap), (100 * alike, dear)):
         assert Dealer(Clock(dear=0, cheap=wait), [dear, cheap], shares).run(0) is taken
 
 
