@@ -19,10 +19,8 @@ from golden import data
 from golden.command import Parser, exit_code
 from golden.data import phantoms
 from golden.errors import InputError
-from golden.names import demand_network
-from golden.networks import MODELS
 from golden.progress import bars
-from golden.training import Settings, check_folder, train
+from golden.training import TRAINABLE, Settings, check_folder, train
 
 __all__ = ["main"]
 
@@ -43,6 +41,8 @@ OPTIONS = {
     "average": "what a step keeps of the running average of weights",
     "augmentation": "ultrasound, ultrasound-close, microscopy or none",
     "mixed": "share of phantoms among the images drawn, with --phantoms",
+    "taught": "share of the teacher's masks in the loss, with --teacher",
+    "blended": "share of images that are laid over another one, or pasted into it",
     "noise": "by how much widening sets copies apart",
     "seed": "of everything random",
     "device": "cpu or cuda",
@@ -57,7 +57,7 @@ def main(arguments=None):
 
 def _parse(arguments):
     parser = Parser("golden.train", __doc__)
-    parser.add_argument("--model", default="elec4848", help=", ".join(MODELS))
+    parser.add_argument("--model", default="elec4848", help=", ".join(TRAINABLE))
     parser.add_argument("--data", default="phantom:600",
                         help="folder as published, table (.csv), or phantom:N")
     parser.add_argument("--out", type=Path, default=Path("runs/train"), help="folder to write to")
@@ -142,9 +142,10 @@ def _execute(arguments):
 
 
 def _settings(options):
-    demand_network(options.model)
+    if options.model not in TRAINABLE:
+        raise InputError(f"No model {options.model!r}; known: {', '.join(TRAINABLE)}")
     with torch.random.fork_rng(devices=()), torch.device("meta"):
-        source = MODELS[options.model]()
+        source = TRAINABLE[options.model]()
     values = {name: getattr(options, name) for name in OPTIONS}
     values["width"] = source.width if options.width is None else options.width
     values["size"] = source.size if options.size is None else options.size

@@ -19,6 +19,7 @@ class Network(nn.Module):
     """
 
     name = ""
+    pretrained = ()         # parts that come with weights
 
     def __init__(self, *, size, width, depth):
         super().__init__()

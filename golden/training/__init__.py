@@ -2,5 +2,6 @@
 
 from golden.training.checkpoint import load_checkpoint, save_checkpoint
 from golden.training.loop import Settings, check_folder, train
+from golden.training.teacher import TRAINABLE
 
-__all__ = ["Settings", "check_folder", "load_checkpoint", "save_checkpoint", "train"]
+__all__ = ["TRAINABLE", "Settings", "check_folder", "load_checkpoint", "save_checkpoint", "train"]

@@ -17,7 +17,7 @@ from golden.files import check_file
 from golden.keras import is_keras, read_keras
 from golden.models import load_float, shipped
 from golden.names import MOST_SIZE, MOST_WIDTH
-from golden.networks import MODELS
+from golden.training.teacher import TRAINABLE
 
 __all__ = ["check_state", "load_checkpoint", "read_checkpoint", "save_checkpoint"]
 
@@ -50,11 +50,11 @@ def read_checkpoint(path, model=None, width=None):
                              f"{content['width']}, not of {model or content['model']} with width "
                              f"{width or content['width']}; give {name.upper()}={content[name]}, "
                              f"or another checkpoint")
-    if content["model"] not in MODELS:
+    if content["model"] not in TRAINABLE:
         raise InputError(f"{where} is of {content['model']!r}, which is not "
-                         f"known; known: {', '.join(MODELS)}")
+                         f"known; known: {', '.join(TRAINABLE)}")
     with torch.device("meta"):
-        network = MODELS[content["model"]](width=content["width"], size=content["size"])
+        network = TRAINABLE[content["model"]](width=content["width"], size=content["size"])
     check_state(content["state_dict"], network.state_dict(), f"{where} does not fit {network.name}")
     return content
 
@@ -120,6 +120,8 @@ def _content(network):
 def load_checkpoint(path, model=None, width=None, size=None):
     """The float network of a file, in evaluation mode."""
     content = read_checkpoint(path, model, width)
-    network = MODELS[content["model"]](width=content["width"], size=size or content["size"])
+    with torch.random.fork_rng(devices=()):
+        network = TRAINABLE[content["model"]](width=content["width"],
+                                              size=size or content["size"])
     network.load_state_dict(content["state_dict"])
     return network.eval()

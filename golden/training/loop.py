@@ -14,20 +14,20 @@ from torch import nn
 from golden.errors import InputError
 from golden.metrics import measure
 from golden.names import SCHEDULES, check_shape
-from golden.networks import MODELS
-from golden.training.augment import AUGMENTATIONS, augment
+from golden.training.augment import AUGMENTATIONS, augment, blend
 from golden.training.checkpoint import (
     check_state,
     load_checkpoint,
     read_checkpoint,
     save_checkpoint,
 )
-from golden.training.forward import channels_last, half, logits
+from golden.training.forward import channels_last, half, logits, swift
 from golden.training.losses import LOSSES
 from golden.training.norms import folded, unfold, with_norms
 from golden.training.pictures import draw_curves, draw_sheet
 from golden.training.resume import check_run
 from golden.training.start import begin, initialise
+from golden.training.teacher import TRAINABLE
 
 __all__ = ["Settings", "check_folder", "train"]
 
@@ -44,7 +44,9 @@ class Settings:
     ``size`` is the frames' side in memory, ``crop`` that of what the network sees. An epoch has
     ``steps`` batches, 0 for as many as there are frames. ``weights`` are drawn odds per class,
     ``mixed`` the share of phantoms among the frames drawn. ``average`` is how much of the running
-    average of all weights a step keeps; it is that average which is measured and kept.
+    average of all weights a step keeps; it is that average which is measured and kept. With a
+    teacher, ``taught`` is the share of its masks in the loss, the rest is the truth's.
+    ``blended`` is the share of images laid over another one of the batch, or pasted into it.
     """
     model: str = "elec4848"
     width: int = 32
@@ -65,11 +67,13 @@ class Settings:
     odds: tuple[tuple[str, float], ...] = ()
     mixed: float = 0.12
     noise: float = 0.05
+    taught: float = 0.5
+    blended: float = 0.0
     seed: int = 0
     device: str = "cpu"
 
     def __post_init__(self):
-        for name, known in {"model": MODELS, "loss": LOSSES, "schedule": SCHEDULES,
+        for name, known in {"model": TRAINABLE, "loss": LOSSES, "schedule": SCHEDULES,
                             "augmentation": AUGMENTATIONS}.items():
             if getattr(self, name) not in known:
                 raise InputError(f"No {name} {getattr(self, name)!r}; known: {', '.join(known)}")
@@ -88,7 +92,7 @@ class Settings:
     def network(self, width=None):
         """A network of these settings, without weights that mean anything."""
         with torch.random.fork_rng(devices=()):
-            return MODELS[self.model](size=self.size, width=width or self.width)
+            return TRAINABLE[self.model](size=self.size, width=width or self.width)
 
 
 class _Run:
@@ -105,7 +109,7 @@ class _Run:
             self.teacher = load_checkpoint(teacher).to(settings.device,
                                                        memory_format=torch.channels_last)
         self.optimiser = torch.optim.AdamW(self.network.parameters(), settings.rate,
-                                           weight_decay=settings.decay)
+                                           weight_decay=settings.decay, fused=True)
         self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
             self.optimiser, mode="max", factor=0.5, patience=settings.patience)
         self.step, self.best, self.rows = 0, -1.0, []
@@ -166,17 +170,20 @@ class _Run:
         index_N = torch.multinomial(odds_N, s.batch, replacement=s.batch > len(odds_N))
         x_NCHW, truth_N1HW = augment(image_NCHW[index_N], truth_NHW[index_N], s.crop,
                                      AUGMENTATIONS[s.augmentation])
+        if s.blended:
+            x_NCHW, truth_N1HW = blend(x_NCHW, truth_N1HW, s.blended)
         x_N3HW = channels_last(x_NCHW, s.device)
         truth_N1HW = truth_N1HW.to(s.device)
         loss_of = LOSSES[s.loss]
         self.network.train()
-        with half(s.device):
+        with half(s.device), swift():
             logit_N1HW = self.network(x_N3HW)
         loss = loss_of(logit_N1HW.float(), truth_N1HW)
         if self.teacher is not None:
             with torch.no_grad(), half(s.device):
                 taught_N1HW = torch.sigmoid(self.teacher(x_N3HW).float())
-            loss = (loss + loss_of(logit_N1HW.float(), taught_N1HW)) / 2
+            taught = loss_of(logit_N1HW.float(), taught_N1HW)
+            loss = (1 - s.taught) * loss + s.taught * taught
         self.optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)

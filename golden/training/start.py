@@ -13,8 +13,11 @@ __all__ = ["begin", "borrow_encoder", "initialise", "separate", "widen"]
 
 @torch.no_grad()
 def initialise(network):
-    """He weights, no biases, masks undecided; the network itself."""
-    for module in network.modules():
+    """He weights, no biases, masks undecided; the network itself. Parts that have learnt stay."""
+    learnt = tuple(f"{name}." for name in network.pretrained)
+    for name, module in network.named_modules():
+        if name.startswith(learnt):
+            continue
         if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
             if module.groups > 1:
                 nn.init.normal_(module.weight, std=1 / 3)

@@ -1,6 +1,9 @@
 import pytest
 import torch
 
+from golden.data import load
+from golden.data.phantoms import TRAIN_SEEDS, VALIDATION_SEEDS, phantoms
+
 
 @pytest.fixture(autouse=True)
 def one_thread():
@@ -9,3 +12,8 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def frames():
+    return load(phantoms(TRAIN_SEEDS, 12), 32), load(phantoms(VALIDATION_SEEDS, 3), 32)

@@ -1,6 +1,6 @@
 import torch
 
-from golden.training.augment import AUGMENTATIONS, Augmentation, augment
+from golden.training.augment import AUGMENTATIONS, Augmentation, augment, blend
 
 
 def block():
@@ -49,3 +49,26 @@ def test_ultrasound_is_never_turned_over():
     assert (t[:, 0, :8].sum((1, 2)) == 64).all()
     left = t[:, 0, 4, 4]
     assert 0 < left.sum() < 64
+
+
+def test_blend_lays_over_and_pastes():
+    """Of each pixel, image and truth come from the same two frames, in the same parts."""
+    torch.manual_seed(1)
+    value_N = torch.arange(1, 65) / 64
+    x, t = (value_N[:, None, None, None].expand(64, 1, 16, 16) for _ in range(2))
+    x, t = blend(x, t, 0.5)
+    assert torch.equal(x, t)
+    values = [set(frame.flatten().tolist()) for frame in x]
+    whole = sum(found == {float(value)} for found, value in zip(values, value_N, strict=True))
+    pasted = sum(len(found) == 2 and float(value) in found
+                 for found, value in zip(values, value_N, strict=True))
+    laid_over = sum(len(found) == 1 and float(value) not in found
+                    for found, value in zip(values, value_N, strict=True))
+    assert whole + pasted + laid_over == 64
+    assert 24 <= whole <= 44
+    assert min(pasted, laid_over) >= 8
+    frame = next(frame for frame, found in zip(x[:, 0], values, strict=True) if len(found) == 2)
+    edges = frame.diff(dim=0).ne(0).any(1).sum() + frame.diff(dim=1).ne(0).any(0).sum()
+    assert 1 <= edges <= 4                          # one window
+    whole_N1HW = torch.rand(4, 1, 8, 8)
+    assert torch.equal(blend(whole_N1HW, whole_N1HW, 0.0)[0], whole_N1HW)

@@ -6,18 +6,11 @@ import pytest
 import torch
 from PIL import Image
 
-from golden.data import load
-from golden.data.phantoms import TRAIN_SEEDS, VALIDATION_SEEDS, phantoms
 from golden.errors import InputError
 from golden.training import Settings, load_checkpoint, train
 from golden.training.loop import COLUMNS
 
 SETTINGS = Settings(width=2, size=32, crop=32, epochs=4, batch=4, rate=1e-2)
-
-
-@pytest.fixture(scope="module")
-def frames():
-    return load(phantoms(TRAIN_SEEDS, 12), 32), load(phantoms(VALIDATION_SEEDS, 3), 32)
 
 
 class Killed(Exception):
@@ -143,7 +136,7 @@ def test_a_loss_that_explodes(frames, tmp_path):
 
 @pytest.mark.parametrize("name, value, message", [
     ("model", "vgg", ("No model 'vgg'; known: elec4848, elec4848-ds, unet-busi, attunet-nuclei, "
-                     "attunet-ct")),
+                     "attunet-ct, teacher")),
     ("loss", "l2", "No loss 'l2'; known: bce, dice, bce+dice"),
     ("schedule", "step", "No schedule 'step'; known: cosine, plateau"),
     ("augmentation", "all", ("No augmentation 'all'; known: ultrasound, ultrasound-close, "
