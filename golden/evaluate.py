@@ -4,9 +4,10 @@
     make evaluate MODEL=elec4848 DATA=FOLDER OUT=FOLDER [PART=test] [CHECKPOINT=FILE]
 
 Takes all images of the data, or one part of its split. Writes ``metrics.json`` (means over ``all``
-images, over those with a ``lesion``, and by ``class``, for ``float`` and ``int8``) and
-``images.csv``. Weights are the repository's unless a checkpoint is given; that one is quantised
-here, on images of the training part where others are measured, or on phantoms.
+images, over those with a ``lesion``, and by ``class``, for ``float`` and ``int8``), ``images.csv``,
+and ``masks-001.png`` and so on: every image with its masks, worst INT8 mask first. Weights are the
+repository's unless a checkpoint is given; that one is quantised here, on images of the training
+part where others are measured, or on phantoms.
 """
 
 import csv
@@ -14,17 +15,29 @@ import json
 import sys
 from pathlib import Path
 
+import torch
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from golden import data
 from golden.command import Parser, exit_code, make_console
+from golden.contact import Masks, contact_sheets
 from golden.data import phantoms
 from golden.errors import InputError
 from golden.export import calibration_images, quantise
 from golden.folders import Fresh
 from golden.integer import float_mask, run
-from golden.metrics import METRICS, OUTLIER_RULE, binary, iou, measure, pixel_agreement, summary
+from golden.metrics import (
+    METRICS,
+    OUTLIER_RULE,
+    areas,
+    binary,
+    iou,
+    measure,
+    pixel_agreement,
+    pooled,
+    summary,
+)
 from golden.models import is_trained, load_float, load_graph
 from golden.progress import bars
 from golden.training import load_checkpoint
@@ -32,34 +45,65 @@ from golden.training import load_checkpoint
 __all__ = ["evaluate", "main"]
 
 FORMS = ("float", "int8")
+SHEETS = "masks-[0-9][0-9][0-9]*.png"
+FILES = ("metrics.json", "images.csv", SHEETS)
 CONVENTION = ("a mask is where the probability is at least 0.5; if truth and mask are both empty, "
               "every measure is 1; if one of them is, a measure without a denominator is 0")
 
 
-def evaluate(network, graph, frames, advance=lambda: None):
-    """One row per frame and form, and one of how the two forms agree."""
+def evaluate(network, graph, frames, *, advance=lambda: None, shown=None):
+    """One row per frame and form, and one of how the two forms agree.
+
+    ``shown``, a list, receives the masks for :func:`golden.contact.contact_sheets`; ``advance`` is
+    called after each frame.
+    """
     rows = []
     for i, sample in enumerate(frames.samples):
         image, truth_HW = frames.frame(i), frames.truth[i] > 0
+        stored = run(graph, image)
         masks = {"float": binary(network.segment(image)),
-                 "int8": binary(float_mask(graph, run(graph, image)))}
-        rows.append({"name": sample.name, "class": sample.kind, "lesion": bool(truth_HW.any()),
-                     **{form: measure(masks[form], truth_HW) for form in FORMS},
-                     "iou float/int8": iou(*masks.values()),
-                     "pixels equal": pixel_agreement(*masks.values())})
+                 "int8": binary(float_mask(graph, stored))}
+        row = {"name": sample.name, "class": sample.kind, "lesion": bool(truth_HW.any()),
+               **{form: measure(masks[form], truth_HW) for form in FORMS},
+               "areas": {form: areas(masks[form], truth_HW) for form in FORMS},
+               "iou float/int8": iou(*masks.values()),
+               "pixels equal": pixel_agreement(*masks.values())}
+        rows.append(row)
+        if shown is not None:
+            shown.append(Masks(i, _caption(row), masks["float"], masks["int8"],
+                               stored[graph.output][0].to(torch.uint8)))
         advance()
     return rows
 
 
+def _caption(row):
+    """Of a row of a contact sheet."""
+    figures = "; ".join(f"{form} IoU {row[key]['iou']:.3f}, Dice {row[key]['dice']:.3f}"
+                        for form, key in (("float", "float"), ("INT8", "int8")))
+    return f"{row['name']}: {figures}"
+
+
+def worst_first(rows, shown):
+    """Masks in the order of their INT8 IoU; where that is equal, of the float one, and of names."""
+    keys = [(row["int8"]["iou"], row["float"]["iou"], row["name"]) for row in rows]
+    return [shown[i] for i in sorted(range(len(rows)), key=keys.__getitem__)]
+
+
 def totals(rows):
-    """What ``metrics.json`` says of the rows: per form, over all, with lesion, and per class."""
+    """What ``metrics.json`` says of the rows: per form, over all, with lesion, and per class; and
+    of images without a lesion, how many have an alarm."""
     result = {}
     for form in FORMS:
+        lesions = [row for row in rows if row["lesion"]]
+        healthy = [row for row in rows if not row["lesion"]]
         result[form] = {
             "all": summary([row[form] for row in rows]),
-            "lesion": summary([row[form] for row in rows if row["lesion"]]),
+            "lesion": {**summary([row[form] for row in lesions]),
+                       "pooled": pooled([row["areas"][form] for row in lesions])},
             "class": {kind: summary([row[form] for row in rows if row["class"] == kind])
-                      for kind in sorted({row["class"] for row in rows})}}
+                      for kind in sorted({row["class"] for row in rows})},
+            "false_alarms": {"images": len(healthy),
+                             "alarms": sum(row["areas"][form].mask > 0 for row in healthy)}}
     result["agreement"] = {name: sum(row[name] for row in rows) / len(rows)
                            for name in ("iou float/int8", "pixels equal")}
     return result
@@ -104,13 +148,16 @@ def _parse(arguments):
 def _execute(arguments):
     options = _parse(arguments)
     console = make_console(soft_wrap=True)
-    with Fresh(options.out, ("metrics.json", "images.csv"), shared=True) as folder:
-        _measure(options, folder, console)
-    console.print(f"see {options.out}/metrics.json, images.csv")
+    with Fresh(options.out, FILES, shared=True) as folder:
+        written = _measure(options, folder, console)
+    for older in options.out.glob(SHEETS):
+        if older.name not in written:           # of a run with more images
+            older.unlink()
+    console.print(f"see {options.out}/metrics.json, images.csv, masks-*.png")
 
 
 def _measure(options, folder, console):
-    """Write the two files into ``folder``."""
+    """Write the files into ``folder``; the names of the pictures."""
     network, weights = _network(options)
     dataset = data.find(options.data)
     with bars(console) as progress:
@@ -128,7 +175,12 @@ def _measure(options, folder, console):
             raise InputError(f"The {options.part} part of {options.data!r} is empty; give more "
                              f"images, or PART=all")
         measuring = progress.add_task("measuring masks", total=len(frames))
-        rows = evaluate(network, graph, frames, advance=lambda: progress.advance(measuring))
+        shown = []
+        rows = evaluate(network, graph, frames, shown=shown,
+                        advance=lambda: progress.advance(measuring))
+        drawing = progress.add_task("drawing masks", total=len(frames))
+        written = contact_sheets(folder, frames, worst_first(rows, shown),
+                                 advance=lambda: progress.advance(drawing))
     result = {"model": network.name, "width": network.width, "size": network.size,
               "weights": weights, "data": dataset.source, "layout": dataset.layout,
               "part": options.part, "clahe": options.clahe, "left_out": list(frames.broken),
@@ -138,6 +190,22 @@ def _measure(options, folder, console):
     console.print(_table(result, len(rows)))
     console.print(f"float and INT8 masks: IoU {result['agreement']['iou float/int8']:.4f}, "
                   f"{100 * result['agreement']['pixels equal']:.3f} % of pixels equal")
+    for line in _remarks(result):
+        console.print(line)
+    return written
+
+
+def _remarks(result):
+    """What the table has no room for, a line each."""
+    alarms = {form: result[form]["false_alarms"] for form in FORMS}
+    if healthy := alarms["float"]["images"]:
+        yield (f"false alarms on {healthy} images without lesion: float "
+               f"{alarms['float']['alarms']}, INT8 {alarms['int8']['alarms']}")
+    if result["float"]["lesion"]["images"]:
+        pool = {form: result[form]["lesion"]["pooled"] for form in FORMS}
+        yield ("lesions, pixels pooled, float and INT8: " + "; ".join(
+            f"{name} {pool['float'][key]:.4f}, {pool['int8'][key]:.4f}"
+            for name, key in (("IoU", "iou"), ("Dice", "dice"))))
 
 
 def _network(options):

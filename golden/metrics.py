@@ -5,9 +5,10 @@ one is empty, a measure without a denominator is 0.
 """
 
 import math
+from typing import NamedTuple
 
-__all__ = ["METRICS", "OUTLIER_RULE", "binary", "dice", "iou", "measure", "pixel_agreement",
-           "summary"]
+__all__ = ["METRICS", "OUTLIER_RULE", "Areas", "areas", "binary", "dice", "iou", "measure",
+           "pixel_agreement", "pooled", "summary"]
 
 METRICS = ("accuracy", "dice", "iou", "sensitivity", "specificity", "precision", "recall", "f1")
 OUTLIER_RULE = ("below the first quartile minus 1.5 times the interquartile range, or above the "
@@ -59,6 +60,27 @@ def measure(mask_HW, truth_HW):
             "specificity": share(true_negative, false_positive),
             "precision": share(true_positive, false_positive), "recall": sensitivity,
             "f1": overlap}
+
+
+class Areas(NamedTuple):
+    """Pixels of a mask, of the truth, and of both at once."""
+    mask: int
+    truth: int
+    both: int
+
+
+def areas(mask_HW, truth_HW):
+    """The :class:`Areas` of one mask and the truth."""
+    return Areas(int(mask_HW.sum()), int(truth_HW.sum()), int((mask_HW & truth_HW).sum()))
+
+
+def pooled(rows):
+    """IoU and Dice of many masks as if they were one, from their :class:`Areas`: large lesions
+    count more than small ones. None where there are no pixels to count."""
+    mask, truth, both = (sum(column) for column in zip(*rows, strict=True)) if rows else (0, 0, 0)
+    if not mask + truth:
+        return {"iou": None, "dice": None}
+    return {"iou": both / (mask + truth - both), "dice": 2 * both / (mask + truth)}
 
 
 def summary(rows):

@@ -9,11 +9,13 @@ import pytest
 import torch
 from PIL import Image
 
+from golden.contact import PER_SHEET, contact_sheets
 from golden.data import find, load
-from golden.evaluate import evaluate, main, totals
+from golden.evaluate import evaluate, main, totals, worst_first
 from golden.integer import float_mask, run
 from golden.metrics import METRICS, binary, measure
 from golden.models import load_float, load_graph, seeded
+from golden.quantize import quantize
 from golden.training import save_checkpoint
 
 SMALL = ["--width", "2", "--size", "32"]
@@ -55,12 +57,80 @@ def test_rows_and_means_are_those_of_the_masks():
         assert result[form]["lesion"]["iou"] == pytest.approx(sum(lesions) / len(lesions))
 
 
+def constant(value):
+    """A network of width 2 whose logit is ``value`` everywhere, and its graph."""
+    network = seeded("elec4848", 2)
+    with torch.no_grad():
+        network.final.weight.zero_()
+        network.final.bias.fill_(value)
+    return network, quantize(network, [load(find("phantom:1"), 32).frame(0)])
+
+
+def test_false_alarms_are_counted_where_there_is_no_lesion():
+    frames = load(find("phantom:6"), 32)
+    frames.truth[:4] = 0
+    frames.truth[4:] = 0
+    frames.truth[4:, :8, :16] = 255         # an eighth of two images
+    result = totals(evaluate(*constant(2.0), frames))
+    for form in ("float", "int8"):
+        assert result[form]["false_alarms"] == {"images": 4, "alarms": 4}
+        assert result[form]["lesion"]["pooled"] == {"iou": 1 / 8, "dice": 2 / 9}
+    result = totals(evaluate(*constant(-2.0), frames))
+    assert result["int8"]["false_alarms"] == {"images": 4, "alarms": 0}
+    assert result["int8"]["lesion"]["pooled"] == {"iou": 0, "dice": 0}
+    result = totals(evaluate(*constant(-2.0), frames.pick(frames.samples[4:])))
+    assert result["float"]["false_alarms"] == {"images": 0, "alarms": 0}
+
+
+def test_the_worst_come_first():
+    rows = [{"name": name, "int8": {"iou": int8}, "float": {"iou": plain}}
+            for name, int8, plain in (("a", 0.9, 0.1), ("b", 0.2, 0.3), ("c", 0.2, 0.1))]
+    assert worst_first(rows, ["A", "B", "C"]) == ["C", "B", "A"]
+
+
+def test_contact_sheets_show_every_image(tmp_path):
+    """A sheet is as high as it has images; the mask of the last one is on the last sheet."""
+    frames = load(find(f"phantom:{PER_SHEET + 1}"), 32)
+    shown, done = [], []
+    rows = evaluate(*constant(2.0), frames, shown=shown)
+    assert shown[0].caption == (f"phantom:0: float IoU {rows[0]['float']['iou']:.3f}, Dice "
+                                f"{rows[0]['float']['dice']:.3f}; INT8 IoU "
+                                f"{rows[0]['int8']['iou']:.3f}, Dice "
+                                f"{rows[0]['int8']['dice']:.3f}")
+    assert shown[0].float_HW.all() and shown[0].int8_HW.all()
+    assert 223 <= shown[0].confidence_HW.unique().item() <= 227     # 256 * sigmoid(2) is 225.5
+    names = contact_sheets(tmp_path, frames, shown, advance=lambda: done.append(1))
+    assert names == ["masks-001.png", "masks-002.png"]
+    assert len(done) == len(frames)
+    first, last = (Image.open(tmp_path / name) for name in names)
+    assert first.width == last.width
+    assert first.height > 5 * last.height
+    white = (np.array(last) == 255).all(-1).mean()
+    none = evaluate(*constant(-2.0), frames, shown=(dark := []))
+    assert not any(row["float"]["sensitivity"] for row in none if row["lesion"])
+    contact_sheets(tmp_path, frames, dark)
+    black = (np.array(Image.open(tmp_path / names[1])) == 255).all(-1).mean()
+    assert white > black + 0.2                      # two of five panels were white
+
+
+def test_sheets_of_a_run_with_more_images_go(tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in ("masks-002.png", "masks-1000.png", "mine.png"):
+        (out / name).touch()
+    assert main([*SMALL, "--data", "phantom:2", "--out", str(out)]) == 0
+    assert sorted(path.name for path in out.iterdir()) == [
+        "images.csv", "masks-001.png", "metrics.json", "mine.png"]
+
+
 def test_a_folder_of_other_people(folder, tmp_path, capsys):
     out = tmp_path / "out"
     assert main([*SMALL, "--data", str(folder), "--out", str(out)]) == 0
     said = capsys.readouterr().out
     assert "no class 'malignant'" in said
     assert re.search(r"^ ?accuracy( +0\.\d{4} ± 0\.\d{4}){4} *$", said, re.M)      # one line
+    alarms = re.search(r"^false alarms on 6 images without lesion: float (\d), INT8 (\d)$", said,
+                       re.M)
     assert "related groups come from a screen for near duplicates, which found 0" in said
     result = json.loads((out / "metrics.json").read_text())
     assert result["weights"] == "none: seeded, without meaning"
@@ -70,6 +140,8 @@ def test_a_folder_of_other_people(folder, tmp_path, capsys):
         assert parts["all"]["images"] == 12
         assert parts["lesion"]["images"] == parts["class"]["benign"]["images"] == 6
         assert set(METRICS) <= parts["all"].keys()
+        assert parts["false_alarms"] == {"images": 6,
+                                         "alarms": int(alarms[1 if form == "float" else 2])}
         assert parts["lesion"]["dice"] == parts["class"]["benign"]["dice"]
     with (out / "images.csv").open() as file:
         rows = list(csv.DictReader(file))

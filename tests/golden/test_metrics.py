@@ -9,7 +9,17 @@ from torchmetrics.functional.classification import (
     binary_specificity,
 )
 
-from golden.metrics import METRICS, binary, dice, iou, measure, pixel_agreement, summary
+from golden.metrics import (
+    METRICS,
+    areas,
+    binary,
+    dice,
+    iou,
+    measure,
+    pixel_agreement,
+    pooled,
+    summary,
+)
 
 A = torch.tensor([[1, 1, 0, 0]]).bool()
 B = torch.tensor([[0, 1, 1, 1]]).bool()
@@ -85,3 +95,14 @@ def test_no_image():
     assert result["images"] == 0
     assert result["dice"] is None
     assert result["outliers_removed"]["dice"] == {"mean": None, "removed": 0}
+
+
+def test_pooled_by_hand():
+    """Of two masks 3 pixels of 4, truth 4, and 2 of 2, truth 8: 5 of 13, and twice 5 of 18."""
+    mask = torch.tensor([[1, 1, 1, 1, 0, 0, 0, 0], [1, 1, 0, 0, 0, 0, 0, 0]]).bool()
+    truth = torch.tensor([[1, 1, 1, 0, 1, 0, 0, 0], [1, 1, 1, 1, 1, 1, 1, 1]]).bool()
+    counted = [areas(*pair) for pair in zip(mask, truth, strict=True)]
+    assert counted == [(4, 4, 3), (2, 8, 2)]
+    assert pooled(counted) == {"iou": 5 / 13, "dice": 10 / 18}
+    assert pooled([areas(NONE, NONE)]) == {"iou": None, "dice": None}
+    assert pooled([]) == {"iou": None, "dice": None}

@@ -1,0 +1,116 @@
+"""What a mask's confidence is worth, and what can be done with it.
+
+Confidence is the probability of lesion that a network gives a pixel. It is calibrated if of all
+pixels with 0.8 four in five are lesion. Dividing logits by one number, the temperature, calibrates
+a network that is too sure, or not sure enough, and moves no pixel across one half (Guo et al.,
+ICML 2017).
+"""
+
+import copy
+import math
+
+import torch
+import torch.nn.functional as F
+from monai.metrics import calibration_binning, compute_roc_auc
+
+from golden.errors import InputError
+from golden.plan import plan
+
+__all__ = ["BINS", "SCORE_QUANTILE", "auc", "calibration_error", "drop_faint", "fit_temperature",
+           "lesion_score", "reliability", "temper"]
+
+BINS = 15
+SCORE_QUANTILE = 0.999
+HALVINGS = 48
+TEMPERATURES = (1 / 16, 16.0)
+
+
+def reliability(confidence_HW, truth_HW):
+    """Of the pixels of one image, or one set, by :data:`BINS` equal ranges of confidence: how many
+    there are, the sum of their confidence, and how many are lesion; float64, 3 x BINS.
+
+    Such tables of several images add up.
+    """
+    mean, lesion, count = (x[0, 0].to(torch.float64) for x in calibration_binning(
+        confidence_HW[None, None], truth_HW[None, None], num_bins=BINS))
+    return torch.stack([count, (mean * count).nan_to_num(), (lesion * count).nan_to_num()])
+
+
+def calibration_error(table_3K):
+    """Expected calibration error of a :func:`reliability` table: by how much confidence and share
+    of lesion differ in a range, on average over pixels."""
+    count_K, confidence_K, lesion_K = table_3K
+    return float((confidence_K - lesion_K).abs().sum() / count_K.sum())
+
+
+def lesion_score(confidence_HW):
+    """Whether there is a lesion in the frame, 0..1: the confidence that one pixel in a thousand
+    exceeds."""
+    return float(confidence_HW.flatten().to(torch.float32).quantile(SCORE_QUANTILE))
+
+
+def auc(scores, lesions):
+    """Area under the ROC curve of scores of frames, and whether each has a lesion: the chance that
+    one with scores higher than one without. None where all have one, or none has."""
+    if len(set(lesions)) < 2:
+        return None
+    return float(compute_roc_auc(torch.tensor(scores), torch.tensor(lesions, dtype=torch.long)))
+
+
+def drop_faint(mask_HW, confidence_HW, peak):
+    """A mask without those connected components (of eight neighbours) whose highest confidence is
+    below ``peak``."""
+    kept_HW = mask_HW & (confidence_HW >= peak)
+    while True:         # what is kept grows within the mask until it fills its components
+        grown_HW = mask_HW & (F.max_pool2d(kept_HW[None].float(), 3, 1, 1)[0] > 0)
+        if torch.equal(grown_HW, kept_HW):
+            return kept_HW
+        kept_HW = grown_HW
+
+
+def fit_temperature(network, frames, advance=lambda: None):
+    """The temperature at which a network's confidence loses least on frames, in the sense of binary
+    cross-entropy over all of their pixels.
+
+    ``frames`` are :class:`golden.data.Frames` that have not been trained on. ``advance`` is called
+    after each.
+    """
+    if not len(frames):
+        raise InputError("The validation part of the data is empty, and a temperature is fitted to "
+                         "no other; give more images, or TEMPERATURE as a number")
+    if not frames.truth.any():
+        raise InputError("The validation part of the data has no lesion to fit a temperature to; "
+                         "give more images, or TEMPERATURE as a number")
+    logits = []
+    network.eval()
+    for i in range(len(frames)):
+        with torch.no_grad():
+            logits.append(network(frames.frame(i)[None].to(torch.float32) / 255)[0, 0])
+        advance()
+    logit_NHW, truth_NHW = torch.stack(logits), (frames.truth > 0).float()
+
+    def too_cold(temperature):
+        """Whether the loss falls as logits shrink: it is convex in the factor."""
+        wrong_NHW = torch.sigmoid(logit_NHW / temperature) - truth_NHW
+        return float((logit_NHW * wrong_NHW).mean(dtype=torch.float64)) > 0
+
+    low, high = map(math.log, TEMPERATURES)
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if too_cold(math.exp(middle)) else (low, middle)
+    return math.exp((low + high) / 2)
+
+
+@torch.no_grad()
+def temper(network, temperature):
+    """A copy of a network whose logits are divided by a temperature, in the weights and the bias of
+    the last layer, or of the normalisation behind it: its mask at one half is the same."""
+    if not (math.isfinite(temperature) and temperature > 0):
+        raise InputError(f"A temperature must be above 0, not {temperature!r}")
+    network = copy.deepcopy(network).eval()
+    steps = {step.name: step for step in plan(network)}
+    head = steps[steps["mask"].inputs[0]]
+    last = head.conv if head.norm is None else head.norm
+    for parameter in last.parameters():
+        parameter.div_(temperature)
+    return network

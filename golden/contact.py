@@ -1,0 +1,62 @@
+"""Contact sheets: every image with its truth, both masks and the confidence, worst first."""
+
+from dataclasses import dataclass
+
+import matplotlib
+import torch
+
+matplotlib.use("Agg")
+
+from matplotlib import pyplot as plt
+
+__all__ = ["Masks", "contact_sheets"]
+
+PER_SHEET = 8
+CAPTION = 0.12      # inches
+PANELS = ("image", "truth", "float mask", "INT8 mask", "confidence (INT8)")
+
+
+@dataclass(frozen=True)
+class Masks:
+    """What a sheet shows of one image: masks are boolean, ``confidence_HW`` is uint8, 256 times the
+    probability that the INT8 network gives; ``caption`` stands above."""
+    index: int
+    caption: str
+    float_HW: torch.Tensor
+    int8_HW: torch.Tensor
+    confidence_HW: torch.Tensor
+
+
+def contact_sheets(folder, frames, shown, advance=lambda: None):
+    """Write ``masks-001.png`` and so on with ``shown``, :class:`Masks` of images of ``frames``, in
+    their order; returns the names. ``advance`` is called after each image."""
+    names = []
+    for first in range(0, len(shown), PER_SHEET):
+        some = shown[first:first + PER_SHEET]
+        names.append(f"masks-{len(names) + 1:03}.png")
+        _draw(folder / names[-1], frames, some)
+        for _ in some:
+            advance()
+    return names
+
+
+def _draw(path, frames, some):
+    figure, axes = plt.subplots(len(some), len(PANELS), figsize=(9.4, 1.95 * len(some) + 0.4),
+                                layout="constrained", squeeze=False)
+    figure.get_layout_engine().set(h_pad=CAPTION)       # captions are wider than their column
+    for line, masks in zip(axes, some, strict=True):
+        image_HW3 = frames.frame(masks.index).permute(1, 2, 0)
+        pictures = (image_HW3, frames.truth[masks.index] > 0, masks.float_HW, masks.int8_HW)
+        for axis, picture in zip(line, pictures, strict=False):
+            axis.imshow(picture.numpy(), cmap="gray", vmin=0, vmax=1)
+        confidence = line[-1].imshow(masks.confidence_HW.numpy() / 256, cmap="cividis", vmin=0,
+                                     vmax=1)
+        line[0].set_title(masks.caption, fontsize=8, loc="left").set_in_layout(False)
+        for axis in line:
+            axis.set(xticks=[], yticks=[])
+    for axis, title in zip(axes[-1], PANELS, strict=True):
+        axis.set_xlabel(title, fontsize=8)
+    figure.colorbar(confidence, ax=axes[:, -1], label="confidence in lesion", aspect=10 * len(some),
+                    shrink=0.9)
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
