@@ -16,30 +16,40 @@ from monai.metrics import calibration_binning, compute_roc_auc
 from golden.errors import InputError
 from golden.plan import plan
 
-__all__ = ["BINS", "SCORE_QUANTILE", "auc", "calibration_error", "drop_faint", "fit_temperature",
-           "lesion_score", "reliability", "temper"]
+__all__ = ["BINS", "DEFINITION", "SCORE_QUANTILE", "SUSPECTED", "auc", "calibration_error",
+           "check_peak", "drop_faint", "fit_temperature", "lesion_score", "reliability", "temper"]
 
 BINS = 15
+SUSPECTED = 0.1         # confidence from which on a pixel is worth a look: most others are easy
 SCORE_QUANTILE = 0.999
 HALVINGS = 48
 TEMPERATURES = (1 / 16, 16.0)
+DEFINITION = (f"expected calibration error: pixels in {BINS} equal ranges of the probability of "
+              f"lesion, difference of its mean and the share of lesion in each, mean over pixels; "
+              f"'error' is of pixels with a probability of {SUSPECTED} and more, 'error_all' of "
+              f"all; 'ranges' have pixels, mean probability and share of lesion of all pixels; "
+              f"the score of an image is the {SCORE_QUANTILE} quantile of its probabilities")
 
 
-def reliability(confidence_HW, truth_HW):
-    """Of the pixels of one image, or one set, by :data:`BINS` equal ranges of confidence: how many
-    there are, the sum of their confidence, and how many are lesion; float64, 3 x BINS.
+def reliability(confidence_HW, truth_HW, least=0.0):
+    """Of the pixels with a confidence of ``least`` and more, by :data:`BINS` equal ranges of
+    confidence: how many there are, the sum of their confidence, and how many are lesion; float64,
+    3 x BINS.
 
     Such tables of several images add up.
     """
+    chosen_HW = confidence_HW >= least
     mean, lesion, count = (x[0, 0].to(torch.float64) for x in calibration_binning(
-        confidence_HW[None, None], truth_HW[None, None], num_bins=BINS))
+        confidence_HW[chosen_HW][None, None], truth_HW[chosen_HW][None, None], num_bins=BINS))
     return torch.stack([count, (mean * count).nan_to_num(), (lesion * count).nan_to_num()])
 
 
 def calibration_error(table_3K):
     """Expected calibration error of a :func:`reliability` table: by how much confidence and share
-    of lesion differ in a range, on average over pixels."""
+    of lesion differ in a range, on average over pixels. None without pixels."""
     count_K, confidence_K, lesion_K = table_3K
+    if not count_K.any():
+        return None
     return float((confidence_K - lesion_K).abs().sum() / count_K.sum())
 
 
@@ -55,6 +65,12 @@ def auc(scores, lesions):
     if len(set(lesions)) < 2:
         return None
     return float(compute_roc_auc(torch.tensor(scores), torch.tensor(lesions, dtype=torch.long)))
+
+
+def check_peak(peak):
+    """Refuse a peak that every component of a mask has, or none can have."""
+    if not 0.5 < peak <= 1:
+        raise InputError(f"PEAK must be above 0.5, where masks begin, and at most 1, not {peak!r}")
 
 
 def drop_faint(mask_HW, confidence_HW, peak):

@@ -1,4 +1,4 @@
-"""Contact sheets: every image with its truth, both masks and the confidence, worst first."""
+"""Pictures of an evaluation: sheets of images with their masks, and what confidence is worth."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,9 @@ matplotlib.use("Agg")
 
 from matplotlib import pyplot as plt
 
-__all__ = ["Masks", "contact_sheets"]
+from golden.confidence import SUSPECTED
+
+__all__ = ["Masks", "contact_sheets", "draw_reliability"]
 
 PER_SHEET = 8
 CAPTION = 0.12      # inches
@@ -58,5 +60,33 @@ def _draw(path, frames, some):
         axis.set_xlabel(title, fontsize=8)
     figure.colorbar(confidence, ax=axes[:, -1], label="confidence in lesion", aspect=10 * len(some),
                     shrink=0.9)
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+def draw_reliability(path, calibration):
+    """Write the reliability diagram: share of lesion over confidence, and how many pixels have it.
+
+    ``calibration`` is that of ``metrics.json``, by form.
+    """
+    figure, (shares, pixels) = plt.subplots(2, 1, figsize=(5.2, 6.4), layout="constrained",
+                                            sharex=True, height_ratios=(3, 1))
+    shares.plot((0, 1), (0, 1), color="black", linewidth=0.8, label="calibrated")
+    looks = {"float": ("#0072B2", "o", "float"), "int8": ("#D55E00", "x", "INT8")}
+    for form, (colour, marker, name) in looks.items():
+        ranges = calibration[form]["ranges"]
+        width = 1 / len(ranges)
+        filled = [entry for entry in ranges if entry["pixels"]]
+        error = calibration[form]["error"]
+        label = name if error is None else f"{name}, error from {SUSPECTED} on: {error:.4f}"
+        shares.plot([entry["probability"] for entry in filled],
+                    [entry["lesion"] for entry in filled], color=colour, marker=marker, label=label)
+        pixels.stairs([entry["pixels"] for entry in ranges],
+                      [width * k for k in range(len(ranges) + 1)], color=colour)
+    shares.set(ylabel="share of lesion", title="Reliability, all pixels", xlim=(0, 1), ylim=(0, 1))
+    shares.legend(loc="upper left")
+    pixels.set(xlabel="confidence in lesion", ylabel="pixels", yscale="log")
+    for axis in (shares, pixels):
+        axis.grid(alpha=0.3)
     figure.savefig(path, dpi=100)
     plt.close(figure)

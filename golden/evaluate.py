@@ -5,9 +5,13 @@
 
 Takes all images of the data, or one part of its split. Writes ``metrics.json`` (means over ``all``
 images, over those with a ``lesion``, and by ``class``, for ``float`` and ``int8``), ``images.csv``,
-and ``masks-001.png`` and so on: every image with its masks, worst INT8 mask first. Weights are the
-repository's unless a checkpoint is given; that one is quantised here, on images of the training
-part where others are measured, or on phantoms.
+``masks-001.png`` and so on (every image with its masks, worst INT8 mask first), and
+``reliability.png`` (what confidence is worth). Weights are the repository's unless a checkpoint is
+given; that one is quantised here, on images of the training part where others are measured, or on
+phantoms.
+
+``--temperature`` divides the logits of a checkpoint, ``fit`` by what suits the validation part.
+``--peak`` drops parts of masks whose highest confidence is lower, and says what that changed.
 """
 
 import csv
@@ -21,10 +25,21 @@ from rich.table import Table
 
 from golden import data
 from golden.command import Parser, exit_code, make_console
-from golden.contact import Masks, contact_sheets
+from golden.confidence import (
+    DEFINITION,
+    SUSPECTED,
+    auc,
+    calibration_error,
+    check_peak,
+    drop_faint,
+    lesion_score,
+    reliability,
+    temper,
+)
+from golden.contact import Masks, contact_sheets, draw_reliability
 from golden.data import phantoms
 from golden.errors import InputError
-from golden.export import calibration_images, quantise
+from golden.export import FIT, calibration_images, fitted, parse_temperature, quantise
 from golden.folders import Fresh
 from golden.integer import float_mask, run
 from golden.metrics import (
@@ -46,34 +61,47 @@ __all__ = ["evaluate", "main"]
 
 FORMS = ("float", "int8")
 SHEETS = "masks-[0-9][0-9][0-9]*.png"
-FILES = ("metrics.json", "images.csv", SHEETS)
+FILES = ("metrics.json", "images.csv", "reliability.png", SHEETS)
 CONVENTION = ("a mask is where the probability is at least 0.5; if truth and mask are both empty, "
               "every measure is 1; if one of them is, a measure without a denominator is 0")
 
 
-def evaluate(network, graph, frames, *, advance=lambda: None, shown=None):
+def evaluate(network, graph, frames, *, peak=None, advance=lambda: None, shown=None):
     """One row per frame and form, and one of how the two forms agree.
 
-    ``shown``, a list, receives the masks for :func:`golden.contact.contact_sheets`; ``advance`` is
-    called after each frame.
+    With ``peak``, parts of masks that are fainter are dropped
+    (:func:`golden.confidence.drop_faint`) before masks are measured; ``untouched`` of a row is what
+    was measured without. ``shown``, a list, receives the masks for
+    :func:`golden.contact.contact_sheets`; ``advance`` is called after each frame.
     """
     rows = []
     for i, sample in enumerate(frames.samples):
         image, truth_HW = frames.frame(i), frames.truth[i] > 0
         stored = run(graph, image)
-        masks = {"float": binary(network.segment(image)),
-                 "int8": binary(float_mask(graph, stored))}
-        row = {"name": sample.name, "class": sample.kind, "lesion": bool(truth_HW.any()),
-               **{form: measure(masks[form], truth_HW) for form in FORMS},
-               "areas": {form: areas(masks[form], truth_HW) for form in FORMS},
-               "iou float/int8": iou(*masks.values()),
-               "pixels equal": pixel_agreement(*masks.values())}
+        confidence = {"float": network.segment(image), "int8": float_mask(graph, stored)}
+        masks = {form: binary(confidence[form]) for form in FORMS}
+        row = {"name": sample.name, "class": sample.kind, "lesion": bool(truth_HW.any())}
+        if peak is not None:
+            row["untouched"] = _measured(masks, truth_HW)
+            masks = {form: drop_faint(masks[form], confidence[form], peak) for form in FORMS}
+        row |= {**_measured(masks, truth_HW),
+                "score": {form: lesion_score(confidence[form]) for form in FORMS},
+                "reliability": {form: {least: reliability(confidence[form], truth_HW, least)
+                                       for least in (0.0, SUSPECTED)} for form in FORMS},
+                "iou float/int8": iou(*masks.values()),
+                "pixels equal": pixel_agreement(*masks.values())}
         rows.append(row)
         if shown is not None:
             shown.append(Masks(i, _caption(row), masks["float"], masks["int8"],
                                stored[graph.output][0].to(torch.uint8)))
         advance()
     return rows
+
+
+def _measured(masks, truth_HW):
+    """Measures of each form, and ``areas``."""
+    return {**{form: measure(masks[form], truth_HW) for form in FORMS},
+            "areas": {form: areas(masks[form], truth_HW) for form in FORMS}}
 
 
 def _caption(row):
@@ -90,22 +118,53 @@ def worst_first(rows, shown):
 
 
 def totals(rows):
-    """What ``metrics.json`` says of the rows: per form, over all, with lesion, and per class; and
-    of images without a lesion, how many have an alarm."""
+    """What ``metrics.json`` says of the rows: per form, over all, with lesion, and per class; of
+    images without a lesion, how many have an alarm; and what the confidence is worth."""
     result = {}
     for form in FORMS:
         lesions = [row for row in rows if row["lesion"]]
-        healthy = [row for row in rows if not row["lesion"]]
         result[form] = {
             "all": summary([row[form] for row in rows]),
             "lesion": {**summary([row[form] for row in lesions]),
                        "pooled": pooled([row["areas"][form] for row in lesions])},
             "class": {kind: summary([row[form] for row in rows if row["class"] == kind])
                       for kind in sorted({row["class"] for row in rows})},
-            "false_alarms": {"images": len(healthy),
-                             "alarms": sum(row["areas"][form].mask > 0 for row in healthy)}}
+            "false_alarms": _alarms(rows, form),
+            "calibration": _calibration(rows, form),
+            "lesion_score": {"auc": auc([row["score"][form] for row in rows],
+                                        [row["lesion"] for row in rows])}}
     result["agreement"] = {name: sum(row[name] for row in rows) / len(rows)
                            for name in ("iou float/int8", "pixels equal")}
+    return result
+
+
+def _alarms(rows, form):
+    healthy = [row for row in rows if not row["lesion"]]
+    return {"images": len(healthy),
+            "alarms": sum(row["areas"][form].mask > 0 for row in healthy)}
+
+
+def _calibration(rows, form):
+    every_3K, suspected_3K = (sum(row["reliability"][form][least] for row in rows)
+                              for least in (0.0, SUSPECTED))
+    return {"error": calibration_error(suspected_3K), "error_all": calibration_error(every_3K),
+            "ranges": [{"pixels": int(count),
+                        "probability": confidence / count if count else None,
+                        "lesion": lesion / count if count else None}
+                       for count, confidence, lesion in every_3K.T.tolist()]}
+
+
+def peak_effect(rows, peak):
+    """What ``peak`` in ``metrics.json`` says: measures of the masks without it, and with it."""
+    result = {"value": peak}
+    for key, some in (("without", [{**row, **row["untouched"]} for row in rows]), ("with", rows)):
+        result[key] = {}
+        for form in FORMS:
+            lesions = summary([row[form] for row in some if row["lesion"]])
+            result[key][form] = {"lesion_iou": lesions["iou"], "lesion_dice": lesions["dice"],
+                                 "false_alarms": _alarms(some, form)["alarms"],
+                                 "missed": sum(row["lesion"] and not row["areas"][form].mask
+                                               for row in some)}
     return result
 
 
@@ -115,11 +174,12 @@ def write_rows(path, rows):
         table = csv.writer(file)
         table.writerow(["name", "class", "lesion",
                         *(f"{form} {name}" for form in FORMS for name in METRICS),
-                        "iou float/int8", "pixels equal"])
+                        "iou float/int8", "pixels equal", *(f"{form} score" for form in FORMS)])
         for row in rows:
             table.writerow([row["name"], row["class"], int(row["lesion"]),
                             *(f"{row[form][name]:.6f}" for form in FORMS for name in METRICS),
-                            f"{row['iou float/int8']:.6f}", f"{row['pixels equal']:.6f}"])
+                            f"{row['iou float/int8']:.6f}", f"{row['pixels equal']:.6f}",
+                            *(f"{row['score'][form]:.6f}" for form in FORMS)])
 
 
 def main(arguments=None):
@@ -140,6 +200,10 @@ def _parse(arguments):
     parser.add_argument("--split", type=Path, metavar="CSV", help="a split.csv to use")
     parser.add_argument("--split-seed", type=int, default=0, help="of the split")
     parser.add_argument("--checkpoint", type=Path, help="in place of the repository's weights")
+    parser.add_argument("--temperature", metavar="fit|X",
+                        help="divide a checkpoint's logits by X, or by what fits validation best")
+    parser.add_argument("--peak", type=float,
+                        help="drop parts of masks whose highest confidence is below it")
     parser.add_argument("--clahe", action="store_true", help="equalise images as ELEC4848 does")
     parser.add_argument("--skip", action="store_true", help="leave broken pairs out")
     return parser.parse_args(arguments)
@@ -147,18 +211,24 @@ def _parse(arguments):
 
 def _execute(arguments):
     options = _parse(arguments)
+    if options.peak is not None:
+        check_peak(options.peak)
+    if options.temperature is not None and options.checkpoint is None:
+        raise InputError("TEMPERATURE is of a checkpoint; name one with CHECKPOINT, such as "
+                         "elec4848-32")
     console = make_console(soft_wrap=True)
     with Fresh(options.out, FILES, shared=True) as folder:
         written = _measure(options, folder, console)
     for older in options.out.glob(SHEETS):
         if older.name not in written:           # of a run with more images
             older.unlink()
-    console.print(f"see {options.out}/metrics.json, images.csv, masks-*.png")
+    console.print(f"see {options.out}/metrics.json, images.csv, masks-*.png, reliability.png")
 
 
 def _measure(options, folder, console):
     """Write the files into ``folder``; the names of the pictures."""
     network, weights = _network(options)
+    temperature = parse_temperature(options.temperature)
     dataset = data.find(options.data)
     with bars(console) as progress:
         reading = progress.add_task("reading images", total=len(dataset.samples))
@@ -169,6 +239,10 @@ def _measure(options, folder, console):
             console.print(f"{dataset.source}: {line}")
         parts = {"all": frames.samples,
                  **data.split(frames.samples, options.split_seed, options.split)}
+        if temperature == FIT:
+            temperature = fitted(network, frames.pick(parts["validation"]), console, progress)
+        if temperature is not None:
+            network = temper(network, temperature)
         graph = _graph(options, network, frames.pick(parts["train"]), console, progress)
         frames = frames.pick(parts[options.part])
         if not len(frames):
@@ -176,7 +250,7 @@ def _measure(options, folder, console):
                              f"images, or PART=all")
         measuring = progress.add_task("measuring masks", total=len(frames))
         shown = []
-        rows = evaluate(network, graph, frames, shown=shown,
+        rows = evaluate(network, graph, frames, peak=options.peak, shown=shown,
                         advance=lambda: progress.advance(measuring))
         drawing = progress.add_task("drawing masks", total=len(frames))
         written = contact_sheets(folder, frames, worst_first(rows, shown),
@@ -184,9 +258,14 @@ def _measure(options, folder, console):
     result = {"model": network.name, "width": network.width, "size": network.size,
               "weights": weights, "data": dataset.source, "layout": dataset.layout,
               "part": options.part, "clahe": options.clahe, "left_out": list(frames.broken),
-              "convention": CONVENTION, "outlier_rule": OUTLIER_RULE, **totals(rows)}
+              "temperature": temperature, "convention": CONVENTION, "outlier_rule": OUTLIER_RULE,
+              "calibration_rule": DEFINITION, **totals(rows)}
+    if options.peak is not None:
+        result["peak"] = peak_effect(rows, options.peak)
     (folder / "metrics.json").write_text(json.dumps(result, indent=2) + "\n")
     write_rows(folder / "images.csv", rows)
+    draw_reliability(folder / "reliability.png",
+                     {form: result[form]["calibration"] for form in FORMS})
     console.print(_table(result, len(rows)))
     console.print(f"float and INT8 masks: IoU {result['agreement']['iou float/int8']:.4f}, "
                   f"{100 * result['agreement']['pixels equal']:.3f} % of pixels equal")
@@ -201,11 +280,28 @@ def _remarks(result):
     if healthy := alarms["float"]["images"]:
         yield (f"false alarms on {healthy} images without lesion: float "
                f"{alarms['float']['alarms']}, INT8 {alarms['int8']['alarms']}")
+    if (area := result["float"]["lesion_score"]["auc"]) is not None:
+        yield (f"is there a lesion: area under ROC float {area:.4f}, INT8 "
+               f"{result['int8']['lesion_score']['auc']:.4f}")
+    errors = [result[form]["calibration"] for form in FORMS]
+    if all(error["error"] is not None for error in errors):
+        yield (f"calibration error from confidence {SUSPECTED} on: float "
+               f"{errors[0]['error']:.4f}, INT8 {errors[1]['error']:.4f}")
     if result["float"]["lesion"]["images"]:
         pool = {form: result[form]["lesion"]["pooled"] for form in FORMS}
         yield ("lesions, pixels pooled, float and INT8: " + "; ".join(
             f"{name} {pool['float'][key]:.4f}, {pool['int8'][key]:.4f}"
             for name, key in (("IoU", "iou"), ("Dice", "dice"))))
+    for form in FORMS if "peak" in result else ():
+        before, after = (result["peak"][key][form] for key in ("without", "with"))
+        yield (f"PEAK={result['peak']['value']:g}, {form}: lesion IoU "
+               f"{_figure(before['lesion_iou'])} -> {_figure(after['lesion_iou'])}, false alarms "
+               f"{before['false_alarms']} -> {after['false_alarms']}, missed "
+               f"{before['missed']} -> {after['missed']}")
+
+
+def _figure(value):
+    return "none" if value is None else f"{value:.4f}"
 
 
 def _network(options):

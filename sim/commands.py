@@ -125,6 +125,12 @@ def _number(name, value):
         raise InputError(f"{name} must be a number, not {value!r}") from None
 
 
+@_knows("fit")
+def _temperature(name, value):
+    if value != "fit":
+        _number(name, value)
+
+
 def _some_of(known, also=()):
     def check(name, value):
         for one in value.split(","):
@@ -318,6 +324,8 @@ VARIABLES = {
     "ONLY":       Variable("part of the name of a property, test or block, or a pattern"),
     "OUT":        Variable("folder to write to; of export a file, of onnx either", _folder),
     "PART":       Variable(f"of the data: {_or(('all', *PARTS))}", _one_of("all", *PARTS)),
+    "PEAK":       Variable("highest confidence, from 0.5 to 1, that a part of a mask must have to "
+                           "stay; all stay unless given", _number),
     "PINS":       Variable("1: off-chip memory is an SDRAM at its pins, and its controller",
                            SWITCH),
     "PORT":       Variable("serial line of a board, such as /dev/ttyUSB0, with ENGINE=board"),
@@ -353,6 +361,8 @@ VARIABLES = {
     "START":      Variable("checkpoint to begin with, or shipped weights: elec4848-32"),
     "STRIDE":     Variable("pixels between positions of the window", POSITIVE),
     "TAPS":       Variable("1: compare every tensor", SWITCH),
+    "TEMPERATURE": Variable("number that divides the logits of a checkpoint, or fit: what suits "
+                            "the validation part", _temperature),
     "TRACE":      Variable("1: write trace.json, too", SWITCH),
     "TRUTH":      Variable("file of the true mask", _exists("a mask")),
     "WIDEST":     Variable("filters of the widest layer", POSITIVE),
@@ -452,11 +462,11 @@ TARGETS = {
     "export": Target(
         "quantise a checkpoint into golden/weights, or OUT", "golden.export", checks={"OUT": _any},
         takes=_takes("CHECKPOINT=runs/train/best.pt MODEL WIDTH SIZE DATA=phantom SPLIT OUT SKIP=0 "
-               "CLAHE=0 ARGS"), flags=("SKIP", "CLAHE")),
+               "CLAHE=0 TEMPERATURE ARGS"), flags=("SKIP", "CLAHE")),
     "evaluate": Target(
         "measure masks, float beside INT8", "golden.evaluate",
         _takes("MODEL=elec4848 DATA=phantom OUT=reports/evaluate PART=all CHECKPOINT WIDTH SIZE "
-               "SPLIT SKIP=0 CLAHE=0 ARGS"), flags=("SKIP", "CLAHE")),
+               "SPLIT SKIP=0 CLAHE=0 TEMPERATURE PEAK ARGS"), flags=("SKIP", "CLAHE")),
     "explain": Target(
         "why the network decided so, on one sheet", "golden.explain",
         _takes("MODEL=elec4848 IMAGE=phantom:7 SIZE WIDTH TRUTH CHECKPOINT OUT WINDOW=50 "

@@ -1,4 +1,5 @@
 import csv
+import functools
 import json
 import os
 import re
@@ -12,6 +13,7 @@ from PIL import Image
 from golden.contact import PER_SHEET, contact_sheets
 from golden.data import find, load
 from golden.evaluate import evaluate, main, totals, worst_first
+from golden.export import calibration_images
 from golden.integer import float_mask, run
 from golden.metrics import METRICS, binary, measure
 from golden.models import load_float, load_graph, seeded
@@ -82,6 +84,91 @@ def test_false_alarms_are_counted_where_there_is_no_lesion():
     assert result["float"]["false_alarms"] == {"images": 0, "alarms": 0}
 
 
+@pytest.fixture
+def quickly(monkeypatch):
+    """Quantise on two frames."""
+    monkeypatch.setattr("golden.evaluate.calibration_images",
+                        functools.partial(calibration_images, count=2))
+
+
+def test_a_peak_drops_alarms_and_says_so(tmp_path, capsys, quickly):
+    """A confidence of 0.88 everywhere: PEAK=0.9 drops every mask, PEAK=0.8 none."""
+    path, out = tmp_path / "best.pt", tmp_path / "out"
+    save_checkpoint(path, constant(2.0)[0])
+    arguments = ["--checkpoint", str(path), *SMALL, "--data", "phantom:6", "--out", str(out)]
+    assert main([*arguments, "--peak", "0.9"]) == 0
+    result = json.loads((out / "metrics.json").read_text())
+    lesions = result["float"]["lesion"]["images"]
+    healthy = 6 - lesions
+    assert healthy and lesions
+    for form in ("float", "int8"):
+        before, after = result["peak"]["without"][form], result["peak"]["with"][form]
+        assert (before["false_alarms"], before["missed"]) == (healthy, 0)
+        assert after == {"lesion_iou": 0, "lesion_dice": 0, "false_alarms": 0, "missed": lesions}
+        assert before["lesion_iou"] > 0
+        assert result[form]["false_alarms"]["alarms"] == 0
+        assert result[form]["lesion"]["iou"] == 0
+    said = capsys.readouterr().out
+    assert f"0 -> 0.0000, false alarms {healthy} -> 0, missed 0 -> {lesions}\n" in (
+        said.replace(f"{before['lesion_iou']:.4f}", "0"))
+    assert max(map(len, said.splitlines())) <= 80 + len(str(path))
+    assert main([*arguments, "--peak", "0.8"]) == 0
+    result = json.loads((out / "metrics.json").read_text())
+    assert result["peak"]["with"] == result["peak"]["without"]
+    assert main([*arguments, "--peak", "0.4"]) == 2
+    assert "peak" not in json.loads(json.dumps(totals(evaluate(*constant(2.0),
+                                                              load(find("phantom:2"), 32)))))
+
+
+def test_what_confidence_is_worth(tmp_path):
+    """0.88 everywhere, of an image that is lesion in an eighth: 0.88 minus 0.125 is the error."""
+    frames = load(find("phantom:2"), 32)
+    frames.truth.zero_()
+    frames.truth[:, :8, :16] = 255
+    result = totals(evaluate(*constant(2.0), frames))
+    for form, confidence in (("float", 0.8808), ("int8", 225 / 256)):
+        found = result[form]["calibration"]
+        assert found["error"] == found["error_all"] == pytest.approx(confidence - 1 / 8, abs=0.01)
+        filled = [entry for entry in found["ranges"] if entry["pixels"]]
+        assert filled == [found["ranges"][13]]
+        assert filled[0]["pixels"] == 2 * 32 * 32
+        assert filled[0]["lesion"] == pytest.approx(1 / 8)
+        assert result[form]["lesion_score"]["auc"] is None
+    frames.truth[1] = 0
+    result = totals(evaluate(*constant(-4.0), frames))
+    assert result["int8"]["calibration"]["error"] is None       # no pixel has 0.1
+    assert result["int8"]["lesion_score"]["auc"] == 0.5
+
+
+def test_a_fitted_temperature_moves_no_mask(folder, tmp_path, capsys, quickly):
+    path, out = tmp_path / "best.pt", tmp_path / "out"
+    save_checkpoint(path, seeded("elec4848", 2))
+    split = tmp_path / "split.csv"
+    parts = ("train", "validation", "test")
+    split.write_text("name,class,group,part\n" + "".join(
+        f"{s.name},{s.kind},,{parts[i % 3]}\n" for i, s in enumerate(find(folder).samples)))
+    arguments = ["--checkpoint", str(path), *SMALL, "--data", str(folder), "--out", str(out),
+                 "--split", str(split), "--part", "test"]
+    results = []
+    for more in ([], ["--temperature", "fit"], ["--temperature", "2"]):
+        assert main([*arguments, *more]) == 0
+        results.append(json.loads((out / "metrics.json").read_text()))
+    plain, fitted, fixed = results
+    assert (plain["temperature"], fixed["temperature"]) == (None, 2)
+    assert re.search(rf"^temperature {fitted['temperature']:.4f} fits 4 validation images$",
+                     capsys.readouterr().out, re.M)
+    assert plain["float"]["all"] == fitted["float"]["all"] == fixed["float"]["all"]
+    assert plain["float"]["calibration"] != fitted["float"]["calibration"]
+    assert (out / "reliability.png").exists()
+    for text in ("cold", "0", "-1", "inf"):
+        assert main([*arguments, f"--temperature={text}"]) == 2
+        assert capsys.readouterr().err == (f"error: TEMPERATURE must be fit or a number above 0, "
+                                           f"not {text!r}\n")
+    assert main(["--temperature", "2"]) == 2
+    assert capsys.readouterr().err == ("error: TEMPERATURE is of a checkpoint; name one with "
+                                       "CHECKPOINT, such as elec4848-32\n")
+
+
 def test_the_worst_come_first():
     rows = [{"name": name, "int8": {"iou": int8}, "float": {"iou": plain}}
             for name, int8, plain in (("a", 0.9, 0.1), ("b", 0.2, 0.3), ("c", 0.2, 0.1))]
@@ -120,7 +207,7 @@ def test_sheets_of_a_run_with_more_images_go(tmp_path):
         (out / name).touch()
     assert main([*SMALL, "--data", "phantom:2", "--out", str(out)]) == 0
     assert sorted(path.name for path in out.iterdir()) == [
-        "images.csv", "masks-001.png", "metrics.json", "mine.png"]
+        "images.csv", "masks-001.png", "metrics.json", "mine.png", "reliability.png"]
 
 
 def test_a_folder_of_other_people(folder, tmp_path, capsys):

@@ -1,12 +1,16 @@
+import re
+
 import pytest
 import torch
 from PIL import Image
 
-from golden import models
+from golden import graph_file, models
 from golden.data import find, load
 from golden.data.clahe import clahe
 from golden.export import calibration_images, main
 from golden.images import read_image
+from golden.integer import float_mask, run
+from golden.metrics import binary
 from golden.models import load_float, load_graph, seeded
 from golden.training import save_checkpoint
 
@@ -81,3 +85,21 @@ def test_another_network(checkpoint, capsys):
     assert capsys.readouterr().err == (
         f"error: Checkpoint {str(checkpoint)!r} is of elec4848 with width 2, not of unet-busi with "
         f"width 2; give MODEL=elec4848, or another checkpoint\n")
+
+
+def test_a_temperature_is_part_of_the_file(checkpoint, tmp_path, capsys):
+    arguments = ["--checkpoint", str(checkpoint), "--size", "32", "--images", "2"]
+    biases, masks = [], []
+    for i, more in enumerate(([], ["--temperature", "2"], ["--temperature", "fit"])):
+        assert main([*arguments, "--out", str(tmp_path / f"{i}.safetensors"), *more]) == 0
+        graph, extra = graph_file.load(tmp_path / f"{i}.safetensors")
+        biases.append(float(extra["logit.float_bias"]))
+        masks.append(binary(float_mask(graph, run(graph, read_image("phantom:3", 32)))))
+    found = re.search(r"^temperature (\d+\.\d{4}) fits 32 validation images$",
+                      capsys.readouterr().out, re.M)
+    assert biases[1] == biases[0] / 2
+    assert biases[2] == pytest.approx(biases[0] / float(found[1]), rel=1e-3)
+    assert (masks[0] == masks[1]).float().mean() > 0.98
+    assert main([*arguments, "--temperature", "warm"]) == 2
+    assert capsys.readouterr().err == ("error: TEMPERATURE must be fit or a number above 0, not "
+                                       "'warm'\n")
