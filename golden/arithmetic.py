@@ -20,7 +20,8 @@ def requantise(acc_CHW, multiplier_C, shift_C, *, zero_point, low, high):
     """``clamp(((acc * m + 2**(s-1)) >> s) + zero_point, low, high)`` as uint8.
 
     ``>>`` rounds towards minus infinity, so halves round up: 0.5 to 1 and -0.5 to 0. Products take
-    48 bits; ``acc_CHW`` is any integer dtype, and must hold values that fit int32.
+    48 bits; ``acc_CHW`` is any integer dtype, and must hold values that fit int32. Bounds are
+    numbers, or tensors with one for each channel.
     """
     m_C11 = multiplier_C.to(torch.int64)[:, None, None]
     s_C11 = shift_C.to(torch.int64)[:, None, None]
@@ -29,6 +30,8 @@ def requantise(acc_CHW, multiplier_C, shift_C, *, zero_point, low, high):
     y_CHW += half_C11
     y_CHW >>= s_C11
     y_CHW += zero_point
+    if isinstance(low, torch.Tensor):
+        low, high = (bound_C.to(torch.int64)[:, None, None] for bound_C in (low, high))
     return y_CHW.clamp_(low, high).to(torch.uint8)
 
 

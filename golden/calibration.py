@@ -62,7 +62,8 @@ class Calibration:
             return False
         for name in step.inputs:
             operand = self.steps[name]
-            if not (operand.kind == "conv" and operand.relu and self.readers[name] == [step]):
+            if not (operand.kind == "conv" and operand.relu and not operand.relu_first
+                    and self.readers[name] == [step]):
                 return False
         kinds = [reader.conv and (reader.conv.kernel_size, reader.conv.groups)
                  for reader in self.readers[step.name]]

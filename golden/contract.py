@@ -17,7 +17,8 @@ from golden.integer import (
 __all__ = ["check_graph"]
 
 DTYPES = {"weight": torch.int8, "bias": torch.int32, "multiplier": torch.int16,
-          "shift": torch.uint8, "table": torch.uint8}
+          "shift": torch.uint8, "table": torch.uint8, "floor": torch.uint8,
+          "ceiling": torch.uint8}
 SHIFTS = range(1, 48)
 LEAST_MULTIPLIER = 2**14
 
@@ -44,7 +45,8 @@ def check_graph(graph):
 
 def _check_layer(graph, layer):
     where = f"layer {layer.name!r}"
-    arrays = {part: getattr(layer, part) for part in DTYPES if hasattr(layer, part)}
+    arrays = {part: getattr(layer, part) for part in DTYPES
+              if getattr(layer, part, None) is not None}
     for part, array in arrays.items():
         _demand(array.dtype == DTYPES[part], f"{part} of {where} is {array.dtype}, not "
                                              f"{DTYPES[part]}")
@@ -58,7 +60,7 @@ def _check_layer(graph, layer):
         outputs = graph.tensors[layer.skip].channels
     elif isinstance(layer, Lookup):
         _demand(layer.table.shape == (256,), f"table of {where} has no 256 entries")
-    for part in ("bias", "multiplier", "shift"):
+    for part in ("bias", "multiplier", "shift", "floor", "ceiling"):
         if part in arrays:
             _demand(arrays[part].shape == (outputs,), f"{part} of {where} has shape "
                                                       f"{tuple(arrays[part].shape)}")

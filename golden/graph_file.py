@@ -72,10 +72,10 @@ def _graph(header, arrays):
         values = {}
         for part in fields(kind):
             key = f"{record['name']}.{part.name}"
-            if part.type is torch.Tensor:
-                if key not in arrays:
+            if part.type in (torch.Tensor, torch.Tensor | None):
+                if key not in arrays and part.default is MISSING:
                     raise ValueError(f"it lacks {key!r}")
-                values[part.name] = arrays.pop(key)
+                values[part.name] = arrays.pop(key, None)
         defaults = {part.name: part.default for part in fields(kind) if part.default is not MISSING}
         layers.append(kind(**_record(record, {name: type_ for name, type_ in parts.items()
                                               if name not in values}, defaults), **values))

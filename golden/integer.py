@@ -52,6 +52,10 @@ class Conv:
     ``multiplier`` is int16 with ``2**14 <= m < 2**15``, or 0 for a dead channel; ``shift`` is
     uint8 in 1..47. ``padding`` is (top, left, bottom, right), each less than the kernel. ReLU is
     ``low`` at the zero point. ``groups`` is 1, or depthwise: as many as there are channels.
+
+    Where batch normalisation follows ReLU, each channel has a bound of its own in place of ``low``
+    and ``high``, which are 0 and 255 then: ``floor`` is what it is at least, ``ceiling`` what it is
+    at most, and one of the two is 0 or 255.
     """
     name: str
     input: str
@@ -65,6 +69,8 @@ class Conv:
     high: int
     unit: str
     groups: int = 1
+    floor: torch.Tensor | None = None       # uint8 [O]
+    ceiling: torch.Tensor | None = None     # uint8 [O]
 
     def __post_init__(self):
         outputs, inputs, *kernel = self.weight.shape
@@ -76,10 +82,22 @@ class Conv:
         _demand(self, self.groups == 1 or (inputs == 1 and self.groups == outputs),
                 f"groups are 1 or, depthwise, the channels, not {self.groups} with weights of "
                 f"{outputs}x{inputs} channels")
+        _demand(self, (self.floor is None) == (self.ceiling is None), "floor and ceiling come "
+                "together")
+        if self.floor is not None:
+            _demand(self, bool(((self.floor == 0) | (self.ceiling == 255)).all()),
+                    "a channel has a floor or a ceiling, not both")
+            _demand(self, (self.low, self.high) == (0, 255),
+                    f"bounds of channels take the place of {self.low} and {self.high}")
 
     @property
     def inputs(self):
         return (self.input,)
+
+    @property
+    def bounds(self):
+        """Least and largest byte: of all channels, or tensors with one of each."""
+        return (self.low, self.high) if self.floor is None else (self.floor, self.ceiling)
 
 
 @dataclass(frozen=True, eq=False)
@@ -356,9 +374,9 @@ def execute(graph, layer, *inputs):
                 zero_point=layer.zero_point, low=layer.low, high=layer.high)
         case _:
             raise TypeError(f"No arithmetic for {type(layer).__name__}")
-    return arithmetic.requantise(
-        acc_CHW, layer.multiplier, layer.shift, low=layer.low, high=layer.high,
-        zero_point=graph.tensors[layer.name].zero_point)
+    low, high = layer.bounds if isinstance(layer, Conv) else (layer.low, layer.high)
+    return arithmetic.requantise(acc_CHW, layer.multiplier, layer.shift, low=low, high=high,
+                                 zero_point=graph.tensors[layer.name].zero_point)
 
 
 def output_shape(layer, *shapes):

@@ -199,8 +199,7 @@ def seeded(model, width):
     frames_N3HW = torch.stack([read_image(f"phantom:{seed}", CALIBRATION_SIZE)
                                for seed in CALIBRATION_SEEDS]).to(torch.float32) / 255
     network.eval()
-    _settle([step.norm for step in steps.values() if step.conv and step.norm], network,
-            frames_N3HW)
+    _settle([step for step in steps.values() if step.conv and step.norm], network, frames_N3HW)
     for module in (steps["e2a"].conv, steps["e2a"].norm):
         for parameter in () if module is None else module.parameters():
             parameter[0] = 0
@@ -215,11 +214,12 @@ def seeded(model, width):
     return network
 
 
-def _settle(norms, network, frames_N3HW):
+def _settle(steps, network, frames_N3HW):
     """Make batch normalisations behave as if they were trained, with every fourth gain negative.
 
-    They divide by the power that the frames have there, and mostly let values pass the ReLU. A
-    deep random network is chaos otherwise: channels die, and every rounding ends up in the mask.
+    They divide by the power that the frames have there, and mostly let values pass the ReLU that
+    follows; after a ReLU they take mean and variance. A deep random network is chaos otherwise:
+    channels die, and every rounding ends up in the mask.
     """
     def settle(norm, inputs):
         norm.running_var.copy_(inputs[0].square().mean((0, 2, 3)))
@@ -228,7 +228,14 @@ def _settle(norms, network, frames_N3HW):
         norm.weight[1::4] *= -1
         norm.bias.add_(0.6)
 
-    hooks = [norm.register_forward_pre_hook(settle) for norm in norms]
+    def settle_last(norm, inputs):
+        norm.running_mean.copy_(inputs[0].mean((0, 2, 3)))
+        norm.running_var.copy_(inputs[0].var((0, 2, 3)))
+        norm.weight.abs_().clamp_(min=0.5)
+        norm.weight[1::4] *= -1
+
+    hooks = [step.norm.register_forward_pre_hook(settle_last if step.relu_first else settle)
+             for step in steps]
     network(frames_N3HW)
     for hook in hooks:
         hook.remove()

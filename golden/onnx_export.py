@@ -209,7 +209,13 @@ class _Writer:
         """Bound a float result and round it to uint8."""
         t, scale = self.graph.tensors[layer.name], self.scales[layer.name]
         low, high = getattr(layer, "low", 0), getattr(layer, "high", 255)
-        if (low, high) == (t.zero_point, 255) and low > 0:
+        if getattr(layer, "floor", None) is not None:
+            for part, operator, bound_O in (("floor", "Max", layer.floor),
+                                            ("ceiling", "Min", layer.ceiling)):
+                real_O = (bound_O.numpy().astype(np.float64) - t.zero_point) * scale
+                bound = self._constant(layer, part, np.float32(real_O)[:, None, None])
+                value = self._node(layer, operator, [value, bound], part=f"{part}_kept")
+        elif (low, high) == (t.zero_point, 255) and low > 0:
             value = self._node(layer, "Relu", [value], part="bounded")
         elif (low, high) != (0, 255):
             bounds = [self._constant(layer, part, np.float32((bound - t.zero_point) * scale))

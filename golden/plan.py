@@ -43,7 +43,8 @@ class Step:
     """One tensor, and how it is made of others.
 
     ``kind`` is input, conv, transposed, max_pool, upsample, concat, add, gate or sigmoid. The
-    inputs of a gate are alpha and skip. ``padding`` is (top, left, bottom, right); a transposed
+    inputs of a gate are alpha and skip. ReLU comes after batch normalisation or, ``relu_first``,
+    before it. ``padding`` is (top, left, bottom, right); a transposed
     convolution crops by it. ``mode`` is that of an upsampling.
     """
     name: str
@@ -53,6 +54,7 @@ class Step:
     conv: nn.Module | None = None
     norm: nn.BatchNorm2d | None = None
     relu: bool = False
+    relu_first: bool = False
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
     mode: str = ""
 
@@ -83,7 +85,13 @@ class _Reader:
             relu, inner = True, self._inside(inner)
         if self._operation(inner) == "norm":
             norm, inner = self._module(inner), self._inside(inner)
+        relu_first = norm is not None and not relu and self._operation(inner) == "relu"
+        if relu_first:
+            relu, inner = True, self._inside(inner)
         kind = self._operation(inner)
+        if relu_first and kind != "conv":
+            self._refuse(inner, "ReLU and then batch normalisation after it, which only "
+                                "convolutions can have")
         if kind in ("relu", "norm", "pad"):
             self._refuse(inner, "nothing that it could be part of")
         if norm is not None and kind not in MAY_HAVE_NORM:
@@ -93,7 +101,7 @@ class _Reader:
             self._refuse(inner, "ReLU after it, which only convolutions, sums and products can "
                                 "have")
         parts = getattr(self, f"_{kind}")(inner)
-        return Step(name, kind, unit=unit, norm=norm, relu=relu, **parts)
+        return Step(name, kind, unit=unit, norm=norm, relu=relu, relu_first=relu_first, **parts)
 
     def _conv(self, node):
         conv, source = self._module(node), self._plain(node.args[0])

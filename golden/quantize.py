@@ -147,8 +147,19 @@ class _Builder:
 
     def _conv(self, step):
         *parameters, low = self._weights(step)
+        floor_O, ceiling_O = self._bounds(step) if step.relu_first else (None, None)
         return Conv(step.name, *step.inputs, *parameters, step.conv.stride[0], step.padding, low,
-                    255, step.unit, step.conv.groups)
+                    255, step.unit, step.conv.groups, floor_O, ceiling_O)
+
+    def _bounds(self, step):
+        """Where ReLU comes first, a channel is bounded by what normalisation makes of zero: from
+        below, or where its gain is negative from above."""
+        scale, zero_point = self._place(step)
+        gain_O, offset_O = _affine(step.norm)
+        if step.name in self.equalisation:
+            offset_O = offset_O * self.equalisation[step.name].to(torch.float64)
+        bound_O = (torch.round(offset_O / scale) + zero_point).clamp(0, 255).to(torch.uint8)
+        return torch.where(gain_O >= 0, bound_O, 0), torch.where(gain_O < 0, bound_O, 255)
 
     def _transposed(self, step):
         *parameters, low = self._weights(step)
@@ -167,7 +178,7 @@ class _Builder:
         weight_OIKL = torch.round(weight_OIKL / step_O[:, None, None, None]).to(torch.int8)
         bias_O = torch.round(bias_O / (source.scale * step_O)).to(torch.int32)
         return (_output_first(step, weight_OIKL).contiguous(), bias_O, m_O, s_O,
-                zero_point if step.relu else 0)
+                zero_point if step.relu and not step.relu_first else 0)
 
     def _factors(self, step, factor_C):
         """Equalisation of a new tensor, lowered where ``factor_C`` times that is too much."""

@@ -317,6 +317,8 @@ class Config:
                                         shape=f"one of {', '.join(CLOCK_SOURCES)}")
     protection:       str        = knob("of memories: none, parity or secded, or by memory: "
                                         "onchip=secded,rows=parity", default="none")
+    channel_bounds:   bool       = knob("bounds for each channel: normalisation after ReLU",
+                                        default=False)
     base:             str        = field(default="", compare=False)
     changes:          tuple      = field(default=(), compare=False)
     """What it began from, and what was changed of that: (knob, was, is), as people read them."""

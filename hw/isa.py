@@ -141,11 +141,17 @@ class KernelRow(data.Struct):
 
 
 class Requant(data.Struct):
-    """One output channel: ``clamp((((acc + bias) * m + 2**(shift-1)) >> shift) + zero)``."""
+    """One output channel: ``clamp((((acc + bias) * m + 2**(shift-1)) >> shift) + zero)``.
+
+    ``bound`` is what its bytes are at least, or with ``ceiling`` at most, where the layer's own
+    bound on that side is 0 or 255. All bits zero bound nothing.
+    """
     bias:       signed(32)
     multiplier: signed(16)
     shift:      6
-    _spare:     10
+    bound:      8
+    ceiling:    1
+    _spare:     1
 
 
 _HEADER = {

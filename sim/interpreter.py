@@ -52,7 +52,7 @@ class Interpreter:
         self.onchip   = np.zeros((config.onchip_words, vector), np.uint8)
         self.feedback = np.zeros((config.feedback_words, vector), np.uint8)
         self.alpha    = np.zeros((config.alpha_words, vector), np.uint8)
-        self.gate_params = np.zeros((config.gate_param_words * config.gate_lanes, 3), np.int64)
+        self.gate_params = np.zeros((config.gate_param_words * config.gate_lanes, 5), np.int64)
         self.units    = {name: _Unit(unit, vector) for name, unit in config.units.items()}
         self.taps     = {}      # (layer, row) -> list of uint8 [width, channels written]
 
@@ -274,7 +274,7 @@ class _Unit:
         self.config  = config
         self.rows    = np.zeros((config.banks, config.row_words, vector), np.uint8)
         self.weights = np.zeros((config.weight_words, config.outputs, vector), np.int8)
-        self.params  = np.zeros((config.params * config.outputs, 3), np.int64)
+        self.params  = np.zeros((config.params * config.outputs, 5), np.int64)
         self.table   = np.zeros(256, np.uint8)
         self.layers  = {}
         self.more_rows = []
@@ -296,14 +296,16 @@ class _Unit:
 
 
 def requants(beats_NV):
-    """(bias, multiplier, shift) of one channel per beat."""
-    return np.array([(r.bias, r.multiplier, r.shift) for r in (
+    """(bias, multiplier, shift, least byte, largest byte) of one channel per beat."""
+    return np.array([(r.bias, r.multiplier, r.shift, 0 if r.ceiling else r.bound,
+                      r.bound if r.ceiling else 255) for r in (
         Requant.from_bits(int.from_bytes(beat[:8], "little")) for beat in beats_NV)], np.int64)
 
 
 def requantise(acc_WC, params, zero, low, high):
-    bias, multiplier, shift = params.T
+    bias, multiplier, shift, floor, ceiling = params.T
     scaled = ((acc_WC + bias) * multiplier + (np.int64(1) << (shift - 1))) >> shift
-    return np.clip(scaled + zero, low, high).astype(np.uint8)
+    return np.clip(scaled + zero, np.maximum(low, floor),
+                   np.minimum(high, ceiling)).astype(np.uint8)
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 from weakref import WeakKeyDictionary
 
 import numpy as np
+import torch
 
 from golden import arithmetic, integer
 from hw.compiler.errors import CompileError
@@ -13,6 +14,7 @@ from hw.isa import MAX_KERNEL
 COPIED = STORED, PACKED, ALPHA, PARKED, UNPARKED = (        # ends of names of copies
     "_stored", "_packed", "_alpha", "_parked", "_unparked")
 EXACT = (1 << 14, 14)       # multiplier and shift of a factor of 1
+CEILING = 1 << 8            # in a bound: it is one from above
 MADE   = WeakKeyDictionary()    # graph -> (parts of its layers by name, what they are packed as)
 SPREAD = 2                  # columns and rows of an upsampled map per one of its source
 
@@ -36,7 +38,8 @@ class Part:
 
     Of interpolation, ``lines`` are the rows or, with ``columns``, the columns that it makes, and
     ``weight`` has turns for outputs, each for all channels. Columns are made one by one, each as a
-    map of one pixel.
+    map of one pixel. ``bound`` holds the bounds of channels that have some, with ``CEILING`` where
+    they are such.
     """
     weight:     np.ndarray      # int8 [outputs, inputs, kernel_h, kernel_w]; depthwise: inputs 1
     bias:       np.ndarray      # int64, input zero points folded in
@@ -53,6 +56,7 @@ class Part:
     clamp:      bool = False
     lines:      tuple = ()
     columns:    bool = False
+    bound:      np.ndarray | None = None
 
     def makes(self, y):
         return y % self.step == self.phase
@@ -387,7 +391,12 @@ class _Lowering:
         """A part of a convolution whose input has the zero point ``zero``."""
         bias = (layer.bias.numpy().astype(np.int64)
                 - zero * weight.sum(axis=(1, 2, 3), dtype=np.int64))
-        return Part(weight, bias, layer.multiplier.numpy(), layer.shift.numpy(), **part)
+        bound = None
+        if isinstance(layer, integer.Conv) and layer.floor is not None:
+            bound = torch.where(layer.ceiling < 255, layer.ceiling.to(torch.int64) + CEILING,
+                                layer.floor.to(torch.int64)).numpy()
+        return Part(weight, bias, layer.multiplier.numpy(), layer.shift.numpy(), bound=bound,
+                    **part)
 
     def _once(self, name, parts):
         """The parts of a tensor, made once for all machines."""
@@ -429,7 +438,8 @@ class _Lowering:
             yield replace(item, operands=(leaf,), before=tuple(found[:number]), parts=self._once(
                 f"{item.name} of {leaf}", lambda mine=mine: [replace(
                     part, weight=part.weight[mine], bias=part.bias[mine],
-                    multiplier=part.multiplier[mine], shift=part.shift[mine])
+                    multiplier=part.multiplier[mine], shift=part.shift[mine],
+                    bound=None if part.bound is None else part.bound[mine])
                     for part in item.parts]))
 
     def _sum(self, layer):

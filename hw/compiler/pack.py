@@ -6,6 +6,7 @@ import numpy as np
 
 from hw.compiler.emit import encode_columns
 from hw.compiler.errors import CompileError
+from hw.compiler.ops import CEILING
 from hw.compute.transform import COLUMNS
 from hw.isa import Requant
 
@@ -65,7 +66,7 @@ def pack_dense(name, part, *, layout, vector, outputs, transformed):
     else:
         words = words.transpose(0, 4, 5, 2, 1, 3)
     words = np.ascontiguousarray(words)
-    params = pack_requant(name, part.bias, part.multiplier, part.shift,
+    params = pack_requant(name, part.bias, part.multiplier, part.shift, part.bound,
                           positions=range(out_channels), channels=groups * outputs, vector=vector)
     return Packed(words.tobytes(), params, vectors, groups, kernel_h * kernel_w * vectors, 1,
                   transformed)
@@ -84,8 +85,8 @@ def pack_depthwise(name, part, *, layout, vector, outputs, taps):
     lanes = columns.reshape(vectors, vector, kernel_h, chunks, taps).transpose(0, 2, 3, 4, 1)
     words = np.zeros((vectors, kernel_h, chunks, outputs, vector), np.int8)
     words[:, :, :, :taps] = lanes
-    params = pack_requant(name, part.bias, part.multiplier, part.shift, positions=positions,
-                          channels=channels, vector=vector)
+    params = pack_requant(name, part.bias, part.multiplier, part.shift, part.bound,
+                          positions=positions, channels=channels, vector=vector)
     return Packed(words.tobytes(), params, vectors, vectors, kernel_h * chunks, vector // outputs)
 
 
@@ -102,16 +103,18 @@ def pack_lines(name, part, *, layout, vector, outputs, span):
                   vector // outputs, turn_words=span * taps)
 
 
-def pack_requant(name, bias, multiplier, shift, *, positions, channels, vector):
+def pack_requant(name, bias, multiplier, shift, bound=None, *, positions, channels, vector):
     """One vector per channel, its low 64 bits a :class:`hw.isa.Requant`; channels without a
-    position give their zero point."""
+    position give their zero point. ``bound`` is as in :class:`hw.compiler.ops.Part`."""
     bias = np.asarray(bias, np.int64)
     if bias.min() < INT32.min or bias.max() > INT32.max:
         raise CompileError(f"Layer {name!r} has a folded bias of {int(abs(bias).max())}, beyond "
                            "32 bits; quantise it with a larger input scale")
+    bound = np.zeros_like(bias) if bound is None else bound
     words = np.zeros((channels, vector // 8), np.uint64)
     words[:, :1] = encode_columns(Requant, {"bias": [0], "multiplier": [0], "shift": [1]})
     words[positions, :1] = encode_columns(Requant, {
         "bias": bias & 0xFFFFFFFF, "multiplier": np.asarray(multiplier, np.int64) & 0xFFFF,
-        "shift": np.asarray(shift, np.int64)})
+        "shift": np.asarray(shift, np.int64), "bound": bound % CEILING,
+        "ceiling": bound // CEILING})
     return words.astype("<u8").tobytes()

@@ -83,6 +83,11 @@ class Unit:
     def packed(self, item, part):
         """A part's weights and parameters, packed once for all plans of a network."""
         if part not in self._packed:
+            if part.bound is not None and not self.machine.config.channel_bounds:
+                raise CompileError(
+                    f"Layer {item.name!r} has a bound for each channel (normalisation after ReLU), "
+                    f"which this machine's requantisers lack; give them some, "
+                    f"SET=channel_bounds=true")
             network, vector, outputs = self.machine.network, self.machine.config.vector, \
                 self.config.outputs
             layout = network.layouts[item.operands[0]]

@@ -87,7 +87,7 @@ class ConvEngine(wiring.Component):
                                     weight_words=unit.weight_words, params=unit.params,
                                     protects=config.protects)
         self.drain = Drain(unit=unit, vector=config.vector, delay=drain_delay(unit, config.vector),
-                           protection=config.protects("queues"))
+                           protection=config.protects("queues"), bounds=config.channel_bounds)
         self.slots = memory(config.protects("slots"), shape=LAYER, depth=LAYER_SLOTS)
         self.protected = [*self.weights.protected, *self.drain.protected, ("slots", self.slots)]
         # Fetch the slot and start, fetch operands, add up, drain the last sum, write it, retire.

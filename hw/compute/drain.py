@@ -59,6 +59,8 @@ class Drain(wiring.Component):
     ----------
     unit : hw.config.UnitConfig
     vector, delay : int
+    bounds : bool
+        As in :class:`hw.compute.requantize.Requantizer`.
 
     Attributes
     ----------
@@ -82,13 +84,14 @@ class Drain(wiring.Component):
         Of a piece of ``outputs`` channels the low bytes.
     """
 
-    def __init__(self, *, unit, vector, delay, protection="none"):
+    def __init__(self, *, unit, vector, delay, protection="none", bounds=False):
         if delay < 1:
             raise ValueError(f"Drain delay must be positive, not {delay!r}")
         if unit.drain > vector:
             raise ValueError(f"Drain lanes ({unit.drain}) must not exceed the vector ({vector})")
         self.unit   = unit
         self.vector = vector
+        self.bounds = bounds
         self.depthwise_pieces = depthwise_pieces(unit, vector)
         self.pieces      = most_pieces(unit, vector)
         self.queue_depth = queue_depth(unit, vector, delay)
@@ -191,7 +194,7 @@ class Drain(wiring.Component):
 
         results = []
         for number in range(drain):
-            m.submodules[f"lane_{number}"] = lane = Requantizer()
+            m.submodules[f"lane_{number}"] = lane = Requantizer(self.bounds)
             requant = self.params.data[number]
             if number < outputs and drain > outputs:
                 requant = Signal(Requant, name=f"requant_{number}")

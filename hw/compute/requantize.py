@@ -14,11 +14,17 @@ class Requantizer(wiring.Component):
     """One lane of ``y = clamp((((acc + bias) * m + 2**(s-1)) >> s) + zero_out, low, high)``.
 
     ``acc + bias`` wraps to 32 bits, everything after it is exact; halves round up. The shift ``s``
-    is 1..47. Bit-exact with :func:`golden.arithmetic.requantise`.
+    is 1..47. With ``bounds``, ``requant.bound`` stands for ``low``, which is 0 then, or with
+    ``requant.ceiling`` of ``high``. Bit-exact with :func:`golden.arithmetic.requantise`.
 
     Takes one value per cycle; ``y`` belongs to the operands of :data:`LATENCY` enabled cycles
     before. A low ``enable`` freezes the lane. ``zero_out``, ``low`` and ``high`` are settings:
     they must hold while values are inside.
+
+    Parameters
+    ----------
+    bounds : bool
+        Whether channels have bounds of their own.
 
     Members
     -------
@@ -37,6 +43,10 @@ class Requantizer(wiring.Component):
     high:     In(8)
     y:        Out(8)
 
+    def __init__(self, bounds=False):
+        self.bounds = bounds
+        super().__init__()
+
     def elaborate(self, platform):
         m = Module()
 
@@ -47,6 +57,18 @@ class Requantizer(wiring.Component):
         product_drop = Signal(6)
         halves       = Signal(signed(48))
         raw          = Signal(signed(49))
+        low          = Signal(8)
+        high         = Signal(8)
+
+        m.d.comb += [low.eq(self.low), high.eq(self.high)]
+        if self.bounds:
+            bound, ceiling = self.requant.bound, self.requant.ceiling
+            for stage in range(1, LATENCY):     # beside the value
+                bound, ceiling = _later(m, self.enable, stage, bound, ceiling)
+            with m.If(ceiling):
+                m.d.comb += high.eq(bound)
+            with m.Else():
+                m.d.comb += low.eq(self.low | bound)
 
         # (p + 2**(s-1)) >> s equals ((p >> (s-1)) + 1) >> 1, which needs no variable addend.
         m.d.comb += raw.eq(((halves + 1) >> 1) + self.zero_out)
@@ -62,7 +84,15 @@ class Requantizer(wiring.Component):
 
                 halves.eq(product >> product_drop),
 
-                self.y.eq(Mux(raw < self.low, self.low, Mux(raw > self.high, self.high, raw))),
+                self.y.eq(Mux(raw < low, low, Mux(raw > high, high, raw))),
             ]
 
         return m
+
+
+def _later(m, enable, stage, bound, ceiling):
+    """Both, an enabled cycle later."""
+    later = Signal(8, name=f"bound_{stage}"), Signal(name=f"ceiling_{stage}")
+    with m.If(enable):
+        m.d.sync += [later[0].eq(bound), later[1].eq(ceiling)]
+    return later

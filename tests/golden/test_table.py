@@ -73,7 +73,7 @@ def test_peak_is_where_the_decoder_convolves_both_halves():
     assert peak_activation_bytes(elec4848_ds(size=64, width=4)) == (8 + 4 + 12) * 64 * 64
     # d4_up, the skip and d4a have w each.
     assert peak_activation_bytes(UNetBusi(size=64, width=4)) == 3 * 4 * 64 * 64
-    assert peak_activation_bytes(AttUNetCT(size=64, width=4)) == 3 * 4 * 64 * 64
+    assert peak_activation_bytes(AttUNetCT(size=64, width=4)) == (8 + 4 + 4) * 64 * 64
     # The signal of 2w, the skip, both projections and their sum.
     assert peak_activation_bytes(AttUNetNuclei(size=64, width=4)) == (8 + 4 * 4) * 64 * 64
 
