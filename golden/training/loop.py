@@ -33,8 +33,9 @@ __all__ = ["Settings", "check_folder", "train"]
 
 UNFOLDED = 16                       # frames, or so, that settle normalisations of a folded start
 WARM_UP = 0.05                      # of all steps, with the cosine schedule
-COLUMNS = ("epoch", "rate", "loss", "validation_loss", "accuracy", "iou", "dice", "score",
-           "seconds")
+MEASURED = ("accuracy", "iou", "dice")
+COLUMNS = ("epoch", "rate", "loss", "validation_loss", *MEASURED, "score", "seconds",
+           *(f"training_{name}" for name in MEASURED))
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,7 @@ class _Run:
         self.step, self.best, self.rows = state["step"], state["best"], state["rows"]
 
     def learn(self, image_NCHW, truth_NHW, odds_N, total):
-        """One batch; its loss."""
+        """One batch; its loss, and the sums of `MEASURED` over its images."""
         s = self.settings
         if s.schedule == "cosine":
             falling = (1 + math.cos(math.pi * self.step / total)) / 2
@@ -190,7 +191,7 @@ class _Run:
         self.optimiser.step()
         self.step += 1
         _follow(self.average, self.network, min(s.average, (1 + self.step) / (10 + self.step)))
-        return loss.item()
+        return loss.item(), _batch_measures(logit_N1HW.detach(), truth_N1HW)
 
 
 def train(settings, frames, validation, folder, *, phantoms=None, start=None, teacher=None,
@@ -199,6 +200,8 @@ def train(settings, frames, validation, folder, *, phantoms=None, start=None, te
     """Train until the epochs are over or nothing has improved for long; the best score.
 
     ``folder`` receives ``best.pt``, ``last.pt``, ``log.csv``, ``curves.png`` and picture sheets.
+    Of each epoch the log has loss, accuracy, IoU and Dice of validation and, as ``loss`` and
+    ``training_...``, of the batches as they were learnt: augmented, drawn with odds, with dropout.
     The score is the mean IoU over validation frames with a lesion (over all, if none has one).
     ``start`` is a checkpoint to begin with (:func:`golden.training.start.begin`); ``teacher`` one
     whose masks are learnt beside the true ones. With ``resume`` the run in ``folder`` goes on, bit
@@ -222,9 +225,11 @@ def train(settings, frames, validation, folder, *, phantoms=None, start=None, te
 
     while run.epoch < settings.epochs and run.stalled < settings.stop:
         begin = time.monotonic()
-        losses = []
+        losses, measures = [], []
         for _ in range(steps):
-            losses.append(run.learn(image_NCHW, truth_NHW, odds_N, settings.epochs * steps))
+            loss, sums = run.learn(image_NCHW, truth_NHW, odds_N, settings.epochs * steps)
+            losses.append(loss)
+            measures.append(sums)
             if not math.isfinite(losses[-1]):
                 raise InputError(f"The loss is {losses[-1]} after step {run.step}; try a lower "
                                  f"RATE than {settings.rate:g}")
@@ -233,6 +238,9 @@ def train(settings, frames, validation, folder, *, phantoms=None, start=None, te
         row = {"epoch": run.epoch + 1, "rate": rate, "loss": sum(losses) / steps,
                **_validate(run.average, validation, settings)}
         row["seconds"] = time.monotonic() - begin
+        learnt = torch.stack(measures).mean(0) / settings.batch
+        row |= {f"training_{name}": value for name, value in
+                zip(MEASURED, learnt.tolist(), strict=True)}
         run.rows.append(row)
         improved = row["score"] > run.best
         run.best = max(run.best, row["score"])
@@ -245,11 +253,21 @@ def train(settings, frames, validation, folder, *, phantoms=None, start=None, te
         draw_curves(folder / "curves.png", run.rows)
         if sheet_every and (run.epoch % sheet_every == 0 or run.epoch == settings.epochs):
             draw_sheet(folder / f"sheet-{run.epoch:03}.png", run.average, validation, settings)
-        report(f"epoch {run.epoch:3d}  rate {rate:.1e}  loss {row['loss']:.4f}  validation: loss "
-               f"{row['validation_loss']:.4f}, IoU {row['iou']:.4f}, Dice {row['dice']:.4f}, "
-               f"score {row['score']:.4f}{' (best)' if improved else ''}, "
-               f"{row['seconds']:.0f} s")
+        report(_said(row, improved))
     return run.best
+
+
+def _said(row, improved):
+    """What a person reads of an epoch."""
+    def measures(prefix):
+        return "  ".join(f"{title} {row[f'{prefix}{name}']:.4f}" for title, name in
+                         (("accuracy", "accuracy"), ("IoU", "iou"), ("Dice", "dice")))
+
+    return (f"epoch {row['epoch']:3d}  rate {row['rate']:.1e}  loss {row['loss']:.4f}  "
+            f"{measures('training_')}\n"
+            f"{'validation':>23}  loss {row['validation_loss']:.4f}  {measures('')}\n"
+            f"{'score':>23}  {row['score']:.4f}{' (best)' if improved else ''}, "
+            f"{row['seconds']:.0f} s")
 
 
 def check_folder(folder, resume):
@@ -312,6 +330,19 @@ def _follow(average, network, keep):
             a.copy_(b)
 
 
+def _batch_measures(logit_N1HW, truth_N1HW):
+    """`MEASURED` of a batch as :func:`golden.metrics.measure` has them, summed over its images; on
+    its device, so that nobody waits. Where truths are blended, one half and more is lesion."""
+    mask_NP, truth_NP = ((x >= least).flatten(1) for x, least in
+                         ((logit_N1HW, 0.0), (truth_N1HW, 0.5)))
+    both_N, area_N = (mask_NP & truth_NP).sum(1), mask_NP.sum(1) + truth_NP.sum(1)
+    empty_N = area_N == 0
+    accuracy_N = (mask_NP == truth_NP).float().mean(1)
+    iou_N = torch.where(empty_N, 1.0, both_N / (area_N - both_N).clamp(min=1))
+    dice_N = torch.where(empty_N, 1.0, 2 * both_N / area_N.clamp(min=1))
+    return torch.stack([accuracy_N, iou_N, dice_N]).sum(1).cpu()
+
+
 def _validate(network, frames, settings):
     rows, scores, losses = [], [], []
     for i in range(len(frames)):
@@ -321,8 +352,7 @@ def _validate(network, frames, settings):
         rows.append(measure(logit_HW >= 0, truth_HW))
         if truth_HW.any():
             scores.append(rows[-1]["iou"])
-    mean = {name: sum(row[name] for row in rows) / len(rows) for name in
-            ("accuracy", "iou", "dice")}
+    mean = {name: sum(row[name] for row in rows) / len(rows) for name in MEASURED}
     return {"validation_loss": sum(losses) / len(losses), **mean,
             "score": sum(scores) / len(scores) if scores else mean["iou"]}
 

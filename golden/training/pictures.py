@@ -1,5 +1,7 @@
 """What training looks like: picture sheets and curves, as PNG files."""
 
+import math
+
 import matplotlib
 import torch
 
@@ -12,24 +14,27 @@ from golden.training.forward import logits
 __all__ = ["draw_curves", "draw_sheet"]
 
 SHOWN = 6
-PANELS = {"loss": ("loss", "validation_loss"), "accuracy": ("accuracy",),
-          "IoU": ("iou", "score"), "Dice": ("dice",)}
-LABELS = {"loss": "training", "validation_loss": "validation", "accuracy": "all images",
-          "iou": "all images", "score": "images with a lesion", "dice": "all images"}
+PANELS = {"loss": ("loss", "validation_loss"), "accuracy": ("training_accuracy", "accuracy"),
+          "IoU": ("training_iou", "iou", "score"), "Dice": ("training_dice", "dice")}
+LOOKS = (("training", "#0072B2", ".-"), ("validation", "#D55E00", ".-"),
+         ("validation, images with a lesion", "#D55E00", ".--"))
 
 
 def draw_curves(path, rows):
-    """Loss, accuracy, IoU and Dice over the epochs."""
+    """Loss, accuracy, IoU and Dice over the epochs, of training and of validation; what an older
+    log has not is left out."""
     figure, axes = plt.subplots(2, 2, figsize=(9, 6), layout="constrained")
     epochs = [row["epoch"] for row in rows]
     for axis, (title, names) in zip(axes.flat, PANELS.items(), strict=True):
-        for name, colour in zip(names, ("#0072B2", "#D55E00"), strict=False):
-            axis.plot(epochs, [row[name] for row in rows], ".-", color=colour, label=LABELS[name])
+        for name, (label, colour, line) in zip(names, LOOKS, strict=False):
+            axis.plot(epochs, [row.get(name, math.nan) for row in rows], line, color=colour,
+                      label=label)
         axis.set(title=title, xlabel="epoch")
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.3)
-        axis.legend()
-    figure.suptitle("Training; accuracy, IoU and Dice are of validation images")
+        axis.legend(fontsize=8)
+    figure.suptitle("Training lines: batches as they are learnt, augmented and with dropout",
+                    fontsize=10)
     figure.savefig(path, dpi=100)
     plt.close(figure)
 

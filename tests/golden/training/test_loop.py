@@ -7,8 +7,9 @@ import torch
 from PIL import Image
 
 from golden.errors import InputError
+from golden.metrics import measure
 from golden.training import Settings, load_checkpoint, train
-from golden.training.loop import COLUMNS
+from golden.training.loop import COLUMNS, _batch_measures, _Run
 
 SETTINGS = Settings(width=2, size=32, crop=32, epochs=4, batch=4, rate=1e-2)
 
@@ -63,6 +64,60 @@ def test_what_a_run_leaves_behind(frames, tmp_path):
     assert Image.open(tmp_path / "sheet-003.png").size == (900, 660)
     network = load_checkpoint(tmp_path / "best.pt", "elec4848", 2)
     assert network.segment(frames[1].frame(0)).shape == (32, 32)
+
+
+def test_the_log_has_training_beside_validation(frames, tmp_path):
+    """One frame that is lesion throughout, and a network that calls every pixel lesion; then the
+    other way round."""
+    one = frames[0].pick(frames[0].samples[:1])
+    for truth, accuracy in ((255, 1.0), (0, 0.0)):
+        one.truth.fill_(truth)
+        run = _Run(dataclasses.replace(SETTINGS, batch=2, crop=32), None, None, one.image)
+        with torch.no_grad():
+            run.network.final.weight.zero_()
+            run.network.final.bias.fill_(3)
+        _, sums = run.learn(one.image.expand(2, -1, -1, -1), one.truth.expand(2, -1, -1),
+                            torch.ones(2), 4)
+        assert sums.tolist() == pytest.approx([2 * accuracy] * 3)
+
+    said = []
+    train(dataclasses.replace(SETTINGS, epochs=1), *frames, tmp_path, report=said.append)
+    first, second, third = said[0].splitlines()
+    with (tmp_path / "log.csv").open() as file:
+        row = {name: float(value) for name, value in next(csv.DictReader(file)).items()}
+    assert first == (f"epoch   1  rate {row['rate']:.1e}  loss {row['loss']:.4f}  accuracy "
+                     f"{row['training_accuracy']:.4f}  IoU {row['training_iou']:.4f}  Dice "
+                     f"{row['training_dice']:.4f}")
+    assert second == (f"             validation  loss {row['validation_loss']:.4f}  accuracy "
+                      f"{row['accuracy']:.4f}  IoU {row['iou']:.4f}  Dice {row['dice']:.4f}")
+    assert third.startswith(f"                  score  {row['score']:.4f} (best), ")
+    assert max(map(len, said[0].splitlines())) <= 80
+
+
+def test_measures_of_a_batch_are_those_of_its_images():
+    torch.manual_seed(4)
+    logit_N1HW, truth_N1HW = torch.randn(4, 1, 8, 8), (torch.rand(4, 1, 8, 8) > 0.7).float()
+    logit_N1HW[0], truth_N1HW[0] = -1, 0            # two empty masks
+    truth_N1HW[1] *= 0.6                            # blended: 0.6 is lesion, 0 is not
+    rows = [measure(logit_HW >= 0, truth_HW > 0) for logit_HW, truth_HW in
+            zip(logit_N1HW[:, 0], truth_N1HW[:, 0], strict=True)]
+    assert rows[0]["dice"] == 1 and 0 < rows[1]["dice"] < 1
+    assert _batch_measures(logit_N1HW, truth_N1HW).tolist() == pytest.approx(
+        [sum(row[name] for row in rows) for name in ("accuracy", "iou", "dice")])
+
+
+def test_a_run_from_before_there_were_training_measures_goes_on(frames, tmp_path):
+    settings = dataclasses.replace(SETTINGS, schedule="plateau", epochs=1)
+    train(settings, *frames, tmp_path)
+    content = torch.load(tmp_path / "last.pt", weights_only=True)
+    for row in content["run"]["rows"]:
+        for name in [name for name in row if name.startswith("training_")]:
+            del row[name]
+    torch.save(content, tmp_path / "last.pt")
+    train(dataclasses.replace(settings, epochs=2), *frames, tmp_path, resume=True)
+    with (tmp_path / "log.csv").open() as file:
+        first, second = csv.DictReader(file)
+    assert first["training_iou"] == "" and float(second["training_iou"]) >= 0
 
 
 def test_training_learns(frames, tmp_path):
