@@ -9,11 +9,12 @@ __all__ = ["find"]
 
 
 def find(text):
-    """The data set that ``text`` names: ``phantom[:N]``, a table, or a folder as published.
+    """The data set that ``text`` names: ``phantom[:N]``, a table, or a folder as published; or that
+    a pandas DataFrame lists.
 
     Nothing is decoded yet: :func:`golden.data.load` does.
     """
-    dataset = _found(str(text))
+    dataset = manifest.read_frame(text) if manifest.is_frame(text) else _found(str(text))
     for sample in dataset.samples:
         if not all(_is_utf8(part) for part in (sample.name, sample.group)):
             raise InputError(f"Image {sample.name!r} has a name that is not UTF-8; rename it")
