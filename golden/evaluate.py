@@ -57,7 +57,7 @@ from golden.models import is_trained, load_float, load_graph
 from golden.progress import bars
 from golden.training import load_checkpoint
 
-__all__ = ["evaluate", "main"]
+__all__ = ["evaluate", "execute", "main"]
 
 FORMS = ("float", "int8")
 SHEETS = "masks-[0-9][0-9][0-9]*.png"
@@ -184,7 +184,7 @@ def write_rows(path, rows):
 
 def main(arguments=None):
     """Command line; exit status 2 and one line on bad input."""
-    return exit_code(_execute, arguments)
+    return exit_code(execute, arguments)
 
 
 def _parse(arguments):
@@ -199,6 +199,8 @@ def _parse(arguments):
                         help="of the data's split (default: all images)")
     parser.add_argument("--split", type=Path, metavar="CSV", help="a split.csv to use")
     parser.add_argument("--split-seed", type=int, default=0, help="of the split")
+    parser.add_argument("--folds", type=int, default=0, help="test parts that the data have")
+    parser.add_argument("--fold", type=int, default=0, help="which of them, from 1")
     parser.add_argument("--checkpoint", type=Path, help="in place of the repository's weights")
     parser.add_argument("--temperature", metavar="fit|X",
                         help="divide a checkpoint's logits by X, or by what fits validation best")
@@ -209,23 +211,25 @@ def _parse(arguments):
     return parser.parse_args(arguments)
 
 
-def _execute(arguments):
+def execute(arguments):
+    """What :func:`main` does, where bad input is an exception."""
     options = _parse(arguments)
     if options.peak is not None:
         check_peak(options.peak)
     if options.temperature is not None and options.checkpoint is None:
         raise InputError("TEMPERATURE is of a checkpoint; name one with CHECKPOINT, such as "
                          "elec4848-32")
+    fold = data.check_fold(options.fold, options.folds)
     console = make_console(soft_wrap=True)
     with Fresh(options.out, FILES, shared=True) as folder:
-        written = _measure(options, folder, console)
+        written = _measure(options, fold, folder, console)
     for older in options.out.glob(SHEETS):
         if older.name not in written:           # of a run with more images
             older.unlink()
     console.print(f"see {options.out}/metrics.json, images.csv, masks-*.png, reliability.png")
 
 
-def _measure(options, folder, console):
+def _measure(options, fold, folder, console):
     """Write the files into ``folder``; the names of the pictures."""
     network, weights = _network(options)
     temperature = parse_temperature(options.temperature)
@@ -238,7 +242,7 @@ def _measure(options, folder, console):
                      *(f"left out {line}" for line in frames.broken)):
             console.print(f"{dataset.source}: {line}")
         parts = {"all": frames.samples,
-                 **data.split(frames.samples, options.split_seed, options.split)}
+                 **data.split(frames.samples, options.split_seed, options.split, fold)}
         if temperature == FIT:
             temperature = fitted(network, frames.pick(parts["validation"]), console, progress)
         if temperature is not None:
@@ -257,8 +261,9 @@ def _measure(options, folder, console):
                                  advance=lambda: progress.advance(drawing))
     result = {"model": network.name, "width": network.width, "size": network.size,
               "weights": weights, "data": dataset.source, "layout": dataset.layout,
-              "part": options.part, "clahe": options.clahe, "left_out": list(frames.broken),
-              "temperature": temperature, "convention": CONVENTION, "outlier_rule": OUTLIER_RULE,
+              "part": options.part, "fold": fold, "clahe": options.clahe,
+              "left_out": list(frames.broken), "temperature": temperature,
+              "convention": CONVENTION, "outlier_rule": OUTLIER_RULE,
               "calibration_rule": DEFINITION, **totals(rows)}
     if options.peak is not None:
         result["peak"] = peak_effect(rows, options.peak)

@@ -22,7 +22,7 @@ from golden.errors import InputError
 from golden.progress import bars
 from golden.training import TRAINABLE, Settings, check_folder, train
 
-__all__ = ["main"]
+__all__ = ["execute", "main", "parser"]
 
 # What a person can set; the names of the command line are those of the settings.
 OPTIONS = {
@@ -52,11 +52,12 @@ PHANTOMS_PER_CHECK = 10         # trained on for each that validates, where data
 
 def main(arguments=None):
     """Command line; exit status 2 and one line on bad input."""
-    return exit_code(_execute, arguments)
+    return exit_code(_command, arguments)
 
 
-def _parse(arguments):
-    parser = Parser("golden.train", __doc__)
+def parser(module, text):
+    """The options of training, for the command line of ``module``."""
+    parser = Parser(module, text)
     parser.add_argument("--model", default="elec4848", help=", ".join(TRAINABLE))
     parser.add_argument("--data", default="phantom:600",
                         help="folder as published, table (.csv), or phantom:N")
@@ -79,17 +80,34 @@ def _parse(arguments):
                         help="learn its masks as well as the true ones")
     parser.add_argument("--split", type=Path, metavar="CSV", help="a split.csv to use")
     parser.add_argument("--split-seed", type=int, default=0, help="of the split, if none is given")
+    parser.add_argument("--folds", type=int, default=0, help="test parts that the data have")
+    parser.add_argument("--fold", type=int, default=0, help="which of them, from 1")
     parser.add_argument("--final", action="store_true",
                         help="train on the validation part too: no honest score remains")
     parser.add_argument("--skip", action="store_true", help="leave broken pairs out")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
     parser.add_argument("--sheets", type=int, default=5, help="epochs between picture sheets")
     parser.add_argument("--threads", type=int, default=0, help="of the CPU; 0: torch decides")
-    return parser.parse_args(arguments)
+    return parser
 
 
-def _execute(arguments):
+def _parse(arguments):
+    return parser("golden.train", __doc__).parse_args(arguments)
+
+
+def _command(arguments):
     options = _parse(arguments)
+    try:
+        execute(options)
+    except KeyboardInterrupt:
+        if not (options.out / "last.pt").exists():
+            raise
+        raise InputError(f"stopped; go on with RESUME=1 OUT={options.out}") from None
+
+
+def execute(options):
+    """Train as the options of :func:`parser` say; bad input is an exception."""
+    fold = data.check_fold(options.fold, options.folds)
     if options.threads:
         torch.set_num_threads(options.threads)
     settings = _settings(options)
@@ -109,7 +127,7 @@ def _execute(arguments):
                     console.print(f"  {line}")
             return frames
 
-        frames, parts = _data(options, load)
+        frames, parts = _data(options, fold, load)
         mixed = None
         if options.phantoms:
             mixed = load(phantoms.phantoms(phantoms.TRAIN_SEEDS, options.phantoms), "phantoms")
@@ -129,15 +147,10 @@ def _execute(arguments):
             if text.startswith("resumed after epoch "):
                 progress.update(task, completed=int(text.split()[-1]) * steps)
 
-        try:
-            best = train(settings, train_frames, check, options.out, phantoms=mixed,
-                         start=options.start, teacher=options.teacher, resume=options.resume,
-                         sheet_every=options.sheets, report=report, advance=advance,
-                         begun=lambda: data.write_split(options.out / "split.csv", parts))
-        except KeyboardInterrupt:
-            if not (options.out / "last.pt").exists():
-                raise
-            raise InputError(f"stopped; go on with RESUME=1 OUT={options.out}") from None
+        best = train(settings, train_frames, check, options.out, phantoms=mixed,
+                     start=options.start, teacher=options.teacher, resume=options.resume,
+                     sheet_every=options.sheets, report=report, advance=advance,
+                     begun=lambda: data.write_split(options.out / "split.csv", parts))
     console.print(f"best score {best:.4f}; see {options.out}/best.pt, log.csv, curves.png")
 
 
@@ -168,10 +181,10 @@ def _odds(text):
     return tuple(odds)
 
 
-def _data(options, load):
+def _data(options, fold, load):
     """All frames, and their split; that of the run, if one goes on."""
     path = options.out / "split.csv" if options.resume else options.split
-    if phantoms.is_phantom(options.data):
+    if phantoms.is_phantom(options.data) and fold is None:
         count = len(data.find(options.data).samples)
         checks = max(2, count // PHANTOMS_PER_CHECK)
         sets = {"train": phantoms.phantoms(phantoms.TRAIN_SEEDS, count),
@@ -182,7 +195,7 @@ def _data(options, load):
             return frames, data.read_split(path, frames.samples)
         return frames, {part: list(d.samples) for part, d in sets.items()} | {"test": []}
     frames = load(data.find(options.data), "images")
-    return frames, data.split(frames.samples, options.split_seed, path)
+    return frames, data.split(frames.samples, options.split_seed, path, fold)
 
 
 if __name__ == "__main__":

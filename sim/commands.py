@@ -299,6 +299,8 @@ VARIABLES = {
     "FEATURE":    Variable("smallest feature of the process in um, for memories", _number),
     "FIT":        Variable("1: synthesise and fit anew, then check; an hour", SWITCH),
     "FLASH":      Variable("1: the board keeps it", SWITCH),
+    "FOLD":       Variable("which of the FOLDS is the test part, from 1", POSITIVE),
+    "FOLDS":      Variable("test parts that the data are dealt into, by related group", _whole(2)),
     "FORCE":      Variable("1: compare different networks", SWITCH),
     "FPS":        Variable("frames a second that come while the machine runs; unless given, all "
                            "lie in memory before", _number),
@@ -457,8 +459,13 @@ TARGETS = {
     "train": Target(
         "train a network", "golden.train",
         _takes("MODEL=elec4848 DATA=phantom:600 OUT=runs/train EPOCHS=40 LOSS=bce+dice RATE=0.001 "
-               "BATCH=8 SCHEDULE=plateau WIDTH SIZE CROP SEED=0 START SPLIT DEVICE=cpu RESUME=0 "
-               "SKIP=0 CLAHE=0 ARGS"), flags=("RESUME", "SKIP", "CLAHE")),
+               "BATCH=8 SCHEDULE=plateau WIDTH SIZE CROP SEED=0 START SPLIT FOLDS FOLD "
+               "DEVICE=cpu RESUME=0 SKIP=0 CLAHE=0 ARGS"), flags=("RESUME", "SKIP", "CLAHE")),
+    "folds": Target(
+        "train and test in several folds: means, and how sure they are", "golden.folds",
+        _takes("MODEL=elec4848 DATA=phantom:600 OUT=runs/folds FOLDS=5 EPOCHS=40 LOSS=bce+dice "
+               "RATE=0.001 BATCH=8 SCHEDULE=plateau WIDTH SIZE CROP SEED=0 START DEVICE=cpu SKIP=0 "
+               "CLAHE=0 ARGS"), flags=("SKIP", "CLAHE")),
     "export": Target(
         "quantise a checkpoint into golden/weights, or OUT", "golden.export", checks={"OUT": _any},
         takes=_takes("CHECKPOINT=runs/train/best.pt MODEL WIDTH SIZE DATA=phantom SPLIT OUT SKIP=0 "
@@ -466,7 +473,7 @@ TARGETS = {
     "evaluate": Target(
         "measure masks, float beside INT8", "golden.evaluate",
         _takes("MODEL=elec4848 DATA=phantom OUT=reports/evaluate PART=all CHECKPOINT WIDTH SIZE "
-               "SPLIT SKIP=0 CLAHE=0 TEMPERATURE PEAK ARGS"), flags=("SKIP", "CLAHE")),
+               "SPLIT FOLDS FOLD SKIP=0 CLAHE=0 TEMPERATURE PEAK ARGS"), flags=("SKIP", "CLAHE")),
     "explain": Target(
         "why the network decided so, on one sheet", "golden.explain",
         _takes("MODEL=elec4848 IMAGE=phantom:7 SIZE WIDTH TRUTH CHECKPOINT OUT WINDOW=50 "

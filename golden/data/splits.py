@@ -7,30 +7,64 @@ from golden.data.rows import read_rows
 from golden.errors import InputError
 from golden.names import PARTS
 
-__all__ = ["PARTS", "read_split", "split", "write_split"]
+__all__ = ["PARTS", "check_fold", "check_folds", "read_split", "split", "write_split"]
 
 # Shares of the groups, by hash: the rest is for training.
 TEST_SHARE = 0.12
 VALIDATION_SHARE = 0.08
+VALIDATION_OF_REST = 0.1        # of what a fold does not test
+MOST_FOLDS = 10
 COLUMNS = ["name", "class", "group", "part"]
 
 
-def split(samples, seed=0, path=None):
+def split(samples, seed=0, path=None, fold=None):
     """Samples as a dictionary of ``train``, ``validation`` and ``test``.
 
     A group's part depends on its name and the seed alone, so that it stays when images come or go.
-    With ``path`` the split is what :func:`write_split` wrote there.
+    With ``path`` the split is what :func:`write_split` wrote there. With ``fold``, number k from 1
+    and how many, test is the k-th of that many shares: each group is in exactly one of them.
     """
     if path is not None:
         return read_split(path, samples)
     parts = {part: [] for part in PARTS}
     for sample in samples:
-        text = f"attune {sample.group or sample.name}" + (f" {seed}" if seed else "")
-        place = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4]) / 2**32
-        part = ("test" if place < TEST_SHARE else
-                "validation" if place < TEST_SHARE + VALIDATION_SHARE else "train")
-        parts[part].append(sample)
+        parts[_part(sample.group or sample.name, seed, fold)].append(sample)
     return parts
+
+
+def _part(group, seed, fold):
+    place = _place(group, seed)
+    if fold is None:
+        return ("test" if place < TEST_SHARE else
+                "validation" if place < TEST_SHARE + VALIDATION_SHARE else "train")
+    number, count = fold
+    if int(place * count) == number - 1:
+        return "test"
+    return "validation" if _place(f"validation {group}", seed) < VALIDATION_OF_REST else "train"
+
+
+def _place(name, seed):
+    """A number from 0 to 1, without 1, that the name and the seed decide."""
+    text = f"attune {name}" + (f" {seed}" if seed else "")
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4]) / 2**32
+
+
+def check_fold(number, count):
+    """``fold`` of :func:`split` from what a person gives; None for neither."""
+    if not number and not count:
+        return None
+    if not number or not count:
+        raise InputError("FOLDS and FOLD belong together, such as FOLDS=5 FOLD=1")
+    check_folds(count)
+    if not 1 <= number <= count:
+        raise InputError(f"FOLD must be 1 to {count}, as there are FOLDS, not {number!r}")
+    return number, count
+
+
+def check_folds(count):
+    """Refuse a number of folds that cannot be."""
+    if not 2 <= count <= MOST_FOLDS:
+        raise InputError(f"FOLDS must be 2 to {MOST_FOLDS}, not {count!r}")
 
 
 def write_split(path, parts):

@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from golden.data import Sample, read_split, split, write_split
+from golden.data import Sample, check_fold, read_split, split, write_split
 from golden.errors import InputError
 
 SAMPLES = [Sample(f"{i}.png", f"{i}.png", (), "benign", f"group {i // 2}") for i in range(200)]
@@ -63,3 +63,35 @@ def test_missing(tmp_path):
     with pytest.raises(InputError, match=(f"^No split at {re.escape(repr(str(path)))}; training "
                                           f"writes split.csv into its folder$")):
         read_split(path, SAMPLES)
+
+
+def test_every_group_is_tested_in_exactly_one_fold():
+    folds = [split(SAMPLES, fold=(number, 5)) for number in range(1, 6)]
+    for parts in folds:
+        groups = [{s.group for s in part} for part in parts.values()]
+        assert sum(map(len, groups)) == len(set.union(*groups)) == 100
+        assert 0.1 < len(parts["test"]) / 200 < 0.3
+        assert 0.02 < len(parts["validation"]) / 200 < 0.2
+    tested = [s.name for parts in folds for s in parts["test"]]
+    assert sorted(tested) == sorted(s.name for s in SAMPLES)
+    assert split(SAMPLES, 1, fold=(1, 5))["test"] != folds[0]["test"]
+    validated = [s.name for parts in folds for s in parts["validation"]]
+    assert len(set(validated)) < len(validated)     # the same ones in most folds
+
+
+@pytest.mark.parametrize("number, count, message", [
+    (0, 5, "FOLDS and FOLD belong together, such as FOLDS=5 FOLD=1"),
+    (1, 0, "FOLDS and FOLD belong together, such as FOLDS=5 FOLD=1"),
+    (6, 5, "FOLD must be 1 to 5, as there are FOLDS, not 6"),
+    (-1, 5, "FOLD must be 1 to 5, as there are FOLDS, not -1"),
+    (1, 1, "FOLDS must be 2 to 10, not 1"),
+    (1, 11, "FOLDS must be 2 to 10, not 11"),
+])
+def test_folds_that_cannot_be(number, count, message):
+    with pytest.raises(InputError, match=f"^{message}$"):
+        check_fold(number, count)
+
+
+def test_a_fold_or_none():
+    assert check_fold(0, 0) is None
+    assert check_fold(2, 5) == (2, 5)
