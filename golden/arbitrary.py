@@ -64,6 +64,7 @@ class _Arbitrary:
         self.choice = random.Random(seed)
         self.rarely = random.Random(f"{seed}")      # so that what is drawn of it changes no other
         self.seldom = random.Random(f"{seed} interpolated")     # nor what is drawn of that
+        self.bounded = random.Random(f"{seed} bounded")
         self.noise  = torch.Generator().manual_seed(seed)
         self.depth  = depth or self.choice.choice((1, 1, 2, 2, 3, 4))
         self.tensors, self.layers, self.values = {}, [], {}
@@ -354,10 +355,20 @@ class _Arbitrary:
             kernel  = weight.shape[2:]
             before  = [self.choice.randint(0, k - 1) for k in kernel]
             padding = (*before, *(k - 1 - b for k, b in zip(kernel, before, strict=True)))
+        bounds = self._channel_bounds(len(weight))
         return self._requantised(
             lambda name, rest: Conv(name, x, weight, *rest[:3], stride, *rest[3:], self.unit,
-                                    groups), x, len(weight), padding=padding, bias=bias,
-            quantisation=quantisation)
+                                    groups, *(bounds if rest[-2:] == (0, 255) else ())),
+            x, len(weight), padding=padding, bias=bias, quantisation=quantisation)
+
+    def _channel_bounds(self, outputs):
+        """Now and then a floor or a ceiling for each channel, as normalisation after ReLU has."""
+        if outputs == 1 or self.bounded.random() < 0.7:
+            return ()
+        bound_O = torch.tensor([self.bounded.randint(0, 255) for _ in range(outputs)])
+        above_O = torch.tensor([self.bounded.random() < 0.4 for _ in range(outputs)])
+        return tuple(x.to(torch.uint8) for x in (torch.where(above_O, 0, bound_O // 2),
+                                                 torch.where(above_O, 128 + bound_O // 2, 255)))
 
     def _requantised(self, make, x, outputs, *, padding, bias=True, quantisation=None):
         """A convolution with factors that spread its sums over the bytes."""

@@ -8,6 +8,7 @@ import math
 from itertools import chain
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from golden.networks.operations import operations
@@ -16,6 +17,7 @@ __all__ = ["float_bytes", "int8_bytes", "macs", "parameters", "peak_activation_b
 
 CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 REQUANTISE_BYTES = 4 + 2 + 1        # bias, multiplier and shift of one channel
+BOUND_BYTES = 1                     # of a channel that is normalised after ReLU
 TABLE_BYTES = 256                   # a sigmoid
 
 
@@ -55,14 +57,15 @@ def int8_bytes(network):
     """Bytes of the parameters in the integer graph, batch normalisation folded.
 
     int8 weights; bias, multiplier and shift per channel of every convolution and every gate; a
-    table per sigmoid. The three bytes of a rescaled sum are left out.
+    bound per channel that is normalised after ReLU; a table per sigmoid. The three bytes of a
+    rescaled sum are left out.
     """
     convolutions = [m for m in network.modules() if isinstance(m, CONVOLUTIONS)]
     shapes = _shapes(network)
     gated = sum(shape[0] for name, shape in shapes.items() if name.startswith("gated"))
     tables = sum(name.startswith(("alpha", "mask")) for name in shapes)
     return (sum(m.weight.numel() + REQUANTISE_BYTES * m.out_channels for m in convolutions)
-            + REQUANTISE_BYTES * gated + TABLE_BYTES * tables)
+            + REQUANTISE_BYTES * gated + BOUND_BYTES * _bounded(network) + TABLE_BYTES * tables)
 
 
 def peak_activation_bytes(network):
@@ -83,6 +86,15 @@ def peak_activation_bytes(network):
     return max(sum(math.prod(shapes[name]) for name in sources
                    if name not in concats and step_of[name] <= step <= last_read[name])
                for step in step_of.values())
+
+
+def _bounded(network):
+    """Channels that are normalised after ReLU."""
+    traced, named = operations(network)
+    norms = [node for node in named if node.op == "call_module"
+             and isinstance(traced.get_submodule(node.target), nn.BatchNorm2d)]
+    return sum(traced.get_submodule(node.target).num_features for node in norms
+               if node.args[0].target is F.relu)
 
 
 def _frame(network):

@@ -42,6 +42,12 @@ def convolution(header):
     return next(layer for layer in header["layers"] if layer["kind"] == "Conv")
 
 
+def bounded(header, arrays, *, low=0, floor, ceiling):
+    layer = convolution(header)
+    layer.update(low=low, high=255)
+    arrays.update({f"{layer['name']}.floor": floor, f"{layer['name']}.ceiling": ceiling})
+
+
 @pytest.mark.parametrize("spoil, text", [
     (lambda h, a: h["layers"][1].update(kind="Magic"), "there are no layers of kind 'Magic'"),
     (lambda h, a: convolution(h).pop("stride"), "a description lacks 'stride'"),
@@ -56,6 +62,17 @@ def convolution(header):
     (lambda h, a: a.pop(f"{convolution(h)['name']}.bias"), "it lacks '.*bias'"),
     (lambda h, a: a.update({f"{convolution(h)['name']}.shift": torch.zeros(1)}),
      "shift of layer '.*' is torch.float32, not torch.uint8"),
+    (lambda h, a: a.update({f"{convolution(h)['name']}.floor": torch.zeros(3).byte()}),
+     "Conv '.*': floor and ceiling come together"),
+    (lambda h, a: bounded(h, a, floor=torch.zeros(1), ceiling=torch.ones(1)),
+     "floor of layer '.*' is torch.float32, not torch.uint8"),
+    (lambda h, a: bounded(h, a, floor=torch.zeros(1).byte(), ceiling=torch.ones(1).byte()),
+     r"floor of layer '.*' has shape \(1,\)"),
+    (lambda h, a: bounded(h, a, floor=torch.ones(1).byte(), ceiling=torch.ones(1).byte()),
+     "Conv '.*': a channel has a floor or a ceiling, not both"),
+    (lambda h, a: bounded(h, a, low=3, floor=torch.ones(1).byte(),
+                          ceiling=torch.full((1,), 255).byte()),
+     "Conv '.*': bounds of channels take the place of 3 and 255"),
 ])
 def test_what_no_graph_has(path, spoil, text):
     change(path, spoil)

@@ -173,6 +173,10 @@ def zoo():
              stride=1, padding=(1, 1, 1, 1), **bounds), (4, 8, 12), 40)
     put(Conv("depthwise", "dense", weight(4, 1, 3, 3), bias(4), **multipliers(*[(one, 21)] * 4),
              stride=2, padding=(0, 0, 1, 1), groups=4, **bounds), (4, 4, 6), 40)
+    put(Conv("bounded", "dense", weight(4, 1, 3, 3), bias(4), **multipliers(*[(one, 21)] * 4),
+             stride=1, padding=(1, 1, 1, 1), groups=4, **bounds,
+             floor=torch.tensor([0, 90, 0, 0], dtype=torch.uint8),
+             ceiling=torch.tensor([255, 255, 30, 0], dtype=torch.uint8)), (4, 8, 12), 40)
     put(MaxPool("pool", "dense", "encoder"), (4, 4, 6), 40)
     put(Sum("sum", "depthwise", "pool", 381, 7, **multipliers((one, 22)), **bounds), (4, 4, 6), 9)
     put(TransposedConv("larger", "sum", weight(4, 2, 3, 3), bias(2), **multipliers(

@@ -105,7 +105,9 @@ def test_trained_weights_come_back_on_the_int8_grid(model, tmp_path, monkeypatch
     assert ("e1a_dw" if model == "elec4848-ds" else "e1a") in same
     for name in same:
         assert torch.equal(twice.layer(name).weight, stored.layer(name).weight), name
-    assert (again.segment(image) - network.segment(image)).abs().mean() < 0.03
+    # Random weights with normalisation after ReLU pass on more of what rounding does.
+    near = 0.1 if model == "attunet-ct" else 0.03
+    assert (again.segment(image) - network.segment(image)).abs().mean() < near
 
 
 @pytest.mark.parametrize(("width", "size"), [(32, 256), (8, 128)])

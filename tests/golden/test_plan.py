@@ -58,6 +58,7 @@ def test_parts_become_one_step():
         t["total"] = (t["u"] + t["n"]).relu()
         t["alpha"] = t["total"].sigmoid()
         t["gated"] = F.relu(net.norm(t["u"] * t["alpha"]))
+        t["late"] = net.dropout(net.norm(net.dropout(net.conv(t["image"]).relu())))
         t["half"] = torch.sigmoid(t["p"])
         t["wide"] = F.interpolate(t["half"], scale_factor=2) * t["n"]
 
@@ -72,11 +73,13 @@ def test_parts_become_one_step():
         "total": ("add", ("u", "n"), False, True),
         "alpha": ("sigmoid", ("total",), False, False),
         "gated": ("gate", ("alpha", "u"), True, True),
+        "late": ("conv", ("image",), True, True),
         "half": ("sigmoid", ("p",), False, False),
         "wide": ("gate", ("half", "n"), False, False),
     }
     assert steps["c"].padding == (1 + 3, 1 + 1, 1 + 0, 1 + 2)
     assert (steps["u"].mode, steps["n"].mode) == ("linear", "nearest")
+    assert [name for name, step in steps.items() if step.relu_first] == ["late"]
 
 
 def test_transposed_convolutions_crop():
@@ -136,6 +139,8 @@ KNOWN = ("no layer in the engine, which has convolutions, transposed convolution
     (lambda net, x: x * x, "mul (mul) has no operand that a sigmoid made"),
     (lambda net, x: net.norm3(torch.cat([x], 1)),
      "cat (cat) has batch normalisation after it, which only convolutions and products can have"),
+    (lambda net, x: net.norm3(F.relu(x + x)),
+     "add (add) has ReLU and then batch normalisation after it, which only convolutions can have"),
     (lambda net, x: F.relu(F.max_pool2d(x, 2)),
      f"max_pool2d (max_pool2d) has {RELU}"),
     (lambda net, x: F.relu(x),

@@ -51,8 +51,12 @@ def test_counts_are_those_of_the_integer_graph(name, width):
     arrays = [getattr(layer, part.name) for layer in graph.layers for part in fields(layer)]
     held = sum(x.numel() * x.element_size() for x in arrays if isinstance(x, torch.Tensor))
     sums = sum(type(layer).__name__ == "Sum" for layer in graph.layers)
-    assert sums == (network.depth if name.startswith("attunet") else 0)
-    assert int8_bytes(network) == held - 3 * sums
+    assert sums == (network.depth if name == "attunet-nuclei" else 0)
+    # Of floor and ceiling a channel has one.
+    bounded = sum(len(layer.floor) for layer in graph.layers
+                  if getattr(layer, "floor", None) is not None)
+    assert bounded == (2 * (31 + 15) * width if name == "attunet-ct" else 0)
+    assert int8_bytes(network) == held - 3 * sums - bounded
     assert sum(integer.macs(graph).values()) == sum(macs(network).values())
 
 

@@ -92,7 +92,7 @@ class Builder:
             low, high = float(np.min(ends)), float(np.max(ends))
         elif value.affine:
             low, high = -math.inf, math.inf
-        return tuple(min(max(x, value.low), value.high) for x in (low, high))
+        return tuple(min(max(x, np.min(value.low)), np.max(value.high)) for x in (low, high))
 
     def kept(self, value):
         """A float that needs no QuantizeLinear, as its values were only moved and lie on the grid

@@ -14,6 +14,7 @@ from hw.compiler.importer.layers import (
     UNIT_WEIGHT,
     UNPLACED,
     bounds,
+    channel_bounds,
     demand_bias,
     fixed,
     integers,
@@ -23,10 +24,14 @@ STEADY   = 2.0**-10     # factor of a channel that only has an offset
 
 
 def _conv(builder, value, grid, name):
-    source, facts = value.sources[0], value.facts
+    source, facts, of_channels = value.sources[0], value.facts, ()
+    if value.by_channel:
+        of_channels = channel_bounds(value, grid, len(facts["weight"]))
+        value = replace(value, low=-math.inf, high=math.inf)
     weight, *rest = _convolution(builder, value, grid, facts["weight"])
     return builder.put(Conv(name, source.name, weight, *rest[:3], facts["stride"],
-                            facts["padding"], *rest[3:], UNPLACED, facts["groups"]), grid)
+                            facts["padding"], *rest[3:], UNPLACED, facts["groups"], *of_channels),
+                       grid)
 
 
 def _transposed(builder, value, grid, name):

@@ -19,9 +19,25 @@ SIGMOID  = (1 / 256, 0)     # the grid of the contract's own tables
 
 def bounds(value, grid):
     """Bounds of the stored bytes."""
-    low, high = (int(np.clip(np.rint(np.float32(bound) / grid[0]) + grid[1], 0, 255))
-                 for bound in (value.low, value.high))
+    if value.by_channel:
+        raise Refusal("it has a bound for each channel, which only convolutions can have",
+                      "bound all channels alike, or right behind the Conv")
+    low, high = (int(_stored(bound, grid)) for bound in (value.low, value.high))
     return low, max(low, high)
+
+
+def channel_bounds(value, grid, outputs):
+    """Bounds of the stored bytes of each channel, as a convolution has them."""
+    floor_O, ceiling_O = (np.broadcast_to(_stored(bound, grid), outputs).copy()
+                          for bound in (value.low, value.high))
+    if ((floor_O > 0) & (ceiling_O < 255)).any():
+        raise Refusal("a channel is bounded from below and from above by numbers of its own",
+                      "bound it on one side, or all channels alike")
+    return integers(floor_O, torch.uint8), integers(ceiling_O, torch.uint8)
+
+
+def _stored(bound, grid):
+    return np.clip(np.rint(np.float32(bound) / grid[0]) + grid[1], 0, 255)
 
 
 def bounded(source, value):
@@ -31,7 +47,7 @@ def bounded(source, value):
     if isinstance(source, Real):
         source = Result("scaled", value.name, value.node, (source,))
     return replace(source, **dict(zip(("low", "high"), (
-        min(max(x, value.low), value.high) for x in (source.low, source.high)), strict=True)))
+        np.clip(x, value.low, value.high) for x in (source.low, source.high)), strict=True)))
 
 
 def fixed(factor):

@@ -26,7 +26,7 @@ def _normalised(reader, node, facts, value, *parts):
 
 
 def _relu(reader, node, facts, value):
-    return [_bounded(reader, node, value, 0.0, math.inf)]
+    return [within(reader, node, value, 0.0, math.inf)]
 
 
 def _clip(reader, node, facts, value, low=None, high=None):
@@ -42,19 +42,20 @@ def _clip(reader, node, facts, value, low=None, high=None):
         real = Real(value.name, np.float32(t.scale), t.zero_point)
         reals = [t.scale * (x + value.offset - t.zero_point) for x in (low, high)]
         reader.builder.made.clear()
-        name = reader.builder.settle(_bounded(reader, node, real, *reals), real.grid,
+        name = reader.builder.settle(within(reader, node, real, *reals), real.grid,
                                      reader.builder.fresh(clean(node.output[0])))
         reader.place(name, (node.output[0], value.offset))
         return [Stored(name, value.offset)]
-    return [_bounded(reader, node, value, low, high)]
+    return [within(reader, node, value, low, high)]
 
 
-def _bounded(reader, node, value, low, high):
+def within(reader, node, value, low, high):
+    """``value`` between bounds: numbers or, of a convolution, one of each channel."""
     value = reader.float_(value, node)
     if isinstance(value, Real):
         value = Result("scaled", clean(node.output[0]), node, (value,))
-    low, high = (min(max(x, low), high) for x in (value.low, value.high))
-    if math.isnan(low) or math.isnan(high) or low == math.inf or high == -math.inf:
+    low, high = (np.minimum(np.maximum(x, low), high) for x in (value.low, value.high))
+    if np.any(np.isnan(low) | np.isnan(high) | (low == math.inf) | (high == -math.inf)):
         raise Refusal("its bounds are not numbers", "use finite bounds")
     return replace(value, name=clean(node.output[0]), low=low, high=high)
 
@@ -69,12 +70,18 @@ def affine(reader, node, value, gain, offset):
         value = Result("scaled", clean(node.output[0]), node, (value,))
     if value.bounded and (found := function(value)):
         value = Result("function", value.name, value.node, found[:1], {"made": found[1]})
+    if value.bounded and value.kind != "conv" and max(np.size(gain), np.size(offset)) > 1:
+        raise Refusal("it scales or moves the channels of what Relu or Clip bounded, with no "
+                      "QuantizeLinear between", "put QuantizeLinear and DequantizeLinear after "
+                                                "Relu or Clip, or this before it")
+    low, high = value.low, value.high
     if value.bounded:
-        raise Refusal("it scales or moves what Relu or Clip bounded, with no QuantizeLinear "
-                      "between", "put QuantizeLinear and DequantizeLinear after Relu or Clip, "
-                                 "or this before it")
+        still = np.equal(gain, 0)
+        ends  = [np.where(still, free, bound * np.where(still, 1, gain) + offset)
+                 for bound, free in ((low, -math.inf), (high, math.inf))]
+        low, high = (np.where(np.less(gain, 0), a, b)[()] for a, b in (ends[::-1], ends))
     return replace(value, name=clean(node.output[0]), gain=value.gain * gain,
-                   offset=value.offset * gain + offset)
+                   offset=value.offset * gain + offset, low=low, high=high)
 
 
 OPERATORS = {

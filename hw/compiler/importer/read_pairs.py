@@ -9,7 +9,7 @@ from golden.integer import Lookup, Upsample
 from hw.compiler.importer.constants import per_channel
 from hw.compiler.importer.errors import Refusal
 from hw.compiler.importer.names import by, clean
-from hw.compiler.importer.read_affine import affine
+from hw.compiler.importer.read_affine import affine, within
 from hw.compiler.importer.read_convolutions import SAME_SCALE
 from hw.compiler.importer.read_means import spread
 from hw.compiler.importer.read_tables import pointwise
@@ -43,6 +43,11 @@ def _min(reader, node, facts, *values):
 def _one_of(reader, node, facts, kind, *values):
     maps = [value for value in values if not isinstance(value, Constant)]
     if len(maps) == 1:
+        bound = next((value for value in values if isinstance(value, Constant)), None)
+        if len(values) == 2 and isinstance(maps[0], Result) and maps[0].kind == "conv":
+            bound_C = per_channel(bound.real)
+            return [within(reader, node, maps[0], *((bound_C, math.inf) if kind == "larger"
+                                                    else (-math.inf, bound_C)))]
         return pointwise(reader, node, facts, *values)
     if len(values) != 2:
         raise Refusal(f"{len(values)} operands", "use one of two operands after the other")

@@ -62,8 +62,9 @@ class Looked:
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """A float that waits for its QuantizeLinear: ``gain * x + offset``, bounded, where x is what
-    an operator of this ``kind`` makes of ``sources``. ``bias`` is an integer that the operator adds
+    """A float that waits for its QuantizeLinear: ``gain * x + offset``, bounded (a convolution's by
+    one number or one for each channel), where x is what an operator of this ``kind`` makes of
+    ``sources``. ``bias`` is an integer that the operator adds
     first, in its accumulator; ``name`` is the float's in the file."""
     kind:    str
     name:    str
@@ -83,7 +84,12 @@ class Result:
 
     @property
     def bounded(self):
-        return (self.low, self.high) != (-math.inf, math.inf)
+        return bool(np.any(self.low != -math.inf) or np.any(self.high != math.inf))
+
+    @property
+    def by_channel(self):
+        """Whether any bound is one for each channel."""
+        return max(np.size(self.low), np.size(self.high)) > 1
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,14 +16,14 @@ from hw.isa import Error, Target
 
 
 def small_config(name, *, pixels=2, vector=8, outputs=2, drain=None, row_words=512,
-                 weight_words=256, params=64, transform=False, gather=False):
+                 weight_words=256, params=64, transform=False, gather=False, bounds=False):
     """A config whose unit ``name`` has the given sizes, with small memories around it."""
     unit  = UnitConfig(pixels=pixels, outputs=outputs, drain=drain or outputs, row_words=row_words,
                        weight_words=weight_words, params=params, transform=transform, gather=gather)
     other = replace(unit, pixels=1)
     units = {**dict.fromkeys(("encoder", "attention", "decoder"), other), name: unit}
     return replace(TINY, vector=vector, onchip_bytes=1024 * vector, feedback_bytes=1024 * vector,
-                   alpha_words=40, gate_lanes=2, **units)
+                   alpha_words=40, gate_lanes=2, channel_bounds=bounds, **units)
 
 
 class Bench(Elaboratable):
@@ -50,6 +50,7 @@ class Bench(Elaboratable):
         self.table   = self.draw(256)
         self.params  = [[self.draw_params() for _ in range(unit.outputs)]
                         for _ in range(unit.params)]
+        self.bounds  = [self.draw_bound() for _ in range(unit.outputs * unit.params)]
         self.more_rows = [{"valid": 0, "base": 0}] * 4
         self.taps    = []
         self.landed  = Counter()       # writes of each word, by port and address
@@ -62,6 +63,12 @@ class Bench(Elaboratable):
         """Bias, multiplier and shift that spread random sums over the bytes."""
         return (self.random.randint(-2**17, 2**17), self.random.choice((-1, 1))
                 * self.random.randint(2**14, 2**15 - 1), self.random.randint(22, 26))
+
+    def draw_bound(self):
+        """Bound of a channel, and whether it is one from above; (0, 0) bounds nothing."""
+        if not self.config.channel_bounds or self.random.random() < 0.2:
+            return 0, 0
+        return self.random.randrange(256), self.random.randrange(2)
 
     def elaborate(self, platform):
         m = Module()
@@ -84,8 +91,10 @@ class Bench(Elaboratable):
                             int.from_bytes(word.tobytes(), "little"))
             for channel, (bias, multiplier, shift) in enumerate(sum(self.params, [])):
                 word, lane = divmod(channel, self.unit.drain)
+                bound, ceiling = self.bounds[channel]
                 ctx.set(weights.param_lanes[lane].data[word],
-                        {"bias": bias, "multiplier": multiplier, "shift": shift})
+                        {"bias": bias, "multiplier": multiplier, "shift": shift, "bound": bound,
+                         "ceiling": ceiling})
             for number, word in enumerate(self.table.reshape(-1, self.config.vector)):
                 ctx.set(weights.table_words.data[number], int.from_bytes(word.tobytes(), "little"))
             for testbench in testbenches:
@@ -252,9 +261,12 @@ class Bench(Elaboratable):
     def requantise(self, layer, sums, channel):
         """Bytes of ``sums``, with the parameters from ``channel`` on."""
         params = sum(self.params, [])[channel:channel + len(sums)]
+        limits = [(layer["low"], bound) if ceiling else (max(layer["low"], bound), layer["high"])
+                  for bound, ceiling in self.bounds[channel:channel + len(sums)]]
         return [min(max((((int(total) + bias) * scale + 2**(shift - 1)) >> shift)
-                        + layer["zero_out"], layer["low"]), layer["high"])
-                for total, (bias, scale, shift) in zip(sums, params, strict=True)]
+                        + layer["zero_out"], low), high)
+                for total, (bias, scale, shift), (low, high) in zip(sums, params, limits,
+                                                                    strict=True)]
 
     def place(self, memory, layer, conv, x, channel, y):
         vector, target = self.config.vector, layer["target"]
@@ -290,7 +302,8 @@ class Bench(Elaboratable):
     def draw_layer(self, *, target, packed=0, depthwise=0, transformed=0):
         """A random layer descriptor, and a random row of it that fits everywhere."""
         unit, vector, draw = self.unit, self.config.vector, self.random.randint
-        low, high = sorted((draw(0, 60), draw(180, 255)))
+        low, high = ((0, 255) if self.config.channel_bounds
+                     else sorted((draw(0, 60), draw(180, 255))))
         layer = {
             "slot": draw(0, 15), "vectors": draw(1, 3), "stride2": draw(0, 1),
             "pad_left": draw(0, 6), "width_in": draw(1, 19), "width_out": draw(1, 13),

@@ -84,6 +84,15 @@ def test_gathered_words_are_written_once(name, pixels, vector, outputs, drain, t
     bench.simulate(random_rows(bench, kinds))
 
 
+@pytest.mark.parametrize("name, pixels, outputs, drain, stall", [
+    ("encoder", 2, 2, 8, 0.0), ("encoder", 2, 2, 8, 0.5), ("decoder", 2, 4, 4, 0.5)])
+def test_channels_have_bounds_of_their_own(name, pixels, outputs, drain, stall):
+    """They reach the right lane in every order of draining: dense, depthwise and in pairs."""
+    bench = Bench(name, pixels=pixels, outputs=outputs, drain=drain, stall=stall, seed=drain,
+                  transform=True, bounds=True)
+    bench.simulate(random_rows(bench, [{}, {"depthwise": 1}, {"transformed": 1}]))
+
+
 def random_rows(bench, kinds):
     """A testbench: rows of layers of all ``kinds`` for every destination."""
     async def rows(ctx):

@@ -11,17 +11,20 @@ def expected(acc, bias, multiplier, shift, zero_out, low, high):
     return min(max((biased * multiplier + 2**(shift - 1)) // 2**shift + zero_out, low), high)
 
 
-def run(cases, *, zero_out, low, high, stall=0.0):
-    dut = Requantizer()
+def run(cases, *, zero_out, low, high, stall=0.0, bounds=None):
+    """Of ``bounds``, if any, each case has one: its requantiser's fields."""
+    dut = Requantizer(bounds is not None)
     got = []
+    fields = bounds or [{}] * len(cases)
 
     async def bench(ctx):
         ctx.set(dut.zero_out, zero_out)
         ctx.set(dut.low, low)
         ctx.set(dut.high, high)
-        for acc, bias, multiplier, shift in cases + [(0, 0, 0, 1)] * LATENCY:
+        for (acc, bias, multiplier, shift), more in zip(cases + [(0, 0, 0, 1)] * LATENCY,
+                                                        fields + [{}] * LATENCY, strict=True):
             ctx.set(dut.acc, acc)
-            ctx.set(dut.requant, {"bias": bias, "multiplier": multiplier, "shift": shift})
+            ctx.set(dut.requant, {"bias": bias, "multiplier": multiplier, "shift": shift, **more})
             while random.random() < stall:
                 ctx.set(dut.enable, 0)
                 await ctx.tick()
@@ -33,7 +36,10 @@ def run(cases, *, zero_out, low, high, stall=0.0):
     sim.add_clock(1e-8)
     sim.add_testbench(bench)
     sim.run()
-    assert got[LATENCY:] == [expected(*case, zero_out, low, high) for case in cases]
+    limits = [(low, high) if not more else (low, more["bound"]) if more["ceiling"]
+              else (more["bound"], high) for more in fields]
+    assert got[LATENCY:] == [expected(*case, zero_out, *pair)
+                             for case, pair in zip(cases, limits, strict=True)]
     return got[LATENCY:]
 
 
@@ -64,3 +70,25 @@ def test_against_exact_arithmetic(stall):
                           >> random.randint(0, 31), random.randint(-2**15, 2**15 - 1),
                           random.randint(max(1, size + 6 - 8), 47)))
         run(cases, zero_out=random.randrange(256), low=low, high=high, stall=stall)
+
+
+def test_each_channel_has_its_bound():
+    """A bound goes with its value, beside values with others and with none."""
+    bounds = [{"bound": 60, "ceiling": 0}, {"bound": 60, "ceiling": 1}, {},
+              {"bound": 0, "ceiling": 0}, {"bound": 0, "ceiling": 1}, {"bound": 255, "ceiling": 0}]
+    got = [run([(value, 0, 2, 1)] * 6, zero_out=7, low=0, high=255, bounds=bounds)
+           for value in (20, 70)]
+    assert got == [[60, 27, 27, 27, 0, 255], [77, 60, 77, 77, 0, 255]]
+
+
+def test_bounds_without_requantisers_for_them():
+    assert run([(20, 0, 2, 1)], zero_out=7, low=3, high=200) == [27]
+
+
+@pytest.mark.parametrize("stall", [0.0, 0.5])
+def test_bounds_against_exact_arithmetic(stall):
+    random.seed(2)
+    cases = [(random.randint(-200, 200), random.randint(-50, 50), 2, 1) for _ in range(60)]
+    bounds = [random.choice(({}, {"bound": random.randrange(256), "ceiling": random.randrange(2)}))
+              for _ in cases]
+    run(cases, zero_out=random.randrange(256), low=0, high=255, stall=stall, bounds=bounds)
