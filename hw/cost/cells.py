@@ -17,7 +17,8 @@ __all__ = ["COEFFICIENTS", "FITTED", "KINDS", "block_rams", "cells_of_machine", 
 COEFFICIENTS = Path(__file__).with_name("cells.json")
 FITTED       = ("LUT4", "FF")
 
-PARAM_BITS = Requant.as_shape().size - 10       # the spare ones are never read
+BOUND_BITS = sum(Requant.as_shape()[part].width for part in ("bound", "ceiling"))
+PARAM_BITS = sum(Requant.as_shape()[part].width for part in ("bias", "multiplier", "shift"))
 RAM_BITS   = 1 << 14        # of a DP16KD, without those for parity
 CONTROLLER_RAMS = 22        # instructions and layer ledger
 LEAST      = 33             # words of a memory that is in block RAM, and not in LUTs
@@ -40,7 +41,8 @@ def _array(config, unit, name):
 
 def _drain(config, unit, name):
     wide = unit.pixels * config.vector
-    return {"one": 1, "lanes": unit.drain, "sums": unit.pixels * unit.outputs,
+    return {"one": 1, "lanes": unit.drain, "bounded": config.channel_bounds * unit.drain,
+            "sums": unit.pixels * unit.outputs,
             "pairs": unit.transform * unit.pixels * unit.outputs, "depthwise": wide}
 
 
@@ -156,6 +158,6 @@ def rams(config):
             + config.gate_lanes * block_rams(PARAM_BITS, config.gate_param_words)
             + sum(unit.banks * block_rams(bits, unit.row_words)
                   + unit.outputs * block_rams(bits, unit.weight_words)
-                  + unit.drain * block_rams(PARAM_BITS,
+                  + unit.drain * block_rams(PARAM_BITS + BOUND_BITS * config.channel_bounds,
                                             -(-unit.params * unit.outputs // unit.drain))
                   for unit in units.values()))
