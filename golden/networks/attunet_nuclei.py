@@ -6,6 +6,10 @@ bottleneck of 512 and frames of 256 x 256 x 3. Followed layer by layer: conv3x3,
 normalisation, ReLU, twice per level; bilinear upsampling; gates of two 1x1 convolutions, each with
 batch normalisation, their sum with ReLU, and a 1x1 convolution with sigmoid that has as many
 filters as the skip; concatenation of upsampled signal and gated skip. Keras' epsilon of 1e-3.
+
+The project that describes it prints this code incompletely: its gate lacks the sigmoid, without which
+it would be no weight, and its third decoder block, ``d3``, is read but never made. Both are in the
+repository.
 """
 
 import torch
