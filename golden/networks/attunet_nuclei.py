@@ -7,8 +7,8 @@ normalisation, ReLU, twice per level; bilinear upsampling; gates of two 1x1 conv
 batch normalisation, their sum with ReLU, and a 1x1 convolution with sigmoid that has as many
 filters as the skip; concatenation of upsampled signal and gated skip. Keras' epsilon of 1e-3.
 
-The project that describes it prints this code incompletely: its gate lacks the sigmoid, without which
-it would be no weight, and its third decoder block, ``d3``, is read but never made. Both are in the
+The project that describes it prints this code incompletely: its gate lacks the sigmoid, without
+which it is no weight, and its third decoder block, ``d3``, is read but never made. Both are in the
 repository.
 """
 
