@@ -17,7 +17,8 @@ from golden.errors import InputError
 from golden.plan import plan
 
 __all__ = ["BINS", "DEFINITION", "SCORE_QUANTILE", "SUSPECTED", "auc", "calibration_error",
-           "check_peak", "drop_faint", "fit_temperature", "lesion_score", "reliability", "temper"]
+           "check_peak", "components", "drop_faint", "fit_temperature", "lesion_score",
+           "reliability", "temper"]
 
 BINS = 15
 SUSPECTED = 0.1         # confidence from which on a pixel is worth a look: most others are easy
@@ -76,8 +77,23 @@ def check_peak(peak):
 def drop_faint(mask_HW, confidence_HW, peak):
     """A mask without those connected components (of eight neighbours) whose highest confidence is
     below ``peak``."""
-    kept_HW = mask_HW & (confidence_HW >= peak)
-    while True:         # what is kept grows within the mask until it fills its components
+    return _grown(mask_HW & (confidence_HW >= peak), mask_HW)
+
+
+def components(mask_HW):
+    """The connected components (of eight neighbours) of a mask, the largest first."""
+    parts, rest_HW = [], mask_HW.clone()
+    while rest_HW.any():
+        seed_HW = torch.zeros_like(rest_HW)
+        seed_HW.view(-1)[rest_HW.flatten().int().argmax()] = True
+        parts.append(_grown(seed_HW, rest_HW))
+        rest_HW &= ~parts[-1]
+    return sorted(parts, key=lambda part_HW: -int(part_HW.sum()))
+
+
+def _grown(kept_HW, mask_HW):
+    """What is kept, grown within the mask until it fills its components."""
+    while True:
         grown_HW = mask_HW & (F.max_pool2d(kept_HW[None].float(), 3, 1, 1)[0] > 0)
         if torch.equal(grown_HW, kept_HW):
             return kept_HW

@@ -1,6 +1,7 @@
 """Why a network decided so: maps of what its mask depends on, on one sheet. ``make explain``."""
 
-from golden.explain.maps import Explanation, Occlusion, explain
+from golden.explain.maps import Explanation, Hidden, Occlusion, explain
 from golden.explain.probe import Probe, Score
+from golden.explain.words import sentences
 
-__all__ = ["Explanation", "Occlusion", "Probe", "Score", "explain"]
+__all__ = ["Explanation", "Hidden", "Occlusion", "Probe", "Score", "explain", "sentences"]

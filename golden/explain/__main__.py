@@ -7,12 +7,14 @@ folder appears, or changes, only when the sheet is complete.
 import sys
 import time
 from pathlib import Path
+from textwrap import fill
 
 from rich.console import Console
 
 from golden.command import Parser, exit_code
 from golden.explain.maps import Occlusion, explain
 from golden.explain.sheet import sections, write_sheet
+from golden.explain.words import sentences
 from golden.folders import Fresh
 from golden.images import PHANTOM, read_image, read_truth
 from golden.metrics import binary, dice, iou
@@ -23,6 +25,7 @@ from golden.training import load_checkpoint
 __all__ = ["main"]
 
 FOLDER = "reports"
+WIDTH = 80         # of what is printed
 FILES = ("explanation.png", "explanation.html")
 NOTICE = "Research and teaching only: not for clinical use."
 
@@ -39,7 +42,8 @@ def _execute(arguments):
     fresh = Fresh(place, FILES, shared=bool(options.out), replace=bool(options.out))
     with fresh as folder:
         facts, names = _explain(options, folder, console)
-    for line in (*facts, *(str(fresh.place / name) for name in names)):
+    for line in (*(fill(fact, WIDTH) for fact in facts),
+                 *(str(fresh.place / name) for name in names)):
         console.print(line)
     console.print(f"{time.monotonic() - started:.0f} s")
 
@@ -82,17 +86,10 @@ def _name(image):
 
 def _facts(options, network, explanation, truth_HW):
     lesion_HW = binary(explanation.confidence_HW)
-    share = int(lesion_HW.sum()) / lesion_HW.numel()
     shape = f"width {network.width}, frame {network.size} x {network.size}"
     weights = f"; weights of {Path(options.checkpoint).name}" if options.checkpoint else ""
-    lines = [f"Float network {options.model}, {shape}{weights}."]
-    if explanation.found:
-        inside = float(explanation.confidence_HW[lesion_HW].mean())
-        lines.append(f"{share:.1%} of the frame is called lesion, at a mean confidence of "
-                     f"{inside:.2f}.")
-    else:
-        lines.append("No pixel is called lesion; the highest confidence is "
-                     f"{float(explanation.confidence_HW.max()):.2f}.")
+    lines = [f"Float network {options.model}, {shape}{weights}.",
+             *sentences(explanation, Occlusion(options.window, options.stride))]
     if truth_HW is not None:
         lines.append(f"Against the truth: Dice {dice(lesion_HW, truth_HW):.3f}, "
                      f"IoU {iou(lesion_HW, truth_HW):.3f}.")

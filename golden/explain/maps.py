@@ -16,7 +16,7 @@ from golden.errors import InputError
 from golden.explain.probe import Probe, Score
 from golden.metrics import binary
 
-__all__ = ["Explanation", "Occlusion", "explain"]
+__all__ = ["Explanation", "Hidden", "Occlusion", "explain"]
 
 BACKWARD = 3        # passes that a forward and a backward pass are worth, for the time left
 BATCH = 8           # occluded frames per pass
@@ -46,6 +46,15 @@ class Occlusion:
 
 
 @dataclass(frozen=True)
+class Hidden:
+    """A window, by its first row and column, that is hidden where that costs most score, and the
+    confidence that the network then has; H x W."""
+    top: int
+    left: int
+    confidence_HW: torch.Tensor
+
+
+@dataclass(frozen=True)
 class Explanation:
     """Everything about one frame; maps are float32 H x W at the resolution where they arise.
 
@@ -53,7 +62,8 @@ class Explanation:
     guided gradient, ``occlusion`` the loss of score per window that covers a pixel, on average.
     ``grad_cam``, ``alpha`` (mean over its channels) and ``encoder`` (mean over channels) are by
     tensor; the first two are empty for a network without gates. ``found`` tells whether any pixel
-    was called lesion, and thus what the score sums over.
+    was called lesion, and thus what the score sums over. ``hidden`` is the frame with the window
+    that matters most hidden.
     """
     confidence_HW: torch.Tensor
     found: bool
@@ -63,6 +73,7 @@ class Explanation:
     grad_cam: dict[str, torch.Tensor]
     alpha: dict[str, torch.Tensor]
     encoder: dict[str, torch.Tensor]
+    hidden: Hidden
 
 
 def explain(network, image_CHW, occlusion=None, *, progress=None):
@@ -80,7 +91,8 @@ def explain(network, image_CHW, occlusion=None, *, progress=None):
     lesion_HW = binary(confidence_HW)
     found = bool(lesion_HW.any())
     gates = [name for name in trace if name.startswith("gated")]
-    counter = _Counter(progress, BACKWARD * (2 + len(gates)) + occlusion.windows(len(lesion_HW)))
+    counter = _Counter(progress, BACKWARD * (2 + len(gates)) + 1
+                       + occlusion.windows(len(lesion_HW)))
     pixels_HW = lesion_HW if found else torch.ones_like(lesion_HW)
     score = Score(probe, pixels_HW, passed=counter.add)
 
@@ -96,12 +108,14 @@ def explain(network, image_CHW, occlusion=None, *, progress=None):
         counter.add(BACKWARD - 1)
         grad_cam[name] = cam_11HW[0, 0].detach()
     occlusion_HW = _occlusion(score, frame_13HW, occlusion)
+    hidden = _hidden(probe, frame_13HW, occlusion, occlusion_HW)
+    counter.add(1)
     levels = [network.last_of(level) for level in range(1, network.depth + 2)]
     return Explanation(
         confidence_HW, found, saliency_3HW.amax(0).detach(), guided_3HW.sum(0).detach(),
         occlusion_HW, grad_cam,
         {name: x_CHW.mean(0) for name, x_CHW in trace.items() if name.startswith("alpha")},
-        {name: trace[name].mean(0) for name in levels})
+        {name: trace[name].mean(0) for name in levels}, hidden)
 
 
 def _guided(score, frame_13HW):
@@ -119,6 +133,19 @@ def _occlusion(score, frame_13HW, occlusion):
         frame_13HW, shape, strides=(shape[0], occlusion.stride, occlusion.stride),
         baselines=mean_13HW, perturbations_per_eval=BATCH)
     return lost_13HW[0, 0].detach()
+
+
+@torch.no_grad()
+def _hidden(probe, frame_13HW, occlusion, occlusion_HW):
+    """The window around the pixels whose hiding costs most."""
+    most_P2 = torch.nonzero(occlusion_HW == occlusion_HW.max())
+    middle_2 = most_P2[len(most_P2) // 2].tolist()
+    top, left = (min(max(0, middle - occlusion.window // 2), side - occlusion.window)
+                 for middle, side in zip(middle_2, occlusion_HW.shape, strict=True))
+    covered_13HW = frame_13HW.clone()
+    window = (..., slice(top, top + occlusion.window), slice(left, left + occlusion.window))
+    covered_13HW[window] = frame_13HW.mean((2, 3), keepdim=True)
+    return Hidden(top, left, probe(covered_13HW)["mask"][0, 0])
 
 
 class _Counter:

@@ -14,7 +14,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib import colormaps
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize, to_hex
+from matplotlib.colors import LinearSegmentedColormap, Normalize, to_hex
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -26,6 +26,7 @@ MASK_COLOUR  = (255, 200, 0)        # amber and sky blue differ for everyone
 TRUTH_COLOUR = (86, 180, 233)
 COLUMNS      = 5
 SHARE        = 99.0     # percentile that the ends of gradient maps are set to: few pixels are huge
+HOT, LOST    = "attune-hot", "attune-lost"      # light throughout, as the frames below are dark
 HEAT         = 0.8      # opacity of a map over the frame, where it is largest
 HEADING      = 0.62     # inches of a section's heading in the PNG
 PANEL        = 3.3      # and of its row of panels
@@ -33,6 +34,12 @@ CAPTION      = 0.2      # and of a line below them
 LETTERS      = 36       # of such a line
 PIXELS       = 440      # rows that a picture has at least
 LINE         = 3        # of them, how thick an outline is
+THIN         = 1        # and over a map, which may lie along it
+
+
+for _name, _colours in ((HOT, ["#ffffff", "#ffb3dc", "#ff5ab4"]),
+                        (LOST, ["#3fc0ff", "#b9e7ff", "#ffffff", "#ffb3dc", "#ff5ab4"])):
+    colormaps.register(LinearSegmentedColormap.from_list(_name, _colours), force=True)
 
 
 @dataclass(frozen=True)
@@ -49,9 +56,9 @@ class Scale:
         return np.uint8(np.rint(colormaps[self.colours](share_HW)[..., :3] * 255))
 
     def over(self, values_HW, frame_HWC):
-        """The same over a frame, fading out towards 0."""
+        """The same over a frame, fading out towards 0: with the root, so that little is seen."""
         most = max(abs(self.low), abs(self.high))
-        weight_HW1 = HEAT * np.clip(np.abs(values_HW) / most, 0, 1)[..., None]
+        weight_HW1 = HEAT * np.sqrt(np.clip(np.abs(values_HW) / most, 0, 1))[..., None]
         mixed_HWC = weight_HW1 * self.paint(values_HW) + (1 - weight_HW1) * frame_HWC
         return np.uint8(np.rint(mixed_HWC))
 
@@ -101,7 +108,7 @@ def sections(image_CHW, explanation, occlusion, truth_HW=None):
     def heat(title, caption, values_HW, scale):
         """A map over the frame, with the mask's outline."""
         mixed_HWC = scale.over(_enlarge(values_HW.numpy(), shape), frame_HWC)
-        return Panel(title, caption, _outline(mixed_HWC, lesion_HW, MASK_COLOUR), scale)
+        return Panel(title, caption, _outline(mixed_HWC, lesion_HW, MASK_COLOUR, THIN), scale)
 
     def painted(title, caption, values_HW, scale):
         """A map alone."""
@@ -114,7 +121,7 @@ def sections(image_CHW, explanation, occlusion, truth_HW=None):
         outlines += "; blue: the truth"
     saliency = Scale("magma", 0.0, _percentile(explanation.saliency_HW), "absolute gradient")
     guided = _both_ways("PuOr", _percentile(explanation.guided_HW.abs()), "guided gradient")
-    lost = _both_ways("PuOr", _most(explanation.occlusion_HW.abs()), "score lost")
+    lost = _both_ways(LOST, _most(explanation.occlusion_HW.abs()), "score lost")
     over = ("the pixels that the mask calls lesion" if explanation.found
             else "all pixels, since the mask is empty")
     decision = Section(
@@ -141,16 +148,18 @@ def _gates(explanation, heat, painted):
                                            "and no Grad-CAM on gates.")]
     cams = []
     for name, cam_HW in explanation.grad_cam.items():
-        scale = Scale("inferno", 0.0, _most(cam_HW), "gradient times activation")
+        scale = Scale(HOT, 0.0, _percentile(cam_HW[cam_HW > 0]) if cam_HW.any() else 1.0,
+                      "gradient times activation")
         cams.append(heat(f"Gate {name.removeprefix('gated')}",
-                         _shape(cam_HW) + ("" if cam_HW.any() else "; nothing raises the score"),
+                         f"{_shape(cam_HW)}; {_raising(cam_HW)} the score",
                          cam_HW, scale))
     alphas = [painted(f"Gate {name.removeprefix('alpha')}", _shape(alpha_HW), alpha_HW,
                       Scale("cividis", 0.0, 1.0, "alpha"))
               for name, alpha_HW in explanation.alpha.items()]
     return [Section("Grad-CAM of the attention gates",
                     "Where what a gate lets through raises the score, from the coarsest gate to "
-                    "the finest.", tuple(cams)),
+                    f"the finest. Colours end at the {SHARE:.0f}th percentile of what is above 0.",
+                    tuple(cams)),
             Section("Attention maps", "What each gate multiplies its skip by: 0 stops it, 1 lets "
                                       "it through; a mean where channels have their own.",
                     tuple(alphas))]
@@ -227,10 +236,10 @@ def _draw(figure, axes, panel):
                   transform=axes.transAxes)
 
 
-def _outline(pixels_HWC, region_HW, colour):
+def _outline(pixels_HWC, region_HW, colour, line=LINE):
     """A picture with the border of a region drawn into it."""
     inside_HW, (rows, columns) = region_HW, region_HW.shape
-    for _ in range(LINE):
+    for _ in range(line):
         padded_HW = np.pad(inside_HW, 1)
         inside_HW = np.logical_and.reduce([
             padded_HW[y:y + rows, x:x + columns]
@@ -244,6 +253,14 @@ def _enlarge(values_HW, shape):
     """A map of ``shape``, in blocks: its true resolution stays visible."""
     rows, columns = (side // small for side, small in zip(shape, values_HW.shape, strict=False))
     return values_HW.repeat(rows, 0).repeat(columns, 1)
+
+
+def _raising(cam_HW):
+    """How much of a map is above 0, in words."""
+    share = 100 * float((cam_HW > 0).float().mean())
+    if not share:
+        return "nothing raises"
+    return "less than 0.1 % raises" if share < 0.1 else f"{share:.1f} % raises"
 
 
 def _shape(values_HW):

@@ -10,6 +10,7 @@ from golden.confidence import (
     auc,
     calibration_error,
     check_peak,
+    components,
     drop_faint,
     fit_temperature,
     lesion_score,
@@ -81,6 +82,19 @@ def test_faint_components_go_whole():
         [1, 0, 0, 0, 0], [1, 0, 0, 0, 0], [0, 1, 0, 0, 0]]
     assert torch.equal(drop_faint(mask_HW, confidence_HW, 0.7), mask_HW)
     assert not drop_faint(mask_HW, confidence_HW, 0.9).any()
+
+
+def test_components_are_sorted_by_size():
+    mask_HW = grid("""
+        1 0 0 1 1
+        0 1 0 0 1
+        0 0 0 0 0
+        1 0 0 0 0""") > 0
+    found = components(mask_HW)
+    assert [int(part.sum()) for part in found] == [3, 2, 1]
+    assert found[1].nonzero().tolist() == [[0, 0], [1, 1]]
+    assert torch.equal(sum(part.int() for part in found), mask_HW.int())
+    assert components(mask_HW & False) == []
 
 
 def test_a_long_component_stays_to_its_end():

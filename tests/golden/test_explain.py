@@ -10,10 +10,20 @@ from PIL import Image
 from torch import nn
 
 from golden.errors import InputError
-from golden.explain import Occlusion, Probe, Score, explain
+from golden.explain import (
+    Explanation,
+    Hidden,
+    Occlusion,
+    Probe,
+    Score,
+    explain,
+    sentences,
+)
 from golden.explain.__main__ import main
 from golden.explain.sheet import (
+    HOT,
     LINE,
+    LOST,
     Panel,
     Scale,
     Section,
@@ -237,9 +247,9 @@ def test_progress_ends_at_all_passes():
     seen = []
     explain(small("unet-busi"), read_image("phantom:3", 32), Occlusion(16, 8),
             progress=lambda done, total: seen.append((done, total)))
-    assert {total for _, total in seen} == {2 * 3 + 9}
+    assert {total for _, total in seen} == {2 * 3 + 9 + 1}
     done = [done for done, _ in seen]
-    assert done == sorted(done) and done[-1] == 15
+    assert done == sorted(done) and done[-1] == 16
 
 
 def test_score_counts_its_frames():
@@ -277,6 +287,118 @@ def test_a_map_over_a_frame_fades_towards_zero():
     over = Scale("magma", 0.0, 1.0, "x").over(np.array([[0.0, 0.5, 1.0]]), frame_HWC)
     assert over[0, 0].tolist() == [100, 100, 100]
     assert over[0, 2].tolist() == [round(0.8 * c + 0.2 * 100) for c in (252, 253, 191)]
+
+
+@pytest.mark.parametrize("colours", [HOT, LOST])
+def test_a_map_over_a_dark_frame_is_seen(colours):
+    """Occlusion was dark purple on dark ultrasound: now a tenth of the largest value has a contrast
+    of 2 to the frame, and half of it 3 (as WCAG counts)."""
+    def luminance(pixel):
+        value = np.asarray(pixel) / 255
+        linear = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+        return linear @ (0.2126, 0.7152, 0.0722)
+
+    frame_HWC = np.full((1, 1, 3), 25, np.uint8)
+    for value in (0.1, 0.5, 1.0) if colours == HOT else (-1.0, -0.5, -0.1, 0.1, 0.5, 1.0):
+        scale = Scale(colours, 0.0 if colours == HOT else -1.0, 1.0, "x")
+        seen = scale.over(np.array([[value]]), frame_HWC)[0, 0]
+        assert (luminance(seen) + 0.05) / (luminance(frame_HWC[0, 0]) + 0.05) > (
+            3 if abs(value) >= 0.5 else 2), value
+
+
+def test_one_pixel_does_not_set_the_scale_of_grad_cam():
+    """A few hundred values of about 1, and a single one of 1000."""
+    torch.manual_seed(1)
+    cam_HW = torch.zeros(32, 32)
+    cam_HW[:10] = 1 + torch.rand(10, 32) / 10
+    cam_HW[0, 0] = 1000
+    explanation = drawn(grad_cam={"gated1": cam_HW}, alpha={"alpha1": torch.ones(16, 16)})
+    parts = sections(read_image("phantom:3", 32), explanation, Occlusion(16, 16))
+    (panel,) = parts[1].panels
+    assert 1 < panel.scale.high < 1.2
+    assert panel.caption == "32 x 32; 31.2 % raises the score"
+    assert parts[1].text.endswith("Colours end at the 99th percentile of what is above 0.")
+    empty = drawn(grad_cam={"gated1": torch.zeros(32, 32)}, alpha=explanation.alpha)
+    parts = sections(read_image("phantom:3", 32), empty, Occlusion(16, 16))
+    assert parts[1].panels[0].caption == "32 x 32; nothing raises the score"
+
+
+def drawn(confidence_HW=None, hidden_HW=None, at=(0, 0), **more):
+    """An explanation that nobody computed."""
+    none_HW = torch.zeros(32, 32)
+    confidence_HW = none_HW if confidence_HW is None else confidence_HW
+    hidden = Hidden(*at, none_HW if hidden_HW is None else hidden_HW)
+    fields = {"grad_cam": {}, "alpha": {}, "encoder": {"c1": none_HW}, **more}
+    return Explanation(confidence_HW, bool((confidence_HW >= 0.5).any()), none_HW, none_HW, none_HW,
+                       hidden=hidden, **fields)
+
+
+def test_sentences_by_hand():
+    """8 x 16 pixels at 0.9 and 0.8 at the lower right, 2 x 2 of 0.6 at the upper left; hiding the
+    left half of the large part halves it, and lights four others up."""
+    confidence_HW = torch.full((32, 32), 0.05)
+    confidence_HW[22:30, 16:32] = 0.9
+    confidence_HW[26:30, 16:32] = 0.8
+    confidence_HW[2:4, 2:4] = 0.6
+    hidden_HW = confidence_HW.clone()
+    hidden_HW[22:30, 16:24] = 0.1
+    hidden_HW[2:4, 2:4] = 0.1
+    hidden_HW[0, 28:32] = 0.7
+    alpha = {"alpha1": torch.full((16, 16), 0.2), "alpha2": torch.full((32, 32), 0.5),
+             "alpha3": torch.full((32, 32), 0.8), "alpha4": torch.full((32, 32), 0.1)}
+    alpha["alpha1"][11:15, 8:16] = 0.9
+    alpha["alpha1"][1, 1] = 0.9
+    for name, value in (("alpha3", 0.4), ("alpha4", 0.2)):
+        alpha[name][confidence_HW >= 0.5] = value
+    assert sentences(drawn(confidence_HW, hidden_HW, (22, 16), alpha=alpha), Occlusion(8, 4)) == [
+        "12.9% of the frame is called lesion, at a mean confidence of 0.84 and a highest of 0.90.",
+        "The largest of its 2 parts is 8 x 16 pixels, in the lower right of the frame.",
+        "In 6.6% of the frame the network is unsure: confidence between 0.1 and 0.9.",
+        "Is there a lesion: 0.90, the confidence that one pixel in a thousand exceeds.",
+        ("Gates 1 and 4 let more through in the mask than outside: 0.90 and 0.20, 0.20 and "
+         "0.10."),
+        "Gate 3 lets less through in the mask than outside: 0.40 and 0.80.",
+        "Gate 2 lets as much through in the mask as outside: 0.50 and 0.50.",
+        ("Hiding 8 x 8 pixels in the lower middle, 100.0% of them lesion by the mask, costs most: "
+         "48% of the mask stays, and 0.4% of the frame is called lesion that was not.")]
+
+
+def test_sentences_of_an_empty_mask():
+    confidence_HW = torch.full((32, 32), 0.05)
+    confidence_HW[16, 3] = 0.31
+    hidden_HW = torch.zeros(32, 32)
+    assert sentences(drawn(confidence_HW, hidden_HW, (12, 12)), Occlusion(8, 4)) == [
+        ("No pixel is called lesion; the highest confidence is 0.31, in the middle left of the "
+         "frame."),
+        "Is there a lesion: 0.05, the confidence that one pixel in a thousand exceeds.",
+        ("Hiding 8 x 8 pixels in the centre, 0.0% of them lesion by the mask, costs most: then "
+         "0.0% of the frame is called lesion.")]
+
+
+def test_one_part_and_a_full_mask():
+    confidence_HW = torch.zeros(32, 32)
+    confidence_HW[12:20, 12:20] = 0.9
+    lines = sentences(drawn(confidence_HW, confidence_HW), Occlusion(8, 4))
+    assert lines[1] == "It is one part, 8 x 8 pixels, in the centre of the frame."
+    assert lines[-1].endswith("100% of the mask stays, and nothing new is called lesion.")
+    full = drawn(torch.ones(32, 32), alpha={"alpha1": torch.ones(16, 16)})
+    assert not any(line.startswith("Gate") for line in sentences(full, Occlusion(8, 4)))
+
+
+def test_the_window_that_matters_is_hidden():
+    """It lies where the occlusion map is highest, within the frame, and covers the frame's mean."""
+    network, image_CHW = small("unet-busi"), read_image("phantom:3", 32)
+    explanation = explain(network, image_CHW, Occlusion(12, 10))
+    hidden = explanation.hidden
+    most = torch.nonzero(explanation.occlusion_HW == explanation.occlusion_HW.max())
+    assert 0 <= hidden.top <= 20 and 0 <= hidden.left <= 20
+    inside = [hidden.top <= row < hidden.top + 12 and hidden.left <= column < hidden.left + 12
+              for row, column in most.tolist()]
+    assert any(inside)
+    x = frame()
+    x[..., hidden.top:hidden.top + 12, hidden.left:hidden.left + 12] = x.mean((2, 3), keepdim=True)
+    with torch.no_grad():
+        torch.testing.assert_close(hidden.confidence_HW, network.trace(x)["mask"][0, 0])
 
 
 def test_outlines_lie_inside_the_region_and_at_the_border_of_the_frame():
@@ -355,7 +477,9 @@ def test_command(untrained, tmp_path, capsys):
     assert "Float network elec4848, width 3, frame 32 x 32." in printed
     assert "of the frame is called lesion, at a mean confidence of" in printed
     assert "Against the truth: Dice " in printed
-    assert "the maps mean nothing" in printed
+    assert "Is there a lesion: " in printed and "Hiding 16 x 16 pixels in the " in printed
+    assert max(map(len, printed.split(str(out))[0].splitlines())) <= 80
+    assert "the maps mean nothing" in printed.replace("\n", " ")
     page = (out / "explanation.html").read_text()
     assert "not for clinical use" in page
     assert "<h1>elec4848: phantom:7</h1>" in page
