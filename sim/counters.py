@@ -13,7 +13,7 @@ CONV_OF      = {"encoder": Engine.ENCODER_CONV, "attention": Engine.ATTENTION_CO
 
 def ledger_engine(layer):
     """The engine whose ledger has the cycles of ``layer``; None for what is made while filling."""
-    if layer.macs:
+    if layer.by_array:
         return CONV_OF[layer.unit]
     return Engine.GATE if layer.unit == "attention" else None
 

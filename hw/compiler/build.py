@@ -442,7 +442,7 @@ def describe(network, item, makers):
     macs   = item.macs if isinstance(item, Pass) else 0
     lent   = tuple(name for name, made in makers.items() if name != unit and item.id in made)
     return TapLayer(item.id, item.name, unit, macs, tensor.name, tensor.channels, tensor.height,
-                    tensor.width, network.layouts[tensor.name], lent)
+                    tensor.width, network.layouts[tensor.name], lent, isinstance(item, Pass))
 
 
 def parameter_bytes(network):

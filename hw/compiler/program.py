@@ -24,6 +24,7 @@ class TapLayer:
     width:    int
     layout:   tuple[int, ...] = ()      # runs of channels that begin at whole vectors
     lenders:  tuple[str, ...] = ()      # other units that made shares of it
+    by_array: bool = True               # made by a MAC array, and not while data move
 
 
 @dataclass(frozen=True)

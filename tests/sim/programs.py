@@ -8,12 +8,12 @@ from hw.isa import Engine, Traffic
 __all__ = ["LAYERS", "program"]
 
 LAYERS = (
-    SimpleNamespace(id=1, name="e1a", unit="encoder", macs=9000, tensor="e1a", channels=4,
-                    height=8, width=8, lenders=()),
-    SimpleNamespace(id=2, name="p1", unit="encoder", macs=0, tensor="p1", channels=4, height=4,
-                    width=4, lenders=()),
-    SimpleNamespace(id=3, name="gated1", unit="attention", macs=0, tensor="gated1", channels=4,
-                    height=4, width=4, lenders=()),
+    SimpleNamespace(id=1, name="e1a", unit="encoder", by_array=True, macs=9000, tensor="e1a",
+                    channels=4, height=8, width=8, lenders=()),
+    SimpleNamespace(id=2, name="p1", unit="encoder", by_array=False, macs=0, tensor="p1",
+                    channels=4, height=4, width=4, lenders=()),
+    SimpleNamespace(id=3, name="gated1", unit="attention", by_array=False, macs=0, tensor="gated1",
+                    channels=4, height=4, width=4, lenders=()),
 )
 
 TRAFFIC = {Traffic.WEIGHTS: 45, Traffic.FRAME: 32}

@@ -264,3 +264,9 @@ def test_frames_beyond_the_stamps_have_none():
 def test_layer_on_another_unit_has_another_ledger():
     layer = SimpleNamespace(**{**vars(LAYERS[0]), "unit": "decoder"})
     assert ledger_engine(layer) is Engine.DECODER_CONV
+
+
+def test_what_an_array_adds_up_without_weights_has_cycles():
+    """A sum or a copy has no MACs of the network's; its cycles went uncounted."""
+    layer = SimpleNamespace(**{**vars(LAYERS[0]), "macs": 0})
+    assert ledger_engine(layer) is Engine.ENCODER_CONV

@@ -32,7 +32,8 @@ from sim.trace import (
 from tests.sim.trace_format import assert_chrome_trace
 
 CONV  = Engine.ENCODER_CONV
-LAYER = SimpleNamespace(id=1, name="e1a", unit="encoder", macs=900, tensor="e1a", lenders=())
+LAYER = SimpleNamespace(id=1, name="e1a", unit="encoder", macs=900, tensor="e1a", lenders=(),
+                        by_array=True)
 
 
 def event(cycle, spent=(), **fields):
