@@ -1,18 +1,20 @@
 """The Attention U-Net of ELEC4848, dense and with depthwise-separable convolutions.
 
-Source: ELEC4848, section 6, whose network is the public Keras "Attention UNet" for BUSI with the
-layers ``Encoder1..4``, ``Encoding``, ``Attention1..4``, ``Decoder1..4`` (see :mod:`golden.keras`).
-Followed layer by layer: two 3x3 convolutions with ReLU and dropout between, 2x2 max-pooling, gates
-of two 3x3 convolutions with ReLU (stride 2 on the skip), their sum, 1x1 with sigmoid, nearest
-upsampling, product, batch normalisation; the decoder concatenates upsampled signal, gated skip.
+Source: ELEC4848, section 3 and appendix, whose network is the public Keras "Attention UNet" for
+BUSI with the layers ``Encoder1..4``, ``Encoding``, ``Attention1..4``, ``Decoder1..4`` (see
+:mod:`golden.keras`). Followed layer by layer: two 3x3 convolutions with ReLU and dropout between,
+2x2 max-pooling, gates of two 3x3 convolutions with ReLU (stride 2 on the skip), their sum, 1x1 with
+sigmoid, nearest upsampling, product, batch normalisation; the decoder concatenates upsampled
+signal, gated skip.
 
 elec4848-ds replaces every 3x3 convolution, the first of 3 channels too, by Keras' SeparableConv2D:
-1.97 GMAC, 1.18 M parameters. The published separable network is larger (2.9 GMAC, 10.7 MB of
-float) and does not say what it kept dense. Of all choices by role (first or second convolution of
-encoder blocks, of decoder blocks, ``normal`` or ``down`` of gates), the only one that fits is the
-first convolution of every encoder block, PUBLISHED_DENSE: 3.08 GMAC, which are 2.87 of 2**30 as
-the dense network's 15.76 are 14.68 (published: 2.9 and 14.6), and 2.57 M parameters, 3.97 times
-fewer than dense (published: 4.01 times smaller). README.md has the arithmetic.
+1.97 GMAC, 1.18 M parameters. The idea is the Lightweight Attention U-Net project's, whose published
+separable network is larger (2.9 GMAC, 10.7 MB of float); it does not say what it kept dense. Of all
+choices by role (first or second convolution of encoder blocks, of decoder blocks, ``normal`` or
+``down`` of gates), the only one that fits is the first convolution of every encoder block,
+PUBLISHED_DENSE: 3.08 GMAC, which are 2.87 of 2**30 as the dense network's 15.76 are 14.68
+(published: 2.9 and 14.6), and 2.57 M parameters, 3.97 times fewer than dense (published: 4.01 times
+smaller). README.md has the arithmetic.
 """
 
 import torch
@@ -154,7 +156,7 @@ class Elec4848(Network):
 
 
 def elec4848(*, size=256, width=32, depth=4):
-    """The network of ELEC4848 section 6; 10.20 M parameters and 15.76 GMAC at 256 and 32."""
+    """The network of ELEC4848, section 3; 10.20 M parameters and 15.76 GMAC at 256 and 32."""
     return Elec4848(size=size, width=width, depth=depth)
 
 
