@@ -18,7 +18,7 @@ unexport $(filter-out OMP_%,$(foreach word,$(MAKEOVERRIDES),$(firstword $(subst 
 SIMULATE = sim wave fuzz hostile hostile-code hostile-bus faults mutants bench explore
 PROGRAMS = $(SIMULATE) check-model quantise zoo node-tests notebooks models compare page disasm \
            machine synth cost gates verilog bitstream program prove onnx train folds export evaluate \
-           explain
+           quantise-report explain
 
 .DEFAULT_GOAL := help
 .PHONY: $(PROGRAMS) guard help setup test unit cosim stream pins lint check clean

@@ -12,7 +12,10 @@ import torch
 
 from golden.errors import InputError
 
-__all__ = ["Calibration", "FRAME_SCALE", "SIGMOID_SCALE"]
+__all__ = ["CLIPPINGS", "Calibration", "FRAME_SCALE", "SIGMOID_SCALE"]
+
+CLIPPINGS = ("mse", "min-max", "percentile")
+PERCENTILE = 0.999              # of values that "percentile" keeps, at either end
 
 FRAME_SCALE = 1 / 255
 SIGMOID_SCALE = 1 / 256
@@ -39,10 +42,17 @@ class Calibration:
     equalise : bool
         Whether convolutions are equalised too that are neither depthwise nor transposed. Off:
         on frames beyond the calibration's their channels leave such narrow ranges too often.
+    clipping : one of `CLIPPINGS`
+        Where scales end: where the squared error is least; at the extremes; or at the 99.9th
+        percentile. The latter two are there to compare with; equalised tensors alone and logits
+        have the same scale with each.
     """
 
-    def __init__(self, network, steps, images, *, equalise=False, advance=lambda: None):
-        self.equalise = equalise
+    def __init__(self, network, steps, images, *, equalise=False, clipping="mse",
+                 advance=lambda: None):
+        if clipping not in CLIPPINGS:
+            raise ValueError(f"Clipping must be one of {', '.join(CLIPPINGS)}, not {clipping!r}")
+        self.equalise, self.clipping = equalise, clipping
         self.network = network
         self.steps = {step.name: step for step in steps}
         self.readers = {name: [] for name in self.steps}
@@ -150,10 +160,23 @@ class Calibration:
         if fixed:
             place = fixed.pop(), 0
         elif plain:
-            place = (_scale(x), 0) if x.min() >= 0 else _signed_place(x)
+            place = self._clipped(x, plain)
         else:
             place = None
         return self._equalised(free, x, place) if free else place
+
+    def _clipped(self, x, names):
+        """Scale and zero point for samples ``x`` of tensors ``names``."""
+        if self.clipping == "mse":
+            return (_scale(x), 0) if x.min() >= 0 else _signed_place(x)
+        if self.clipping == "percentile":
+            low, high = (float(_quantile(x, share)) for share in (1 - PERCENTILE, PERCENTILE))
+        else:
+            low  = min(float(self.ranges[name][0].min()) for name in names)
+            high = max(float(self.ranges[name][1].max()) for name in names)
+        low, high = min(0.0, low), max(0.0, high)
+        scale = (high - low) / 255 or 1 / 255
+        return scale, round(-low / scale)
 
     def _logit(self, name):
         low_C, high_C = self.ranges[name]
@@ -171,7 +194,7 @@ class Calibration:
         if x is not None:
             x = x[::max(1, len(x) // SAMPLES)]
             scale, zero_point = place
-            if zero_point == 0:
+            if zero_point == 0 and self.clipping == "mse":
                 scale = _scale(x)
             trials = [(scale * 255 / (255 - z), z) for z in ZERO_POINTS] if zero_point == 0 else [
                 place]
@@ -207,6 +230,11 @@ class Calibration:
         fit_C = torch.where(torch.isfinite(fit_C) & (fit_C > 0), fit_C, 1.0)
         error_C = _error(x_CP * fit_C[:, None], scale, zero_point, dim=1) / fit_C**2
         return fit_C, error_C.mean() / x_CP.square().mean().clamp(min=1e-12)
+
+
+def _quantile(x, share):
+    """Of values in any order, without interpolation."""
+    return x.kthvalue(1 + round(share * (len(x) - 1))).values
 
 
 def _scale(x):

@@ -36,15 +36,16 @@ BIAS_LIMIT = 1 << 30            # leaves the other half of int32 to the products
 FACTOR_LIMIT = 16000.0          # of an equalised channel; 2**14 has no multiplier
 
 
-def quantize(network, images, *, equalise=False, advance=lambda: None):
+def quantize(network, images, *, equalise=False, clipping="mse", advance=lambda: None):
     """Quantise a network of :mod:`golden.networks` on uint8 C x H x W frames, all of one size.
 
     The graph is made for that size; :func:`golden.integer.resize` makes it for another.
-    ``equalise`` and ``advance`` are :class:`golden.calibration.Calibration`'s.
+    ``equalise``, ``clipping`` and ``advance`` are :class:`golden.calibration.Calibration`'s.
     """
     network.eval()
     steps = plan(network)
-    calibration = Calibration(network, steps, images, equalise=equalise, advance=advance)
+    calibration = Calibration(network, steps, images, equalise=equalise, clipping=clipping,
+                              advance=advance)
     return _Builder(network, steps, calibration).graph()
 
 

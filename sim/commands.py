@@ -470,6 +470,10 @@ TARGETS = {
         "quantise a checkpoint into golden/weights, or OUT", "golden.export", checks={"OUT": _any},
         takes=_takes("CHECKPOINT=runs/train/best.pt MODEL WIDTH SIZE DATA=phantom SPLIT OUT SKIP=0 "
                "CLAHE=0 TEMPERATURE ARGS"), flags=("SKIP", "CLAHE")),
+    "quantise-report": Target(
+        "what INT8 costs each layer; other ways to calibrate", "golden.quantise_report",
+        _takes("MODEL=elec4848 CHECKPOINT WIDTH SIZE DATA=phantom SPLIT N=8 "
+               "OUT=reports/quantise-report SKIP=0 CLAHE=0"), flags=("SKIP", "CLAHE")),
     "evaluate": Target(
         "measure masks, float beside INT8", "golden.evaluate",
         _takes("MODEL=elec4848 DATA=phantom OUT=reports/evaluate PART=all CHECKPOINT WIDTH SIZE "
