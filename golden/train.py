@@ -69,6 +69,8 @@ def parser(module, text):
         parser.add_argument(f"--{name}", type=type(value), default=shown, help=text)
     parser.add_argument("--no-normalise", dest="normalise", action="store_false",
                         help="train without normalisations that are folded away afterwards")
+    parser.add_argument("--no-dropout", dest="dropout", action="store_false",
+                        help="leave dropout out, as in a last stage")
     parser.add_argument("--odds", metavar="CLASS=X,...", default="",
                         help="how often classes are drawn; 1 for those not named")
     parser.add_argument("--phantoms", type=int, default=0, help="how many to mix in")
@@ -163,8 +165,8 @@ def _settings(options):
     values["width"] = source.width if options.width is None else options.width
     values["size"] = source.size if options.size is None else options.size
     values["crop"] = values["size"] if options.crop is None else options.crop
-    return Settings(model=options.model, normalise=options.normalise, odds=_odds(options.odds),
-                    **values)
+    return Settings(model=options.model, normalise=options.normalise, dropout=options.dropout,
+                    odds=_odds(options.odds), **values)
 
 
 def _odds(text):

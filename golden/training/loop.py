@@ -65,6 +65,7 @@ class Settings:
     average: float = 0.998
     augmentation: str = "ultrasound"
     normalise: bool = True
+    dropout: bool = True
     odds: tuple[tuple[str, float], ...] = ()
     mixed: float = 0.12
     noise: float = 0.05
@@ -104,6 +105,10 @@ class _Run:
         self.settings = settings
         self.network = _begin(settings, start, image_NCHW).to(settings.device,
                                                   memory_format=torch.channels_last)
+        if not settings.dropout:
+            for module in self.network.modules():
+                if isinstance(module, nn.Dropout):
+                    module.p = 0.0
         self.average = copy.deepcopy(self.network).eval()
         self.teacher = None
         if teacher is not None:
