@@ -124,7 +124,7 @@ def _unknown(goal, spelled, name):
 def _list():
     """The lines of ``attune help``."""
     for name, target in COMMANDS.items():
-        yield f"attune {name:<{NAME}}{target.text}"
+        yield f"attune {name + ' ':<{NAME}}{target.text}"
     yield f"attune {'completion':<{NAME}}for a shell: {', '.join(SHELLS)}"
     yield ""
     yield "`attune COMMAND --help` lists what it takes. With bash, completion comes by"

@@ -588,7 +588,7 @@ def _check_changes(given):
 def usage():
     """The lines of ``make help``."""
     for name, target in TARGETS.items():
-        yield f"make {name:<{NAME}}{target.text}"
+        yield f"make {name + ' ':<{NAME}}{target.text}"
         yield from wrapped("", " ".join(target.takes))
     yield ""
     yield "Variables follow as NAME=value, such as `make sim CONFIG=tiny TAPS=1`:"
