@@ -54,6 +54,15 @@ def test_against_opencv(kind, step, expected):
     assert (found != torch.tensor(expected)).float().mean() < 0.2
 
 
+def test_the_limit_of_opencv():
+    """Tiles of 196 pixels, so that a limit of 3 is 2 pixels a level; from OpenCV 5.0.0 too."""
+    i, j = torch.meshgrid(torch.arange(112), torch.arange(112), indexing="ij")
+    grey = ((i // 3 + j // 2 + i * j % 23) % 120 + 20).to(torch.uint8)
+    found = clahe(grey.expand(3, -1, -1))[0, 5::28, 3::28].int()
+    assert (found - torch.tensor([[88, 123, 153, 178], [75, 111, 148, 181], [150, 100, 141, 188],
+                                  [128, 178, 139, 193]])).abs().max() <= 1
+
+
 def test_local_contrast_is_raised_everywhere():
     torch.manual_seed(1)
     ramp = torch.linspace(0, 200, 64)[None, :, None]
