@@ -27,9 +27,10 @@ SCHEDULES = (           # the next ones where none of these fits
 FIRST_APART = 2         # of them, in which no frame begins before the end of another
 KEPT_SHARES = (4, 8, 16, None)  # of on-chip memory, for rows of spilled maps, where units lend
 OBSERVED    = (Opcode.CONV, Opcode.FILL, Opcode.GATE)  # what taps record
+FEW_PARKED  = 1         # maps; the encoder does not reach them, so with more other plans are tried
 LENT_BYTES  = 1.1       # times the off-chip bytes that lending may take
-GREATLY     = 0.55      # times the cycles of another plan: where lending may take ..
-GREATLY_BYTES = 1.4     # .. so many times the bytes
+GREATLY     = 0.5       # times the cycles of another plan: where lending may take ..
+GREATLY_BYTES = 1.45    # .. so many times the bytes
 CLEARLY     = 0.8       # times the cycles of a first plan: what no other spilling makes up for
 
 
@@ -204,11 +205,15 @@ def lent(network, machine, frames):
     """The machine in which units lend, with everything emitted for ``frames`` frames; None if there
     is no room for it. Rather than spill it parks maps in feedback memory; of what both spill it
     keeps as many rows as there is room for."""
-    config, schedule = machine.config, replace(machine.schedule, lend=True)
+    config, schedule, best = machine.config, replace(machine.schedule, lend=True), None
     for passing in PASSING:
         found = _parking(network, config, frames, replace(schedule, passing=passing))
-        if found:
-            return found
+        if found and (best is None or cost(found) < cost(best)):
+            best = found
+        if best and sum(item.parked for item in best.network.passes) <= FEW_PARKED:
+            break
+    if best:
+        return best
     for share in KEPT_SHARES if machine.spill else ():
         kept = machine.onchip.words // share if share else 0
         try:

@@ -465,21 +465,24 @@ class PassRun:
         for run, found in places:
             run.row(y, found, address, spans, alpha_base=alpha, tapped=tapped, after=after)
 
-    def plan(self, channels):
-        """Plan the tiles of all channels, or of a range of them."""
-        self._plans = [(run, self.unit.tiles(self.item, run.part, channels)) for run in self.parts]
+    def plan(self, channels, rest, rows):
+        """Plan the tiles of a range of channels, None for all; and of those of the range ``rest``,
+        of which this unit makes some ``rows`` only."""
+        self._plans = [(run, self.unit.tiles(self.item, run.part, some), made)
+                       for some, made in ((channels, range(self.item.tensor.height)), (rest, rows))
+                       if made and some != range(0) for run in self.parts]
         self._held  = None
 
     def tiles(self, placed, beside):
         """Emit rows to their places, a tile of weights in each iteration; ``beside`` are those who
         make the other channels."""
         whole = len(self._plans) == 1 and len(self._plans[0][1]) == 1
-        for run, tiles in self._plans:
+        for run, tiles, rows in self._plans:
             for first, groups in tiles:
                 if self._held is None:
                     self._held = self._load_tile(run, first, groups)
                 for y, (address, spans, alpha) in placed.items():
-                    if run.part.makes(y):
+                    if y in rows and run.part.makes(y):
                         run.row(y, self.places(run.part, y), address, spans, alpha_base=alpha,
                                 beside=beside)
                 if not whole:
@@ -523,12 +526,12 @@ def stream(run, shares):
     through in tiles; ``shares`` are the pass on every unit that may make some of its channels."""
     machine, sink = run.machine, shares[0].sink
     item  = shares[0].item
-    dealt = [(share, channels) for share, channels in zip(
-        shares, deal_channels(machine, shares), strict=True)
-             if channels is None or channels]
-    shares = [share for share, _ in dealt]
-    for share, channels in dealt:
-        share.plan(channels)
+    dealt, rest = deal_channels(machine, shares)
+    dealt  = [(share, channels, rows) for share, (channels, rows) in zip(shares, dealt, strict=True)
+              if channels is None or channels or rows]
+    shares = [share for share, *_ in dealt]
+    for share, channels, rows in dealt:
+        share.plan(channels, rest, rows)
     height = item.tensor.height
     block  = min(machine.block_rows(item), height)
     beside = machine.emitter.retired(share.unit.conv for share in shares)

@@ -251,7 +251,8 @@ def _made_in_passing(machine, groups):
 
 
 def pulled(machine, group):
-    """Whether rows of a group are made as a gate asks for them."""
-    return group.stays and not group.lenders and all(
+    """Whether rows of a group are made as a gate asks for them; where units lend it is run to its
+    end, since meanwhile it would hold the maps that it reads."""
+    return group.stays and not group.lenders and not machine.schedule.lend and all(
         machine.readers.get(item.tensor.name) == {"gate"} for item in group.passes
         if item.tensor.name not in group.inside)

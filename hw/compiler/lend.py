@@ -7,7 +7,8 @@ can be made by several at once, each with weights of its own; waits come from th
 Passes that hand on rows are shared by *rows*: every unit has all their weights, and rows go, a few
 at a time, to whichever unit will be done with them first, unless they would cost it much more than
 another. So are depthwise passes. What else is by itself is shared by output
-*channels*: every unit loads the weights of its own channels only, so no byte is loaded twice.
+*channels*: every unit loads the weights of its own channels only, so no byte is loaded twice, but
+where the last channels are shared by rows after all, so that all units are done at once.
 """
 
 from itertools import accumulate, pairwise, product
@@ -21,6 +22,8 @@ DEPTHWISE_SHARE = 30    # the same for depthwise weights, which lie between zero
 CHUNK     = 2       # rows that a unit takes at a time: their neighbours are filled once
 PATIENCE  = 1 / 6   # of the rows of a map: how much later may be done what costs a row's price less
 LEAST     = 1e-3    # price of a unit that has nothing to do
+WORTH     = 4       # cycles by which a layer must be done sooner for each vector of weights to load
+ANOTHER   = 3000    # .. and for another tile of weights on each unit
 # Rows of a map read while it passes that are made before the reader needs them, so that no unit
 # waits, and those in memory: usually, and where there is no room for so many.
 PASSING   = ((12, 20), (8, 14), (6, 11))
@@ -139,23 +142,48 @@ def deal_rows(machine, runs, prices, make_row):
 
 
 def deal_channels(machine, runs):
-    """A range of output channels for each of ``runs``, one for each unit that shares a pass, so
-    that all are done at about the same time; None, which is all, for a single one. Ends are
-    multiples of what any of them does at a time."""
+    """For each of ``runs``, one for each unit that shares a pass, a range of output channels, None
+    for all, and a range of rows; and the channels of which each makes these rows only.
+
+    Channels are dealt in blocks, of which a unit makes all rows, so that all are done at about the
+    same time. Where blocks are too few to come out even, and that costs more than loading its
+    weights everywhere, the rows of the last block are dealt as well."""
     if len(runs) == 1:
-        return [None]
+        return [(None, range(0))], range(0)
     item     = runs[0].item
     channels = item.parts[0].weight.shape[0]
+    height   = item.tensor.height
     size     = max(run.unit.config.outputs for run in runs)
     blocks   = -(-channels // size)
-    costs    = [sum(run.unit.cost(item, y) for y in range(item.tensor.height)) / blocks
-                for run in runs]
+    costs    = [sum(run.unit.cost(item, y) for y in range(height)) / blocks for run in runs]
     ready    = max((found.ready(1) for found in runs[0].sources()), default=0)
     ends     = [max(machine.emitter.timetable.end(run.unit.conv), ready) for run in runs]
     dealt    = [0] * len(runs)
     for _ in range(blocks):
-        which = min(range(len(runs)), key=lambda index: ends[index] + costs[index])
-        dealt[which] += 1
-        ends[which]  += costs[which]
+        before = list(ends)
+        last   = min(range(len(runs)), key=lambda index: ends[index] + costs[index])
+        dealt[last] += 1
+        ends[last]  += costs[last]
+    level, parts = _level(before, costs)
+    words = sum(part.weight[:size].size for part in item.parts) // machine.config.vector
+    cuts  = [0] * (len(runs) + 1)
+    if max(ends) - level > WORTH * words + ANOTHER:
+        dealt[last] -= 1
+        cuts = np.rint(np.cumsum([0, *parts]) * height).astype(int).tolist()
     edges = [min(size * count, channels) for count in accumulate(dealt, initial=0)]
-    return [range(start, stop) for start, stop in pairwise(edges)]
+    return ([(range(*block), range(*rows))
+             for block, rows in zip(pairwise(edges), pairwise(cuts), strict=True)],
+            range(edges[-1], channels))
+
+
+def _level(ends, costs):
+    """When all are done if one block more, which takes each of them ``costs``, is divided among
+    those who have ended by then, and what part of it each of them makes."""
+    for count in range(len(ends), 0, -1):
+        some  = sorted(range(len(ends)), key=ends.__getitem__)[:count]
+        level = ((1 + sum(ends[index] / costs[index] for index in some))
+                 / sum(1 / costs[index] for index in some))
+        if level >= ends[some[-1]]:
+            break
+    return max(level, *ends), [max(level - end, 0) / cost
+                               for end, cost in zip(ends, costs, strict=True)]

@@ -539,6 +539,12 @@ class _Lowering:
         near = [self.made[name], *(item for item in self.passes
                                    if item.unit == "encoder" and self._reads(item, name))]
         far  = [item for item in self.passes if item not in near and self._reads(item, name)]
+        # What makes a quarter of it is made at once, of the map itself: all units can read that.
+        for item in [item for item in far if name in item.operands and not item.depthwise
+                     and item.parts[0].stride == 2]:
+            far.remove(item)
+            self.passes.remove(item)
+            self.passes.insert(self.passes.index(near[0]) + 1, item)
         self._insert(copy, self.passes.index(near[-1]) + 1)
         for move in [move for move in self.moves.values() if isinstance(move.layer, integer.Gate)
                      and move.layer.skip == name]:

@@ -126,8 +126,9 @@ def test_lending_is_worth_more_bytes_where_it_halves_the_cycles(monkeypatch):
 
     assert worth(machine(90, 110), machine(100, 100))
     assert not worth(machine(90, 120), machine(100, 100))
-    assert worth(machine(50, 130), machine(100, 100))
-    assert not worth(machine(50, 150), machine(100, 100))
+    assert worth(machine(49, 130), machine(100, 100))
+    assert not worth(machine(49, 150), machine(100, 100))
+    assert not worth(machine(51, 130), machine(100, 100))
 
 
 def test_who_reads_a_parked_map(graph):
@@ -153,13 +154,17 @@ def test_what_can_be_parked(graph):
             if parkable(network, name)] == ["c1", "c2", "c3", "c4", "encoding", "d1"]
 
 
-def test_a_frame_for_which_there_is_no_room_parks_rather_than_spills():
-    """c1 of the full frame once went off chip: 1.37 times the compulsory bytes."""
-    program = compile_network(load_graph("elec4848"), REFERENCE)
+@pytest.mark.parametrize("frames", [1, 3])
+def test_a_frame_for_which_there_is_no_room_parks_rather_than_spills(frames):
+    """c1 of the full frame once went off chip: 1.37 times the compulsory bytes, 1.40 in a stream.
+    And streams parked d2 as well, which the encoder does not reach: 12.64 M cycles a frame."""
+    program = compile_network(load_graph("elec4848"), REFERENCE, frames=frames)
     assert {"c2_parked", "c2_unparked"} < {layer.name for layer in program.layers}
+    assert not {"d2_parked"} & {layer.name for layer in program.layers}
     assert program.spilled == ()
+    assert program.estimated_cycles < 11.8e6 * frames
     moved = sum(program.layer_bytes.values()) + program.program_bytes
-    assert moved < 1.07 * program.compulsory_bytes
+    assert moved < 1.11 * program.compulsory_bytes
 
 
 def test_every_unit_makes_a_share_of_the_large_layers(graph):
@@ -277,7 +282,9 @@ class Run:
 
 
 class Clock:
-    """A machine of which only the time is known."""
+    """A machine of which only the time and the vector are known."""
+
+    config = TINY
 
     def __init__(self, **ends):
         self.emitter = self.timetable = self
@@ -334,8 +341,48 @@ def test_at_the_prices_all_is_done_as_soon_as_it_can_be(seed):
 def test_channels_are_dealt_by_speed_and_by_what_waits(graph):
     slow, fast = Run(30, 2, "slow", graph), Run(10, 4, "fast", graph)
     channels = slow.item.parts[0].weight.shape[0]
-    assert deal_channels(Clock(slow=0, fast=0), [slow]) == [None]
-    found = deal_channels(Clock(slow=10**9, fast=0), [slow, fast])
-    assert found == [range(0, 0), range(0, channels)]
-    found = deal_channels(Clock(slow=0, fast=10**9), [slow, fast])
-    assert found == [range(0, channels), range(channels, channels)]
+    none = range(0)
+    assert deal_channels(Clock(slow=0, fast=0), [slow]) == ([(None, none)], none)
+    found, rest = deal_channels(Clock(slow=10**9, fast=0), [slow, fast])
+    assert [block for block, _ in found] == [range(0, 0), range(0, channels)] and not rest
+    found, rest = deal_channels(Clock(slow=0, fast=10**9), [slow, fast])
+    assert [block for block, _ in found] == [range(0, channels), range(channels, channels)]
+    assert not rest and not any(rows for _, rows in found)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_rows_of_the_last_block_are_dealt_where_blocks_do_not_come_out_even(seed):
+    graph = load_graph("elec4848", size=32, width=32)
+    rng   = np.random.default_rng(seed)
+    costs = [int(cost) for cost in rng.integers(3000, 20000, 3)]
+    runs  = [Run(cost, 4, name, graph) for cost, name in zip(costs, "abc", strict=True)]
+    start = dict(zip("abc", (int(end) for end in rng.integers(0, 300_000, 3)), strict=True))
+    found, rest = deal_channels(Clock(**start), runs)
+    item  = runs[0].item
+    made  = [(channel, row) for block, rows in found
+             for channels, some in ((block, range(item.tensor.height)), (rest, rows))
+             for channel in channels for row in some]
+    assert sorted(made) == list(product(range(32), range(item.tensor.height)))
+    block = [cost * item.tensor.height / 8 for cost in costs]      # cycles of four channels
+
+    def done(parts):
+        """When all are, who take so many blocks each."""
+        return max(start[name] + cycles * part for name, cycles, part
+                   in zip("abc", block, parts, strict=True) if part)
+
+    ends  = {name: start[name] + cycles * (len(mine) / 4 + len(rows) / item.tensor.height)
+             for name, cycles, (mine, rows) in zip("abc", block, found, strict=True)}
+    whole = min(done(parts) for parts in product(range(9), repeat=3) if sum(parts) == 8)
+    last  = max(ends[name] for name, (mine, rows) in zip("abc", found, strict=True) if mine or rows)
+    assert last <= whole + max(costs)
+    if rest:
+        shared = [ends[name] for name, (_, rows) in zip("abc", found, strict=True) if rows]
+        assert max(shared) - min(shared) <= 2 * max(costs)         # rows are whole
+        assert last < whole
+
+
+def test_the_last_block_is_not_dealt_where_its_weights_cost_more():
+    graph = load_graph("elec4848", size=32, width=32)
+    runs  = [Run(cost, 4, name, graph) for cost, name in zip((5, 7, 9), "abc", strict=True)]
+    found, rest = deal_channels(Clock(a=0, b=0, c=0), runs)
+    assert not rest and sum(len(block) for block, _ in found) == 32
