@@ -6,10 +6,11 @@ from pathlib import Path
 from golden.errors import InputError
 
 __all__ = ["LOSSES", "MOST_SIZE", "MOST_WIDTH", "NETWORKS", "PARTS", "PHANTOM", "SCHEDULES",
-           "check_shape", "demand_network", "is_file", "named_images", "whole_side"]
+           "TEACHER", "check_shape", "demand_network", "is_file", "named_images", "whole_side"]
 
 # Each with its poolings: frames are multiples of 2 to that.
 NETWORKS = {"elec4848": 4, "elec4848-ds": 4, "unet-busi": 4, "attunet-nuclei": 3, "attunet-ct": 4}
+TEACHER = "teacher"         # trained like a network, and never quantised
 PHANTOM = "phantom:"
 # Beyond any network that is made; what is larger is a mistake, and would ask for all memory.
 MOST_SIZE, MOST_WIDTH = 1 << 14, 1 << 10
@@ -18,10 +19,10 @@ SCHEDULES = ("cosine", "plateau")
 PARTS = ("train", "validation", "test")
 
 
-def demand_network(name):
-    """Refuse a name that no network has."""
-    if name not in NETWORKS:
-        raise InputError(f"No model {name!r}; known: {', '.join(NETWORKS)}")
+def demand_network(name, *more):
+    """Refuse a name that no network has, and none of ``more``."""
+    if name not in (*NETWORKS, *more):
+        raise InputError(f"No model {name!r}; known: {', '.join((*NETWORKS, *more))}")
 
 
 def is_file(model):

@@ -19,6 +19,7 @@ from golden import data
 from golden.command import Parser, exit_code
 from golden.data import phantoms
 from golden.errors import InputError
+from golden.names import TEACHER, demand_network
 from golden.progress import bars
 from golden.training import TRAINABLE, Settings, check_folder, train
 
@@ -157,8 +158,7 @@ def execute(options):
 
 
 def _settings(options):
-    if options.model not in TRAINABLE:
-        raise InputError(f"No model {options.model!r}; known: {', '.join(TRAINABLE)}")
+    demand_network(options.model, TEACHER)
     with torch.random.fork_rng(devices=()), torch.device("meta"):
         source = TRAINABLE[options.model]()
     values = {name: getattr(options, name) for name in OPTIONS}

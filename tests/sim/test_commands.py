@@ -66,6 +66,7 @@ REFUSED = [
       "or the path of a .toml file")),
     ("sim SIM=vcs", "Unknown simulator 'vcs'; known are verilator, icarus"),
     ("sim MODEL=resnet", f"No model 'resnet'; known: {', '.join(MODELS)}"),
+    ("train MODEL=resnet", f"No model 'resnet'; known: {', '.join(MODELS)}, teacher"),
     ("sim MODEL=no.onnx", "No file 'no.onnx'; MODEL is the path of an ONNX file"),
     ("sim IMAGE=none.png",
      "No file 'none.png'; name an image, or phantom:SEED for a synthetic one"),
