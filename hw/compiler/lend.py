@@ -22,8 +22,7 @@ DEPTHWISE_SHARE = 30    # the same for depthwise weights, which lie between zero
 CHUNK     = 2       # rows that a unit takes at a time: their neighbours are filled once
 PATIENCE  = 1 / 6   # of the rows of a map: how much later may be done what costs a row's price less
 LEAST     = 1e-3    # price of a unit that has nothing to do
-WORTH     = 4       # cycles by which a layer must be done sooner for each vector of weights to load
-ANOTHER   = 3000    # .. and for another tile of weights on each unit
+WORTH     = 32_000  # cycles by which a layer must be done sooner if weights are to be loaded twice
 # Rows of a map read while it passes that are made before the reader needs them, so that no unit
 # waits, and those in memory: usually, and where there is no room for so many.
 PASSING   = ((12, 20), (8, 14), (6, 11))
@@ -146,8 +145,8 @@ def deal_channels(machine, runs):
     for all, and a range of rows; and the channels of which each makes these rows only.
 
     Channels are dealt in blocks, of which a unit makes all rows, so that all are done at about the
-    same time. Where blocks are too few to come out even, and that costs more than loading its
-    weights everywhere, the rows of the last block are dealt as well."""
+    same time. Where blocks are too few to come out even, and that costs much, the rows of the last
+    block are dealt as well."""
     if len(runs) == 1:
         return [(None, range(0))], range(0)
     item     = runs[0].item
@@ -165,9 +164,8 @@ def deal_channels(machine, runs):
         dealt[last] += 1
         ends[last]  += costs[last]
     level, parts = _level(before, costs)
-    words = sum(part.weight[:size].size for part in item.parts) // machine.config.vector
     cuts  = [0] * (len(runs) + 1)
-    if max(ends) - level > WORTH * words + ANOTHER:
+    if max(ends) - level > WORTH:
         dealt[last] -= 1
         cuts = np.rint(np.cumsum([0, *parts]) * height).astype(int).tolist()
     edges = [min(size * count, channels) for count in accumulate(dealt, initial=0)]

@@ -64,7 +64,7 @@ def test_a_frame_at_the_pins_of_an_sdram(tmp_path):
 def test_stream_of_three_frames_in_steady_state(tmp_path, record_property):
     report = check("reference-3", {"config": "reference", "frames": 3}, tmp_path, record_property)
     assert report["mac_utilization"]["steady"] >= 0.92
-    assert report["traffic"]["offchip"]["ratio"] <= 1.5
+    assert report["traffic"]["offchip"]["ratio"] <= 1.2
 
 
 @pytest.mark.cosim
