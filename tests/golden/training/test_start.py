@@ -87,12 +87,11 @@ def test_other_kernels_are_approximated_best():
         assert lost == pytest.approx(rest.square().sum().item(), rel=1e-3)
 
 
-@pytest.mark.parametrize("name", ["unet-busi", "attunet-ct"])
 @torch.no_grad()
-def test_a_borrowed_encoder_computes_the_same(name):
+def test_a_borrowed_encoder_computes_the_same():
     torch.manual_seed(1)
     lender = normed("elec4848")
-    network = begin(normed(name), lender, noise=0).eval()
+    network = begin(normed("unet-busi"), lender, noise=0).eval()
     frame = torch.rand(1, 3, 32, 32)
     assert torch.allclose(network.trace(frame)["encoding"], lender.trace(frame)["encoding"],
                           rtol=1e-3, atol=1e-3)
