@@ -246,7 +246,7 @@ def test_outputs_default_to_the_mask():
 
 def test_macs_of_every_kind():
     assert integer.macs(zoo()) == {
-        "dense": 4 * 3 * 9 * 8 * 12, "depthwise": 4 * 9 * 4 * 6,
+        "dense": 4 * 3 * 9 * 8 * 12, "depthwise": 4 * 9 * 4 * 6, "bounded": 4 * 9 * 8 * 12,
         "larger": 4 * 2 * 9 * 4 * 6, "mask": 4 * 8 * 12}
 
 
