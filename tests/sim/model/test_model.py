@@ -162,11 +162,11 @@ def test_refusals(options, line):
 
 
 def test_no_mask_of_a_live_stream_waits_for_a_later_frame():
-    """The cheapest stream of the whole network begins a frame before the end of the one before, and
+    """Where no unit lends, the cheapest stream begins a frame before the end of the one before, and
     then cannot end that without it."""
     graph, waits = load_graph("elec4848"), {}
     for live in (False, True):
-        stream  = compile_network(graph, REFERENCE, frames=3, live=live)
+        stream  = compile_network(graph, REFERENCE, frames=3, live=live, pure=True)
         arrival = 2 * stream.estimated_cycles
         ran     = run_model(stream, REFERENCE, arrivals=[0, arrival]).counters
         assert ran[Counter.FRAME_STARTED, 1] > arrival
