@@ -29,8 +29,8 @@ KEPT_SHARES = (4, 8, 16, None)  # of on-chip memory, for rows of spilled maps, w
 OBSERVED    = (Opcode.CONV, Opcode.FILL, Opcode.GATE)  # what taps record
 FEW_PARKED  = 1         # maps; the encoder does not reach them, so with more other plans are tried
 LENT_BYTES  = 1.1       # times the off-chip bytes that lending may take
-GREATLY     = 0.5       # times the cycles of another plan: where lending may take ..
-GREATLY_BYTES = 1.45    # .. so many times the bytes
+GREATLY     = 0.55      # times the cycles of another plan: where lending may take ..
+GREATLY_BYTES = 1.4     # .. so many times the bytes
 CLEARLY     = 0.8       # times the cycles of a first plan: what no other spilling makes up for
 
 

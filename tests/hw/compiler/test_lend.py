@@ -126,9 +126,8 @@ def test_lending_is_worth_more_bytes_where_it_halves_the_cycles(monkeypatch):
 
     assert worth(machine(90, 110), machine(100, 100))
     assert not worth(machine(90, 120), machine(100, 100))
-    assert worth(machine(49, 130), machine(100, 100))
-    assert not worth(machine(49, 150), machine(100, 100))
-    assert not worth(machine(51, 130), machine(100, 100))
+    assert worth(machine(50, 130), machine(100, 100))
+    assert not worth(machine(50, 150), machine(100, 100))
 
 
 def test_who_reads_a_parked_map(graph):
