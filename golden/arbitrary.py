@@ -38,13 +38,14 @@ WIDTHS = (3, 48)
 LARGEST_SIDE = 40
 
 
-def arbitrary_graph(seed, *, depth=None, widths=WIDTHS, largest_side=LARGEST_SIDE):
+def arbitrary_graph(seed, *, depth=None, widths=WIDTHS, largest_side=LARGEST_SIDE, bounds=True):
     """A random network, the same for the same arguments.
 
     ``depth`` is 1..4 levels below the first, random by default; ``widths`` bounds the channels of
-    a layer; ``largest_side`` the rows and columns of the frame.
+    a layer; ``largest_side`` the rows and columns of the frame. With ``bounds`` some convolutions
+    have one for each channel.
     """
-    return _Arbitrary(seed, depth, widths, largest_side).graph()
+    return _Arbitrary(seed, depth, widths, largest_side, bounds).graph()
 
 
 def arbitrary_image(graph, seed):
@@ -59,11 +60,12 @@ def arbitrary_image(graph, seed):
 
 
 class _Arbitrary:
-    def __init__(self, seed, depth, widths, largest_side):
+    def __init__(self, seed, depth, widths, largest_side, bounds):
         self.seed, self.widths, self.largest_side = seed, widths, largest_side
         self.choice = random.Random(seed)
         self.rarely = random.Random(f"{seed}")      # so that what is drawn of it changes no other
         self.seldom = random.Random(f"{seed} interpolated")     # nor what is drawn of that
+        self.bounds  = bounds
         self.bounded = random.Random(f"{seed} bounded")
         self.noise  = torch.Generator().manual_seed(seed)
         self.depth  = depth or self.choice.choice((1, 1, 2, 2, 3, 4))
@@ -363,7 +365,7 @@ class _Arbitrary:
 
     def _channel_bounds(self, outputs):
         """Now and then a floor or a ceiling for each channel, as normalisation after ReLU has."""
-        if outputs == 1 or self.bounded.random() < 0.7:
+        if not self.bounds or outputs == 1 or self.bounded.random() < 0.7:
             return ()
         bound_O = torch.tensor([self.bounded.randint(0, 255) for _ in range(outputs)])
         above_O = torch.tensor([self.bounded.random() < 0.4 for _ in range(outputs)])

@@ -51,16 +51,18 @@ SCALE   = 2e-6          # relative: scales of a file are float32
 
 @dataclass(frozen=True)
 class Case:
-    """One network: the arguments of its generator, and the tensor at which it is ``cut``."""
+    """One network: the arguments of its generator, and the tensor at which it is ``cut``. What is
+    for machines without bounds for each channel has none."""
     seed:   int
     depth:  int = None
     widest: int = 48
     side:   int = 40
     cut:    str = None
+    bounds: bool = True
 
     def graph(self):
         graph = arbitrary_graph(self.seed, depth=self.depth, widths=(3, self.widest),
-                                largest_side=self.side)
+                                largest_side=self.side, bounds=self.bounds)
         return cut(graph, self.cut) if self.cut else graph
 
     def command(self, config, engine, referee):
@@ -202,7 +204,8 @@ def fuzz(cases, configs, console, *, engine, referee=False):
     refused = []
     with bars(console) as bar:
         task = bar.add_task(f"networks, {engine}", total=len(cases) * len(configs))
-        for case, config in ((case, config) for case in cases for config in configs):
+        for case, config in ((replace(case, bounds=config.channel_bounds), config)
+                             for case in cases for config in configs):
             wrong = find(case, config, engine=engine, referee=referee)
             bar.advance(task)
             if wrong and wrong[0] == REFUSED:

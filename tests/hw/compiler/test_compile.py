@@ -466,3 +466,14 @@ def without_gate(graph):
                for layer in layers]
     tensors = {name: tensor for name, tensor in graph.tensors.items() if name not in names}
     return replace(graph, layers=tuple(layers), tensors=tensors)
+
+
+def test_bounds_of_channels_need_requantisers_for_them():
+    graph  = load_graph("attunet-ct", size=16, width=4)
+    config = replace(TINY, channel_bounds=False)
+    with pytest.raises(CompileError) as refused:
+        compile_network(graph, config)
+    assert str(refused.value) == (
+        "Layer 'e1a' has a bound for each channel (normalisation after ReLU), which this machine's "
+        "requantisers lack; give them some, SET=channel_bounds=true")
+    assert compile_network(graph, replace(config, channel_bounds=True)).layers

@@ -347,10 +347,14 @@ def test_channels_are_dealt_by_speed_and_by_what_waits(graph):
     assert not rest and not any(rows for _, rows in found)
 
 
-@pytest.mark.parametrize("seed", range(12))
-def test_rows_of_the_last_block_are_dealt_where_blocks_do_not_come_out_even(seed):
+def test_rows_of_the_last_block_are_dealt_where_blocks_do_not_come_out_even():
     graph = load_graph("elec4848", size=32, width=32)
-    rng   = np.random.default_rng(seed)
+    dealt = [last_block_dealt(graph, np.random.default_rng(seed)) for seed in range(12)]
+    assert {True, False} == set(dealt)
+
+
+def last_block_dealt(graph, rng):
+    """Whether it is, for some units and what they still have to do."""
     costs = [int(cost) for cost in rng.integers(10_000, 90_000, 3)]
     runs  = [Run(cost, 4, name, graph) for cost, name in zip(costs, "abc", strict=True)]
     start = dict(zip("abc", (int(end) for end in rng.integers(0, 900_000, 3)), strict=True))
@@ -376,6 +380,7 @@ def test_rows_of_the_last_block_are_dealt_where_blocks_do_not_come_out_even(seed
         shared = [ends[name] for name, (_, rows) in zip("abc", found, strict=True) if rows]
         assert max(shared) - min(shared) <= 2 * max(costs)         # rows are whole
         assert last < whole
+    return bool(rest)
 
 
 def test_the_last_block_is_not_dealt_for_little():

@@ -150,3 +150,17 @@ def test_a_counter_of_the_cycle_model_that_differs_is_found(monkeypatch):
     kind, line = find(case, TINY, engine="rtl")
     assert kind == "cycles"
     assert line.startswith("the cycle model differs in 1 counters: off-chip memory, refresh_cycles")
+
+
+def test_machines_without_bounds_for_each_channel_are_given_none():
+    """Otherwise hardly a network would fit them as they are."""
+    def bounded(case):
+        return [layer for layer in case.graph().layers
+                if getattr(layer, "floor", None) is not None]
+
+    case = next(case for case in (Case(seed, depth=1, widest=6, side=8) for seed in range(99))
+                if bounded(case))
+    without = replace(TINY, channel_bounds=False)
+    assert not bounded(replace(case, bounds=False))
+    assert find(case, without, engine="interpreter")[0] == "refused"
+    assert fuzz([case], [TINY, without], quiet(), engine="interpreter") == (None, [])
