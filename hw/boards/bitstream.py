@@ -26,6 +26,7 @@ from golden.errors import InputError
 from golden.folders import Fresh
 from hw.boards import BOARDS
 from hw.config import preset
+from hw.memory.collisions import relax
 
 __all__ = ["ToolError", "critical_path", "main", "place_and_route", "summary"]
 
@@ -178,6 +179,8 @@ def _command(arguments):
         work = out / "work"
         with console.status(f"elaborating {config.name} for {options.board}"):
             platform().prepare(board, name="top").extract(work)
+            design = work / "top.il"
+            design.write_text(relax(design.read_text()))
         reports, seconds = {}, {}
         with console.status("synthesis") as status:
             def tell(what):

@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from hw.control.counters import LEDGER_LAYERS, TIME_BITS, LayerField
+from hw.memory.protected import memory
 
 KNOWN_ROWS  = 16            # of the memory that says which layers have a record
 COLUMN_BITS = ceil_log2(LEDGER_LAYERS // KNOWN_ROWS)
@@ -66,7 +67,7 @@ class LayerLedger(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
-        m.submodules.records = records = Memory(shape=SUMS.size, depth=2 * LEDGER_LAYERS, init=[])
+        m.submodules.records = records = memory("none", shape=SUMS.size, depth=2 * LEDGER_LAYERS)
         m.submodules.known   = known   = Memory(shape=LEDGER_LAYERS // KNOWN_ROWS,
                                                 depth=KNOWN_ROWS, init=[])
         read, write             = records.read_port(), records.write_port()

@@ -4,6 +4,8 @@ from amaranth.back import rtlil
 from amaranth.hdl import Elaboratable, Instance, Module, ResetInserter, Signal, Value
 from amaranth.lib.wiring import Flow
 
+from hw.memory.collisions import relax
+
 __all__ = ["BLOCKS", "parts"]
 
 UNIT = ("compute.conv.array", "compute.conv.drain", "compute.conv.weights", "compute.conv",
@@ -66,17 +68,18 @@ class _Part:
         self._reset = reset
 
     def text(self):
-        """Its RTLIL, module ``top``. Taps are left open, so that their logic goes away."""
+        """Its RTLIL, module ``top``, relaxed as :mod:`hw.memory.collisions` has it. Taps are left
+        open, so that their logic goes away."""
         ports = {name: value for name, _, value in _ports(self._component)
                  if not name.startswith("tap")}
         body  = self._body
         if self._reset:
             ports["clear"] = clear = Signal()
             body = ResetInserter(clear)(body)
-        return rtlil.convert(
+        return relax(rtlil.convert(
             body, name="top", emit_src=False,
             ports={name: (value, None) for name, value in ports.items()},
-        ) + "".join(hollow.declaration for hollow in self._inside)
+        )) + "".join(hollow.declaration for hollow in self._inside)
 
 
 class _Hollow(Elaboratable):

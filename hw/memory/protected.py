@@ -17,6 +17,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from hw.config import PROTECTIONS
+from hw.memory.collisions import UNTOUCHED
 
 __all__ = ["ProtectedMemory", "ProtectedQueue", "check_bits", "columns", "decode", "encode",
            "errors", "memory", "queue"]
@@ -106,7 +107,7 @@ class ProtectedMemory(wiring.Component):
         self.parts   = parts
         self.part    = width // parts
         self.coded   = self.part + check_bits(kind, self.part)
-        self.rows    = Memory(shape=self.coded * parts, depth=depth, init=[])
+        self.rows    = Memory(shape=self.coded * parts, depth=depth, init=[], attrs=UNTOUCHED)
         self._writes = []
         self._reads  = []
         super().__init__({"corrected": Out(1), "uncorrectable": Out(1)})
@@ -217,9 +218,11 @@ class ProtectedQueue(wiring.Component):
 
 
 def memory(kind, *, shape, depth, parts=1):
-    """A memory of zeros that is protected as ``kind`` says; plain if that is ``"none"``."""
+    """A memory of zeros that is protected as ``kind`` says; plain if that is ``"none"``. What a
+    registered port reads in the very cycle in which the row is written may be anything on a chip
+    (:mod:`hw.memory.collisions`)."""
     if kind == "none":
-        return Memory(shape=shape, depth=depth, init=[])
+        return Memory(shape=shape, depth=depth, init=[], attrs=UNTOUCHED)
     return ProtectedMemory(kind=kind, shape=shape, depth=depth, parts=parts)
 
 
