@@ -26,6 +26,7 @@ from golden.errors import InputError
 from golden.folders import Fresh
 from hw.boards import BOARDS
 from hw.config import preset
+from hw.cost.synth import OPTIONS
 from hw.memory.collisions import relax
 
 __all__ = ["ToolError", "critical_path", "main", "place_and_route", "summary"]
@@ -178,7 +179,7 @@ def _command(arguments):
     with place as out:
         work = out / "work"
         with console.status(f"elaborating {config.name} for {options.board}"):
-            platform().prepare(board, name="top").extract(work)
+            platform().prepare(board, name="top", synth_opts=OPTIONS).extract(work)
             design = work / "top.il"
             design.write_text(relax(design.read_text()))
         reports, seconds = {}, {}

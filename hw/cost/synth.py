@@ -28,6 +28,10 @@ from hw.cost.parts import BLOCKS, parts
 
 KEPT = CACHE / "synth"
 
+OPTIONS = "-nowidelut"
+"""Of ``synth_ecp5``. With the multiplexers behind LUTs, words that one of three writers sends take
+four LUTs a bit instead of two, and nextpnr finds no way to connect them for hours."""
+
 LIMITS = {"LUT4": 83640, "FF": 83640, "MULT18X18D": 156, "DP16KD": 208}
 """An ECP5-85F."""
 
@@ -58,7 +62,7 @@ def cells_by_block(component, *, blocks=BLOCKS, kept=KEPT, progress=lambda block
 
 def cells_of(text, *, kept=KEPT, progress=lambda: None):
     """The number of cells by type of a module ``top`` in RTLIL, kept from before or counted now."""
-    script = ["read_rtlil top.il", "synth_ecp5 -top top", "tee -q -o stat.json stat -json"]
+    script = ["read_rtlil top.il", f"synth_ecp5 {OPTIONS} -top top", "tee -q -o stat.json stat -json"]
     file   = kept / (key_of(text, *script) + ".json")
     if file.exists():
         return json.loads(file.read_text())
