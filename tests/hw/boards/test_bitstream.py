@@ -6,10 +6,11 @@ import stat
 import pytest
 
 from hw.boards import bitstream, program
+from hw.boards.resets import NETWORKS, spread
 from hw.config import preset
 
 # What is synthesised is relaxed (hw.memory.collisions).
-YOSYS = """grep -q "COLLISION_X_MASK 1'1" top.il && echo mapped > top.json"""
+YOSYS = """grep -q "COLLISION_X_MASK 1'1" top.il && cp netlist.json top.json"""
 DESIGN = r"""module \top
   attribute \no_rw_check 1
   memory width 8 size 16 \words
@@ -22,6 +23,7 @@ end
 """
 # The faster of three seeds is the second; `$@` has the seed and where its files go.
 NEXTPNR = """
+grep -q DCCA top.json || exit 1
 while [ $# -gt 0 ]; do case $1 in
   --seed) seed=$2 ;; --report) report=$2 ;; --textcfg) config=$2 ;; esac; shift; done
 echo "Info: routed seed $seed"
@@ -47,6 +49,16 @@ END
 ECPPACK = "cp $2 $4"
 
 
+def registers(*counts):
+    """A netlist in which resets have so many registers each, from net 10 on."""
+    cells = {f"{net}_{index}": {"type": "TRELLIS_FF", "connections": {"LSR": [net], "CLK": [2]}}
+             for net, count in enumerate(counts, 10) for index in range(count)}
+    return {"cells": {**cells, "none": {"type": "TRELLIS_FF", "connections": {"CLK": [2]}},
+                      "never": {"type": "TRELLIS_FF", "connections": {"LSR": ["0"]}},
+                      "other": {"type": "LUT4", "connections": {"A": [10]}}},
+            "netnames": {"all": {"bits": [2, "0", *range(10, 10 + len(counts))]}}}
+
+
 @pytest.fixture
 def tools(tmp_path, monkeypatch):
     """Programs that do hardly anything; returns how to make another."""
@@ -68,12 +80,27 @@ def quick(monkeypatch):
         def extract(self, folder):
             folder.mkdir(parents=True)
             (folder / "top.il").write_text(DESIGN)
+            (folder / "netlist.json").write_text(json.dumps({"modules": {"top": registers(1000)}}))
 
     class Platform:
         def prepare(self, *_, **__):
             return Plan()
 
     monkeypatch.setattr("hw.boards.ulx3s.platform", Platform)
+
+
+def test_resets_of_many_registers_go_on_networks_of_clocks():
+    netlist = registers(999, 1000, 1500)
+    assert spread(netlist) == [1500, 1000]
+    used = [cell["connections"].get("LSR") for cell in netlist["cells"].values()
+            if cell["type"] == "TRELLIS_FF"]
+    assert [used.count([net]) for net in (10, 11, 12, 13, 14)] == [999, 0, 0, 1500, 1000]
+    assert used.count(None) == 1 and used.count(["0"]) == 1
+    assert netlist["cells"]["other"]["connections"] == {"A": [10]}
+    made = [cell for cell in netlist["cells"].values() if cell["type"] == "DCCA"]
+    assert [cell["connections"] for cell in made] == [
+        {"CLKI": [12], "CE": ["1"], "CLKO": [13]}, {"CLKI": [11], "CE": ["1"], "CLKO": [14]}]
+    assert len(spread(registers(*[1000] * 10))) == NETWORKS
 
 
 def test_the_fastest_seed_is_kept_and_told(tools, quick, tmp_path, capsys):

@@ -74,7 +74,7 @@ def test_every_block_has_its_kind():
 def test_the_command(capsys):
     assert main(["--config=edge"]) == 0
     printed = capsys.readouterr().out
-    assert "140" in printed and "mean error on machines not fitted" in printed
+    assert "131" in printed and "mean error on machines not fitted" in printed
     assert main(["--check"]) == 0
     assert "random:21" in capsys.readouterr().out
     assert main(["--config=huge"]) == 2
