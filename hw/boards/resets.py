@@ -1,12 +1,10 @@
 """Resets on the networks of clocks.
 
-Yosys ties a reset to thousands of registers all over the chip, and nextpnr moves only clocks to the
-networks made for that. Through the wires between blocks such a reset takes most of the time of
-routing, and of the wires. An ECP5's DCCA takes any net to a network of clocks, eight of which reach
-the reset inputs of registers.
+Yosys ties a reset to thousands of registers all over the chip, and nextpnr moves only clocks to
+the networks made for that; its router then spends minutes on a thousand wires of such a reset. An
+ECP5's DCCA takes any net to a network of clocks, eight of which reach the reset inputs of
+registers.
 """
-
-from collections import Counter
 
 __all__ = ["MANY", "NETWORKS", "spread"]
 
@@ -25,8 +23,9 @@ def spread(module):
             users.setdefault(net[0], []).append(cell)
     free  = 1 + max(bit for net in module["netnames"].values() for bit in net["bits"]
                     if isinstance(bit, int))
-    moved = Counter({net: len(found) for net, found in users.items() if len(found) >= MANY})
-    for net, _ in moved.most_common(NETWORKS):
+    many  = sorted((net for net in users if len(users[net]) >= MANY),
+                   key=lambda net: -len(users[net]))[:NETWORKS]
+    for net in many:
         for cell in users[net]:
             cell["connections"]["LSR"] = [free]
         cells[f"reset_{free}"] = {
@@ -35,4 +34,4 @@ def spread(module):
             "connections": {"CLKI": [net], "CE": ["1"], "CLKO": [free]}}
         module["netnames"][f"reset_{free}"] = {"hide_name": 0, "bits": [free], "attributes": {}}
         free += 1
-    return [count for _, count in moved.most_common(NETWORKS)]
+    return [len(users[net]) for net in many]

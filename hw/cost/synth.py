@@ -29,8 +29,8 @@ from hw.cost.parts import BLOCKS, parts
 KEPT = CACHE / "synth"
 
 OPTIONS = "-nowidelut"
-"""Of ``synth_ecp5``. With the multiplexers behind LUTs, words that one of three writers sends take
-four LUTs a bit instead of two, and nextpnr finds no way to connect them for hours."""
+"""Of ``synth_ecp5``. With the multiplexers behind LUTs, a word that one of three writers sends
+takes four LUTs a bit instead of two."""
 
 LIMITS = {"LUT4": 83640, "FF": 83640, "MULT18X18D": 156, "DP16KD": 208}
 """An ECP5-85F."""

@@ -19,8 +19,8 @@ class BankedMemory(wiring.Component):
     ``background`` readers (none or one) stand apart: they get a bank that no other reader wants.
 
     Data comes exactly 2 cycles after an accepted read. A write is seen by every read accepted in a
-    later cycle; a read accepted in the cycle of a write to the same vector gets anything.
-    Addresses are not checked: whoever makes them does that.
+    later cycle; a read accepted in the cycle of a write to the same vector may get anything
+    (:mod:`hw.memory.collisions`). Addresses are not checked: whoever makes them does that.
 
     Parameters
     ----------

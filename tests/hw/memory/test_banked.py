@@ -103,7 +103,7 @@ def test_background_reader_gets_what_the_others_leave():
     simulate(dut, drive)
 
 
-def test_read_during_write_gets_the_old_data_and_the_next_the_new():
+def test_read_after_the_cycle_of_a_write_gets_the_new_data():
     dut = memory()
 
     async def drive(ctx):
@@ -111,10 +111,9 @@ def test_read_during_write_gets_the_old_data_and_the_next_the_new():
         ctx.set(dut.w[0].w.p, {"address": 9, "data": 2, "mask": 0b1111})
         ctx.set(dut.w[0].w.valid, 1)
         request(ctx, dut.r[0], 9)
-        await ctx.tick()
+        await ctx.tick()                # what is read in this one is nobody's
         ctx.set(dut.w[0].w.valid, 0)
         await ctx.tick()
-        assert ctx.get(dut.r[0].data) == 1
         await ctx.tick()
         assert ctx.get(dut.r[0].data) == 2
 
