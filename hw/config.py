@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from golden.errors import InputError
+from hw.interfaces import PENDING_READS, PIPELINED_READS
 from hw.isa import FORMS, INSTRUCTION_BYTES, KernelRow, Opcode
 from hw.knobs import Rule, demand, differences, knob, spoken
 from hw.machine_file import Shelf, parse_changes
@@ -319,6 +320,8 @@ class Config:
                                         "onchip=secded,rows=parity", default="none")
     channel_bounds:   bool       = knob("bounds for each channel: normalisation after ReLU",
                                         default=False)
+    pipelined:        bool       = knob("registers on the ways to and from on-chip memory, for a "
+                                        "faster clock: reads take two cycles longer", default=False)
     base:             str        = field(default="", compare=False)
     changes:          tuple      = field(default=(), compare=False)
     """What it began from, and what was changed of that: (knob, was, is), as people read them."""
@@ -382,6 +385,17 @@ class Config:
     @property
     def mac_lanes(self):
         return sum(unit.pixels * self.vector * unit.outputs for unit in self.units.values())
+
+    @property
+    def read_latency(self):
+        """Cycles from an accepted read of on-chip or feedback memory to its data, at least."""
+        return PIPELINED_READS if self.pipelined else PENDING_READS
+
+    @property
+    def read_queue(self):
+        """Vectors that a reader has asked for and not passed on, at most: those in flight, and two
+        to move, so that one comes a cycle."""
+        return self.read_latency + 2
 
     @property
     def onchip_lanes(self):

@@ -9,6 +9,9 @@ from hw.isa import INSTRUCTION, Cause, Error, LoadTarget
 PENDING_READS = 2
 """Cycles from an accepted memory read request to its data: array, then output register."""
 
+PIPELINED_READS = PENDING_READS + 2
+"""The least of a pipelined machine: a register ahead of arbitration, and one behind it."""
+
 
 class EngineSignature(wiring.Signature):
     """One issue port, seen from the engine.
@@ -38,8 +41,9 @@ class MemoryRead(wiring.Signature):
     """Read port of a banked memory, seen from the reader.
 
     A request (``address``, in vectors) is accepted when ``valid & ready``; exactly
-    :data:`PENDING_READS` cycles later ``data_valid`` is high for one cycle with ``data``. The
-    reader must have room: data cannot be refused. Accepted requests are answered in order.
+    :data:`PENDING_READS` cycles later, or at least :data:`PIPELINED_READS` in a pipelined machine,
+    ``data_valid`` is high for one cycle with ``data``. The reader must have room: data cannot be
+    refused. Accepted requests are answered in order.
     """
 
     def __init__(self, *, depth, vector):

@@ -79,6 +79,7 @@ class Chip(wiring.Component):
                                  lanes=config.onchip_lanes, banks=config.onchip_banks,
                                  readers=len(ONCHIP_READERS), writers=len(ONCHIP_WRITERS),
                                  background=1,      # the monitor, last of the readers
+                                 pipelined=config.pipelined,
                                  protection=config.protects("onchip"))
         encoder   = EncoderUnit(config)
         attention = AttentionUnit(config)

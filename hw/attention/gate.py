@@ -14,9 +14,6 @@ from hw.interfaces import EngineSignature, MemoryRead, TapSignature, load_layout
 from hw.isa import Cause, Error
 from hw.memory.protected import queue
 
-QUEUE = 4
-"""Skip vectors asked for and not yet begun."""
-
 PIPELINE = 2 + LATENCY
 """Cycles from a step (``gate_lanes`` channels) to its bytes: operands, product, requantiser."""
 
@@ -66,10 +63,13 @@ class GateEngine(wiring.Component):
         self.slots      = -(-(steps + PIPELINE + 1) // steps)   # vectors begun and not yet written
         kind            = config.protects("queues")
         self.params     = GateParams(config)
-        self.queue      = queue(kind, width=2 * vector * 8, depth=QUEUE)
+        self.queue      = queue(kind, width=2 * vector * 8, depth=config.read_queue)
         self.results    = queue(kind, width=vector * 8, depth=self.slots)
         self.protected  = [*self.params.protected, ("queues", self.queue),
                            ("queues", self.results)]
+        if config.pipelined:
+            self.waiting    = queue(kind, width=8, depth=config.read_queue)
+            self.protected += [("queues", self.waiting)]
         super().__init__({
             "engine":     Out(EngineSignature()),
             "load":       In(stream.Signature(load_layout(vector=vector))),
@@ -127,7 +127,7 @@ class GateEngine(wiring.Component):
         # Requests: skip vectors in order, each with its alpha: a byte of the store, which needs as
         # long, or a vector that was asked for just before.
         reading = Signal()
-        credits = Signal(range(QUEUE + 1), init=QUEUE)
+        credits = Signal(range(queue.depth + 1), init=queue.depth)
         address = Signal(20)
         column  = Signal.like(gate.width)
         vec     = Signal.like(gate.vectors)
@@ -151,7 +151,16 @@ class GateEngine(wiring.Component):
             k.eq(Mux(gate.same, column, column >> 1)),
             self.read_alpha.address.eq(gate.alpha_base + (k >> exact_log2(vector))),
         ]
-        m.d.sync += [byte.eq(k), alpha.eq(self.read_alpha.data.word_select(byte, 8))]
+        found = self.read_alpha.data.word_select(byte, 8)
+        m.d.sync += byte.eq(k)
+        if not config.pipelined:
+            m.d.sync += alpha.eq(found)
+        else:       # skips take longer, and not all as long: their alphas wait for them
+            m.submodules.waiting = waiting = self.waiting
+            arrives = Signal()
+            m.d.sync += arrives.eq(asks_skip)
+            m.d.comb += [waiting.w_en.eq(arrives), waiting.w_data.eq(found),
+                         waiting.r_en.eq(queue.w_en), alpha.eq(waiting.r_data)]
         with m.If(asked):
             m.d.sync += begun.eq(~wants_skip)
         with m.If(asks_skip):

@@ -23,9 +23,10 @@ MARKERS = data.StructLayout({"valid": 1, "first": 1, "last": 1, "step": range(ST
 """What goes through the pipeline beside the operands of a step."""
 
 
-def drain_delay(unit, vector):
-    """Cycles from the last step of a sum to its end: sequencer, memories, transform, array."""
-    return 2 + unit.transform + array_latency(vector)
+def drain_delay(config, unit):
+    """Cycles from the last step of a sum to its end: sequencer, memories and, if pipelined, a
+    register behind these, transform, array."""
+    return 2 + config.pipelined + unit.transform + array_latency(config.vector)
 
 
 class ConvEngine(wiring.Component):
@@ -86,12 +87,12 @@ class ConvEngine(wiring.Component):
         self.weights = WeightMemory(vector=config.vector, outputs=unit.outputs, drain=unit.drain,
                                     weight_words=unit.weight_words, params=unit.params,
                                     protects=config.protects)
-        self.drain = Drain(unit=unit, vector=config.vector, delay=drain_delay(unit, config.vector),
+        self.drain = Drain(unit=unit, vector=config.vector, delay=drain_delay(config, unit),
                            protection=config.protects("queues"), bounds=config.channel_bounds)
         self.slots = memory(config.protects("slots"), shape=LAYER, depth=LAYER_SLOTS)
         self.protected = [*self.weights.protected, *self.drain.protected, ("slots", self.slots)]
         # Fetch the slot and start, fetch operands, add up, drain the last sum, write it, retire.
-        around = 2 + 2 + DRAIN_LATENCY - 1 + 2
+        around = 2 + 2 + config.pipelined + DRAIN_LATENCY - 1 + 2
         self.overhead = around + self.array.latency + unit.pixels
         self.depthwise_overhead = (around + self.array.depthwise_latency
                                    + self.drain.depthwise_pieces)
@@ -166,27 +167,36 @@ class ConvEngine(wiring.Component):
                          for target, source in zip(row, row_sources)]
         connect(m, drain.o, writer.i)
 
-        # Operand fetch: both memories answer one cycle after the sequencer's registers.
+        # Operand fetch: both memories answer one cycle after the sequencer's registers. Pixels have
+        # a long way from row memory; pipelined, all else waits a cycle for them.
         m.d.comb += [
             self.read_row.enable.eq(1),
             weights.weights.enable.eq(1),
         ]
         m.d.comb += [target.eq(source) for target, source
                      in zip(self.read_row.addresses, sequencer.row_address)]
+        pixels_read = list(self.read_row.data)
+        step = {name: getattr(sequencer, name) for name in (
+            "valid", "first", "last", "step", "rotation", "exists", "inside", "left",
+            "weight_address")}
+        if self.config.pipelined:
+            pixels_read = [self._later(m, pixel, f"read_{number}")
+                           for number, pixel in enumerate(pixels_read)]
+            step = {name: self._later(m, value, f"later_{name}") for name, value in step.items()}
         rotation = Signal.like(sequencer.rotation)
         clamped  = Signal()
         inside   = Signal(unit.banks)
         left     = Signal(unit.banks)
         fetched  = Signal(MARKERS)
         m.d.sync += [
-            fetched.valid.eq(sequencer.valid),
-            fetched.first.eq(sequencer.first),
-            fetched.last.eq(sequencer.last),
-            fetched.step.eq(sequencer.step),
-            rotation.eq(sequencer.rotation),
-            clamped.eq(layer.clamp & sequencer.exists),
-            inside.eq(sequencer.inside),
-            left.eq(sequencer.left),
+            fetched.valid.eq(step["valid"]),
+            fetched.first.eq(step["first"]),
+            fetched.last.eq(step["last"]),
+            fetched.step.eq(step["step"]),
+            rotation.eq(step["rotation"]),
+            clamped.eq(layer.clamp & step["exists"]),
+            inside.eq(step["inside"]),
+            left.eq(step["left"]),
         ]
 
         # Padding replaces whole vectors; then pixels go from their banks to their lanes.
@@ -197,16 +207,16 @@ class ConvEngine(wiring.Component):
         with m.Switch(last_bank):
             for number in range(unit.banks):
                 with m.Case(number):
-                    m.d.comb += last_one.eq(self.read_row.data[number])
+                    m.d.comb += last_one.eq(pixels_read[number])
         before, after = Signal(vector * 8), Signal(vector * 8)     # what lies outside the row
         m.d.comb += [
-            before.eq(Mux(clamped, self.read_row.data[0], layer.zero_in.replicate(vector))),
+            before.eq(Mux(clamped, pixels_read[0], layer.zero_in.replicate(vector))),
             after.eq(Mux(clamped, last_one, layer.zero_in.replicate(vector))),
         ]
         window = []                          # the step's pixels, at first bank by bank
         for number in range(unit.banks):
             bank = Signal(vector * 8, name=f"bank_{number}")
-            m.d.comb += bank.eq(Mux(inside[number], self.read_row.data[number],
+            m.d.comb += bank.eq(Mux(inside[number], pixels_read[number],
                                     Mux(left[number], before, after)))
             window.append(bank)
         # Two-way muxes: compiled simulators take them without a branch.
@@ -234,16 +244,23 @@ class ConvEngine(wiring.Component):
              for word in weights.weights.data]
 
         if unit.transform:
-            self._transform(m, sequencer=sequencer, layer=layer, window=window, fetched=fetched,
-                            x=x, w=w)
+            self._transform(m, weight_address=step["weight_address"], layer=layer, window=window,
+                            fetched=fetched, x=x, w=w)
         else:
             self._feed(m, fetched, x, w)
-            m.d.comb += weights.weights.address.eq(sequencer.weight_address)
+            m.d.comb += weights.weights.address.eq(step["weight_address"])
 
         self._control(m, start=start, failed=failed, layer=layer, conv=conv, more_rows=more_rows,
                       header=header, sequencer=sequencer, writer=writer, slot_write=slot_write,
                       known=known)
         return m
+
+    @staticmethod
+    def _later(m, value, name):
+        """``value``, a cycle later."""
+        register = Signal.like(value, name=name)
+        m.d.sync += register.eq(value)
+        return register
 
     def _feed(self, m, markers, x, w):
         """One step into the array."""
@@ -256,7 +273,7 @@ class ConvEngine(wiring.Component):
         m.d.comb += [target.eq(value) for targets, values in zip(array.w, w)
                      for target, value in zip(targets, values)]
 
-    def _transform(self, m, *, sequencer, layer, window, fetched, x, w):
+    def _transform(self, m, *, weight_address, layer, window, fetched, x, w):
         """The same with the transform ahead of the array: steps of transformed layers go in a cycle
         later, when the second window is there, and their weights are read a cycle later."""
         unit, weights = self.unit, self.weights.weights
@@ -265,11 +282,11 @@ class ConvEngine(wiring.Component):
         m.submodules.weight_transform = taps = WeightTransform(outputs=unit.outputs,
                                                                vector=self.config.vector)
         late         = Signal.like(fetched)
-        late_address = Signal.like(sequencer.weight_address)
+        late_address = Signal.like(weight_address)
         markers      = Signal.like(fetched)
-        m.d.sync += [late.eq(fetched), late_address.eq(sequencer.weight_address)]
+        m.d.sync += [late.eq(fetched), late_address.eq(weight_address)]
         m.d.comb += [
-            weights.address.eq(Mux(layer.transformed, late_address, sequencer.weight_address)),
+            weights.address.eq(Mux(layer.transformed, late_address, weight_address)),
             markers.eq(Mux(layer.transformed, late, fetched)),
             self.array.step.eq(markers.step),
             pixels.step.eq(fetched.step),

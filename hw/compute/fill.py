@@ -11,9 +11,6 @@ from hw.interfaces import EngineSignature, MemoryRead, TapSignature, row_write_l
 from hw.isa import Cause, Error, FillMode, Source
 from hw.memory.protected import queue
 
-QUEUE = 4
-"""Vectors asked for and not yet in the output register: two reads in flight, and room to move."""
-
 
 class FillEngine(wiring.Component):
     """Runs ``FILL``: copies a row, halves two rows by 2x2 maximum, or doubles a row horizontally.
@@ -57,7 +54,8 @@ class FillEngine(wiring.Component):
     def __init__(self, config, unit, has_feedback):
         self.config       = config
         self.unit         = unit
-        self.queue        = queue(config.protects("queues"), width=config.vector * 8, depth=QUEUE)
+        self.queue        = queue(config.protects("queues"), width=config.vector * 8,
+                                  depth=config.read_queue)
         self.protected    = [("queues", self.queue)]
         self.has_feedback = bool(has_feedback)
 
@@ -125,7 +123,7 @@ class FillEngine(wiring.Component):
 
         # Requests. A group is what makes one queue entry: one read, or four for POOL.
         reading = Signal()
-        credits = Signal(range(QUEUE + 1), init=QUEUE)
+        credits = Signal(range(queue.depth + 1), init=queue.depth)
         phase   = Signal(2)         # in the group: first row left and right, second row likewise
         address = Signal(20)
         first   = Signal(20)        # address of the group's left pixel in the first row

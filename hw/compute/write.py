@@ -2,13 +2,14 @@
 
 from amaranth import *
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 from amaranth.utils import exact_log2
 
 from hw.compute.layer import LAYER
 from hw.compute.transform import OUTPUTS
 from hw.interfaces import MemoryWrite, TapSignature, row_write_layout
 from hw.isa import FORMS, Opcode, Target
+from hw.memory.spill import SpillRegister
 
 ALPHA_LANES = 1
 """The alpha store is written in whole words only."""
@@ -24,8 +25,8 @@ class Writer(wiring.Component):
     word is zero). With ``unit.gather`` the groups of a pixel are kept until its word has all that
     the row gives it, and written at once. Pixel ``x`` goes to column ``x``, or with
     ``layer.spread`` to column ``2 * x + layer.odd``. A word is on offer to its memory in the cycle
-    after its last piece, and holds until taken; meanwhile pieces wait. A memory that never waits
-    takes one per cycle.
+    after its last piece, and holds until taken; meanwhile pieces wait, in a pipelined machine but
+    for those of one word. A memory that never waits takes one per cycle.
 
     ``start`` begins a row. ``finished`` rises when all its pieces were taken and no word is left.
     ``blocked`` says that a memory refused a word in this cycle. ``bad`` rises, and stays until
@@ -238,9 +239,15 @@ class Writer(wiring.Component):
 
         # The word on offer to its memory.
         front, front_valid, leaves = Signal(word), Signal(), Signal()
-        m.d.comb += self.i.ready.eq(leaves | ~front_valid)
-        with m.If(self.i.ready):
-            m.d.sync += [front_valid.eq(keeps), front.eq(made)]
+        coming = stream.Signature(word).create()
+        m.d.comb += coming.ready.eq(leaves | ~front_valid)
+        with m.If(coming.ready):
+            m.d.sync += [front_valid.eq(coming.valid), front.eq(coming.p)]
+        if self.config.pipelined:
+            m.submodules.spill = spill = SpillRegister(word)
+            connect(m, spill.o, flipped(coming))
+            coming = spill.i
+        m.d.comb += [coming.valid.eq(keeps), coming.p.eq(made), self.i.ready.eq(coming.ready)]
 
         # Destinations. An alpha word has two, which may take it in different cycles.
         alpha_taken, onchip_taken = Signal(), Signal()

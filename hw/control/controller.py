@@ -212,9 +212,13 @@ class CentralController(wiring.Component):
         for e, front in reversed(list(enumerate(fronts))):
             with m.If(~front.idle):
                 m.d.comb += unfinished.eq(e)
-        with m.If((registers.cycle_limit != 0) & (ledger.cycles >= registers.cycle_limit)):
+        too_long, stalled = Signal(), Signal()      # in the cycle before
+        m.d.sync += too_long.eq((registers.cycle_limit != 0)
+                                & (ledger.cycles >= registers.cycle_limit))
+        m.d.sync += stalled.eq(still >= stall_limit)
+        with m.If(too_long):
             m.d.comb += [error.eq(Error.CYCLE_LIMIT), culprit.eq(unfinished)]
-        with m.If(still >= stall_limit):
+        with m.If(stalled):
             m.d.comb += [error.eq(Error.STALLED), culprit.eq(unfinished)]
         with m.If(fetcher.error != Error.NONE):
             m.d.comb += [error.eq(fetcher.error), culprit.eq(fetcher.error_engine)]
@@ -260,7 +264,7 @@ class CentralController(wiring.Component):
                 with m.Elif(stopping):
                     m.d.sync += status.stopped.eq(1)
                     m.next = "Done"
-                with m.Elif(still >= stall_limit):
+                with m.Elif(stalled):
                     m.d.sync += status.error.eq(Error.NO_ANSWER)
                     m.next = "Done"
                 with m.If(resetting):
@@ -290,7 +294,7 @@ class CentralController(wiring.Component):
                     m.next = "Done"
                 with m.If((error != Error.NONE) | stopping):
                     m.d.sync += self.abort.eq(1)
-                    m.d.sync += still.eq(0)
+                    m.d.sync += [still.eq(0), stalled.eq(0)]
                 with m.If(resetting):
                     m.next = "Reset"
 
@@ -298,7 +302,7 @@ class CentralController(wiring.Component):
                 m.d.comb += waiting.eq(1)
                 with m.If(self.idle):
                     m.next = "Done"
-                with m.Elif(still >= stall_limit):
+                with m.Elif(stalled):
                     with m.If(status.error == Error.NONE):
                         m.d.sync += status.error.eq(Error.NO_ANSWER)
                     m.next = "Done"

@@ -213,8 +213,9 @@ class Ledger(wiring.Component):
                 write.data.eq(cycles),
                 read.addr.eq(number),
             ]
-            stamps[which] = Mux(number < Mux(count < FRAME_STAMPS, count, FRAME_STAMPS),
-                                read.data, 0)
+            known = Signal(name=f"known_{index}")
+            m.d.sync += known.eq((number < count) & (number < FRAME_STAMPS))
+            stamps[which] = Mux(known, read.data, 0)
 
         # Layers
         layers = Array()

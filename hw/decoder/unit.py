@@ -36,6 +36,7 @@ class DecoderUnit(wiring.Component):
         self.compute  = ComputeUnit(config=config, name="decoder")
         self.memory   = BankedMemory(depth=config.feedback_words, vector=config.vector,
                                      lanes=config.feedback_lanes, banks=1, readers=2, writers=1,
+                                     pipelined=config.pipelined,
                                      protection=config.protects("feedback"), name="feedback")
         self.protected = [*self.compute.protected, *self.memory.protected]
         members = {name: self.compute.signature.members[name] for name in PORTS}

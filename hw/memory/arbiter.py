@@ -48,9 +48,10 @@ class RoundRobin(wiring.Component):
         m.d.comb += [
             waiting.eq(self.requests & later),
             eligible.eq(Mux(waiting.any(), waiting, self.requests)),
-            self.grant.eq(eligible & (~eligible + 1)[:self.width]),      # lowest bit set
+            self.grant.eq(Cat(bit & ~eligible[:number].any()
+                              for number, bit in enumerate(eligible))),
         ]
         with m.If(self.taken & self.requests.any()):
-            m.d.sync += later.eq(~(self.grant | (self.grant - 1)[:self.width]))
+            m.d.sync += later.eq(Cat(self.grant[:number].any() for number in range(self.width)))
 
         return m

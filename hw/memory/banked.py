@@ -2,12 +2,13 @@
 
 from amaranth import *
 from amaranth.lib import wiring
-from amaranth.lib.wiring import In
+from amaranth.lib.wiring import In, connect, flipped
 from amaranth.utils import exact_log2
 
 from hw.interfaces import MemoryRead, MemoryWrite
 from hw.memory.arbiter import RoundRobin
 from hw.memory.protected import memory
+from hw.memory.spill import SpillRegister, StreamRegister
 
 
 class BankedMemory(wiring.Component):
@@ -22,6 +23,10 @@ class BankedMemory(wiring.Component):
     later cycle; a read accepted in the cycle of a write to the same vector may get anything
     (:mod:`hw.memory.collisions`). Addresses are not checked: whoever makes them does that.
 
+    If ``pipelined``, a read that is accepted waits in a register for its bank, behind at most one
+    more, and ``ready`` only says whether there is room; another register lies between arbitration
+    and banks, for writes as well. So data comes after 4 cycles, or later where others come first.
+
     Parameters
     ----------
     depth : int
@@ -35,6 +40,7 @@ class BankedMemory(wiring.Component):
     readers, writers : int
     background : int
         0 or 1.
+    pipelined : bool
     protection, name : str
         One of ``hw.config.PROTECTIONS``, and which memory this is.
 
@@ -51,7 +57,7 @@ class BankedMemory(wiring.Component):
     """
 
     def __init__(self, *, depth, vector, lanes, banks, readers, writers,
-                 background=0, protection="none", name="onchip"):
+                 background=0, pipelined=False, protection="none", name="onchip"):
         for size, value in (("banks", banks), ("readers", readers), ("writers", writers),
                             ("lanes", lanes), ("vector", vector), ("depth", depth)):
             if value < 1:
@@ -72,6 +78,7 @@ class BankedMemory(wiring.Component):
         self.readers = readers
         self.writers = writers
         self.background = background
+        self.pipelined  = pipelined
         self.stores  = [memory(protection, shape=vector * 8, depth=depth // banks, parts=lanes)
                         for _ in range(banks)]
         self.data    = [getattr(store, "data", None) for store in self.stores]
@@ -86,6 +93,7 @@ class BankedMemory(wiring.Component):
         m = Module()
 
         bank_bits   = exact_log2(self.banks)
+        asked       = [self._asked(m, number, r) for number, r in enumerate(self.r)]
         granted     = [[] for _ in range(self.readers)]      # by reader, then bank
         stored      = [[] for _ in range(self.writers)]
         bank_output = []
@@ -95,24 +103,23 @@ class BankedMemory(wiring.Component):
 
         for bank, store in enumerate(self.stores):
             m.submodules[f"bank_{bank}"] = store
-            write = store.write_port(granularity=self.vector * 8 // self.lanes)
-            read  = store.read_port()
+            write, read = self._ports(m, bank, store)
             bank_output.append(read.data)
 
             urgent   = self.readers - self.background
             requests = Signal(self.readers, name=f"requests_{bank}")
             m.d.comb += requests.eq(Cat(
-                r.address.valid & select(r.address.p, bank) for r in self.r))
+                address.valid & select(address.p, bank) for address in asked))
             m.submodules[f"readers_{bank}"] = readers = RoundRobin(width=urgent)
             m.d.comb += readers.requests.eq(requests[:urgent])
             m.d.comb += readers.taken.eq(1)
             m.d.comb += read.en.eq(requests.any())
-            for number, r in enumerate(self.r):
+            for number, address in enumerate(asked):
                 grant = (readers.grant[number] if number < urgent
                          else requests[number] & ~readers.requests.any())
                 granted[number].append(grant)
                 with m.If(grant):
-                    m.d.comb += read.addr.eq(r.address.p[bank_bits:])
+                    m.d.comb += read.addr.eq(address.p[bank_bits:])
 
             m.submodules[f"writers_{bank}"] = writers = RoundRobin(width=self.writers)
             m.d.comb += writers.requests.eq(Cat(
@@ -131,14 +138,40 @@ class BankedMemory(wiring.Component):
         for w, grants in zip(self.w, stored):
             m.d.comb += w.w.ready.eq(Cat(grants).any())
 
-        # A bank's own output register is the first cycle; the reader's register is the second.
-        for number, (r, grants) in enumerate(zip(self.r, granted)):
-            pending = Signal(self.banks, name=f"pending_{number}")
-            m.d.comb += r.address.ready.eq(Cat(grants).any())
-            m.d.sync += pending.eq(Cat(grants))
+        # A bank's own output register is the last cycle but one; the reader's register is the last.
+        for number, (r, address, grants) in enumerate(zip(self.r, asked, granted)):
+            m.d.comb += address.ready.eq(Cat(grants).any())
+            pending = Cat(grants)
+            for stage in range(1 + self.pipelined):
+                later = Signal(self.banks, name=f"pending_{number}_{stage}")
+                m.d.sync += later.eq(pending)
+                pending = later
             m.d.sync += r.data_valid.eq(pending.any())
             for bank, output in enumerate(bank_output):
                 with m.If(pending[bank]):
                     m.d.sync += r.data.eq(output)
 
         return m
+
+    def _asked(self, m, number, r):
+        """The requests of a reader that are on offer to the banks."""
+        if not self.pipelined:
+            return r.address
+        m.submodules[f"spill_{number}"] = spill = SpillRegister(range(self.depth))
+        m.submodules[f"asked_{number}"] = asked = StreamRegister(range(self.depth))
+        connect(m, flipped(r.address), spill.i)
+        connect(m, spill.o, asked.i)
+        return asked.o
+
+    def _ports(self, m, bank, store):
+        """The write and the read port of a bank, or registers ahead of them."""
+        write, read = store.write_port(granularity=self.vector * 8 // self.lanes), store.read_port()
+        if not self.pipelined:
+            return write, read
+        early_write = write.signature.create(path=(f"write_{bank}",))
+        early_read  = read.signature.create(path=(f"read_{bank}",))
+        m.d.sync += [getattr(port, name).eq(getattr(early, name)) for port, early, names in (
+            (write, early_write, ("addr", "data", "en")), (read, early_read, ("addr", "en")))
+            for name in names]
+        m.d.comb += early_read.data.eq(read.data)
+        return early_write, early_read

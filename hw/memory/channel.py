@@ -19,9 +19,10 @@ class LoadChannel(wiring.Component):
     """Control of the LOAD stream of one unit; :class:`hw.memory.load.LoadEngines` moves the data.
 
     An instruction takes two cycles to be checked, then its bursts are on offer. It retires in the
-    cycle after its last beat was delivered. Causes: ``ISSUE`` for a delivered beat (an expanded
-    beat: each of its words), ``CONFLICT`` and ``BACKPRESSURE`` for one that on-chip memory or the
-    unit refuses, ``FILL_DRAIN`` while checking and retiring, else ``OFFCHIP``.
+    cycle after its last beat was delivered, once it has ``landed``. Causes: ``ISSUE`` for a
+    delivered beat (an expanded beat: each of its words), ``CONFLICT`` and ``BACKPRESSURE`` for one
+    that on-chip memory or the unit refuses, ``FILL_DRAIN`` while checking and retiring, else
+    ``OFFCHIP``.
 
     ``BAD_ADDRESS`` without any access: no beats; an off-chip address off the beat or a run beyond
     the memory; words beyond the target's memory; a target the unit has not; ``expand`` to any
@@ -47,6 +48,8 @@ class LoadChannel(wiring.Component):
     o : Out(stream.Signature(load_layout(...)))
     word : Out(stream.Signature(range(onchip_words)))
         On-chip address that ``part`` of the beat (all of it unless ``expand``) shall go to.
+    landed : In(1)
+        No word is still on its way to on-chip memory.
     expand, part : Out
     traffic : Out(Traffic)
     frame_started : Out(1)
@@ -72,6 +75,7 @@ class LoadChannel(wiring.Component):
             "taken":         Out(1),
             "o":             Out(stream.Signature(load_layout(vector=config.vector))),
             "word":          Out(stream.Signature(range(config.onchip_words))),
+            "landed":        In(1),
             "expand":        Out(1),
             "part":          Out(range(self.parts)),
             "traffic":       Out(Traffic),
@@ -192,8 +196,9 @@ class LoadChannel(wiring.Component):
                     m.d.sync += failed.eq(1)
                     m.next = "Failed"
             with m.State("Retire"):
-                m.d.comb += self.engine.i.ready.eq(1)
-                m.next = "Idle"
+                m.d.comb += self.engine.i.ready.eq(self.landed)
+                with m.If(self.landed):
+                    m.next = "Idle"
             with m.State("Failed"):
                 m.d.comb += self.engine.cause.eq(Cause.NO_WORK)
 

@@ -11,6 +11,7 @@ from hw.memory.arbiter import RoundRobin
 from hw.memory.axi import PAGE_BYTES, AxiRead, Response
 from hw.memory.channel import LoadChannel
 from hw.memory.protected import queue
+from hw.memory.spill import SpillRegister
 from hw.memory.traffic import COUNTER_BITS, TrafficCounter
 
 FETCH_LAYOUT = data.StructLayout({"data": INSTRUCTION_BITS, "error": 1})
@@ -192,6 +193,12 @@ class LoadEngines(wiring.Component):
         part    = Signal(range(config.vector // 4))
         wide    = Signal()
         address = Signal(range(config.onchip_words))
+        write   = self.w.w
+        landed  = C(1)
+        if config.pipelined:
+            m.submodules.spill = spill = SpillRegister(write.p.shape())
+            connect(m, spill.o, flipped(write))
+            write, landed = spill.i, ~spill.full
         m.d.comb += self.frame_started.eq(Cat(ch.frame_started for ch in channels).any())
         for number, (channel, o) in enumerate(zip(channels, self.units)):
             connect(m, channel.o, flipped(o))
@@ -201,18 +208,19 @@ class LoadEngines(wiring.Component):
                 channel.arrived.eq(mine),
                 channel.arrived_error.eq(error),
                 channel.data.eq(beat),
-                channel.word.ready.eq(self.w.w.ready),
+                channel.word.ready.eq(write.ready),
+                channel.landed.eq(landed),
             ]
             with m.If(mine):
                 m.d.comb += [
                     taken.eq(channel.taken),
                     part.eq(channel.part),
                     wide.eq(~channel.expand),
-                    self.w.w.valid.eq(channel.word.valid),
+                    write.valid.eq(channel.word.valid),
                     address.eq(channel.word.p),
                 ]
-        m.d.comb += self.w.w.p.eq(Cat(address, Mux(wide, beat, beat.word_select(part, 32)),
-                                      Const(-1, config.onchip_lanes)))
+        m.d.comb += write.p.eq(Cat(address, Mux(wide, beat, beat.word_select(part, 32)),
+                                   Const(-1, config.onchip_lanes)))
 
         # Fetched words are put together from their beats.
         answer    = self.answers

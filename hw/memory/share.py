@@ -1,12 +1,13 @@
 """One memory for two managers of AXI4."""
 
 from amaranth import *
-from amaranth.lib import wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 
 from hw.memory.arbiter import RoundRobin
 from hw.memory.axi import Axi4
+from hw.memory.spill import SpillRegister
 
 __all__ = ["AxiShare"]
 
@@ -16,7 +17,9 @@ class AxiShare(wiring.Component):
     whose a burst is.
 
     Each of the two waits for at most one burst of the other. A granted address stays on offer until
-    it is taken. Written data follow their addresses, so data that come before theirs wait.
+    it is taken, and one that is not granted is kept here, so that nothing of a manager depends on
+    memory's ``ready`` in the same cycle. Written data follow their addresses, so data that come
+    before theirs wait.
 
     Parameters
     ----------
@@ -43,7 +46,8 @@ class AxiShare(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
-        memory, managers = self.memory, self.managers
+        memory, managers = self.memory, [self._kept(m, number, manager)
+                                         for number, manager in enumerate(self.managers)]
         m.submodules.order = order = SyncFIFO(width=1, depth=self.outstanding)
 
         for channel, room in (("ar", C(1)), ("aw", order.w_rdy)):
@@ -88,3 +92,24 @@ class AxiShare(wiring.Component):
         m.d.comb += order.r_en.eq(memory.wvalid & memory.wready & memory.wlast)
 
         return m
+
+    def _kept(self, m, number, manager):
+        """A manager behind a spill register on each of its address channels."""
+        behind = manager.signature.create(path=(f"behind_{number}",))
+        for channel in ("ar", "aw"):
+            names = [f"{channel}{name}" for name in ("id", "addr", "len", "size", "burst")]
+            shape = data.StructLayout({name: getattr(manager, name).shape() for name in names})
+            m.submodules[f"{channel}_{number}"] = spill = SpillRegister(shape)
+            m.d.comb += [
+                spill.i.valid.eq(getattr(manager, f"{channel}valid")),
+                getattr(manager, f"{channel}ready").eq(spill.i.ready),
+                getattr(behind, f"{channel}valid").eq(spill.o.valid),
+                spill.o.ready.eq(getattr(behind, f"{channel}ready")),
+                *(spill.i.p[name].eq(getattr(manager, name)) for name in names),
+                *(getattr(behind, name).eq(spill.o.p[name]) for name in names),
+            ]
+        for name, member in manager.signature.members.items():
+            if name[:2] not in ("ar", "aw"):
+                ours, theirs = getattr(manager, name), getattr(behind, name)
+                m.d.comb += theirs.eq(ours) if member.flow == In else ours.eq(theirs)
+        return behind

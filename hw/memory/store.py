@@ -5,7 +5,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-from hw.interfaces import PENDING_READS, EngineSignature, MemoryRead, window_layout
+from hw.interfaces import EngineSignature, MemoryRead, window_layout
 from hw.isa import Cause, Error, Traffic
 from hw.memory.axi import PAGE_BYTES, AxiWrite, Response
 from hw.memory.bursts import BurstSplitter
@@ -153,7 +153,7 @@ class StoreEngine(wiring.Component):
         address  = Signal(range(config.onchip_words))
         left     = Signal(BEATS_BITS)
         promised = Signal(range(self.buffer + 1))      # in the buffer, or on the way to it
-        pending  = Signal(PENDING_READS)
+        on_way   = Signal.like(promised)               # of these, not in the buffer
         requests = Signal()
         sends    = Signal()
         m.d.comb += [
@@ -164,7 +164,7 @@ class StoreEngine(wiring.Component):
             words.w_en.eq(self.r.data_valid),
             words.r_en.eq(sends),
         ]
-        m.d.sync += pending.eq(Cat(requests, pending))
+        m.d.sync += on_way.eq(on_way + requests - self.r.data_valid)
         m.d.sync += promised.eq(promised + requests - words.r_en)
         with m.If(requests):
             m.d.sync += address.eq(address + 1)
@@ -191,7 +191,7 @@ class StoreEngine(wiring.Component):
             m.d.sync += active.eq(lengths.r_rdy)
             m.d.sync += owed.eq(lengths.r_data)
 
-        m.d.comb += self.idle.eq((unacknowledged == 0) & ~pending.any())
+        m.d.comb += self.idle.eq((unacknowledged == 0) & (on_way == 0))
 
         m.d.comb += self.engine.cause.eq(Cause.FILL_DRAIN)
         with m.FSM():

@@ -1,6 +1,8 @@
 // hw.compute.conv.ConvEngine: sequencer, array, drain and writer of one unit.
 #pragma once
 
+#include <utility>
+
 #include "common.hpp"
 
 enum class Memory { NONE, ROW, ONCHIP, FEEDBACK };
@@ -22,18 +24,22 @@ public:
     Port  port;
     Cycle wake = 0;
 
-    // The word that waits for its memory.
-    Memory   memory  = Memory::NONE;
-    uint32_t address = 0;       // on chip
-    uint32_t bank    = 0;       // in row memory
+    // The word that waits for its memory, and in a pipelined machine the one behind it.
+    struct Word {
+        Memory   memory  = Memory::NONE;
+        uint32_t address = 0;       // on chip
+        uint32_t bank    = 0;       // in row memory
+    };
+    Word front;
 
     // Of this cycle: a row of an attention map is complete.
     const Conv* alpha_row = nullptr;
     uint32_t    alpha_width = 0;
 
     ConvEngine(const Config& config, const UnitConfig& unit)
-        : m_unit(unit), m_array_latency(config.array_latency), m_vector(config.vector), m_lane_bits(std::countr_zero(
-              uint32_t(config.vector / unit.outputs))),
+        : m_unit(unit), m_array_latency(config.array_latency), m_pipelined(config.pipelined),
+          m_vector(config.vector),
+          m_lane_bits(std::countr_zero(uint32_t(config.vector / unit.outputs))),
           m_parts(config.vector / unit.drain), m_queue_depth(unit.drain_queue) {}
 
     void tick(bool granted, Cycle now) {
@@ -63,6 +69,7 @@ private:
 
     const UnitConfig& m_unit;
     const Cycle       m_array_latency;
+    const bool        m_pipelined;
     const uint32_t    m_vector, m_lane_bits, m_parts;
     const int         m_queue_depth;
     State             m_state = WAIT;
@@ -85,6 +92,7 @@ private:
     uint32_t          m_taken = 0;          // pieces of the first of them
 
     // Writer.
+    Word     m_spilled;
     bool     m_writing = false;
     uint32_t m_part = 0, m_pixel = 0, m_block = 0, m_group = 0, m_address = 0, m_base = 0;
 
@@ -116,7 +124,7 @@ private:
             .pixels = pixels, .vectors = layer.vectors, .out_stride = layer.out_stride,
             .width_out = layer.width_out, .kernel_steps = steps,
             .pieces  = layer.depthwise ? uint32_t(m_unit.pixels * m_parts) : pixels,
-            .latency = 2 + transformed + (layer.depthwise ? DEPTHWISE_LATENCY
+            .latency = 2 + m_pipelined + transformed + (layer.depthwise ? DEPTHWISE_LATENCY
                                                           : m_array_latency) + DRAIN_LATENCY,
             .memory = layer.target == TARGET_ROW        ? Memory::ROW
                       : layer.target == TARGET_FEEDBACK ? Memory::FEEDBACK
@@ -142,7 +150,7 @@ private:
     }
 
     void work(bool granted, Cycle now) {
-        const bool holds   = memory != Memory::NONE;
+        const bool holds   = front.memory != Memory::NONE;
         const bool leaves  = holds && granted;
         const bool blocked = holds && !leaves;
         if (!m_writing && !holds) {
@@ -165,7 +173,7 @@ private:
                             : m_sequencing ? CAUSE_BACKPRESSURE
                                            : CAUSE_FILL_DRAIN;
         const bool takes = m_arrivals.level != 0 && now >= m_arrivals.head() + m_taken
-                           && (leaves || !holds);
+                           && (m_pipelined ? m_spilled.memory == Memory::NONE : leaves || !holds);
         if (ends && room) {
             m_free -= m_shape.pieces;
             m_room_at = now + m_shape.pieces;
@@ -176,7 +184,7 @@ private:
         }
 
         // Writer.
-        if (leaves) memory = Memory::NONE;
+        if (leaves) front = std::exchange(m_spilled, {});
         if (takes) {
             ++m_free;
             if (++m_taken == m_shape.pieces) {
@@ -199,11 +207,12 @@ private:
                                  || m_group + 1 == m_conv->groups;
         const bool     gathers = m_unit.gather && !shape.packed && !shape.depthwise && !last;
         if (inside && !gathers && (!shape.packed || full)) {
-            memory  = shape.memory;
-            bank    = column & (m_unit.banks - 1);
-            address = m_address + (shape.packed      ? 0
-                                   : shape.depthwise ? channel
-                                                     : channel >> m_lane_bits);
+            Word& word   = front.memory == Memory::NONE ? front : m_spilled;
+            word.memory  = shape.memory;
+            word.bank    = column & (m_unit.banks - 1);
+            word.address = m_address + (shape.packed      ? 0
+                                        : shape.depthwise ? channel
+                                                          : channel >> m_lane_bits);
         }
         if (shape.depthwise && m_part != m_parts - 1) {
             ++m_part;
@@ -231,7 +240,7 @@ private:
     }
 
     Cycle next(Cycle now) const {
-        if (memory != Memory::NONE || !m_writing) return now + 1;
+        if (front.memory != Memory::NONE || !m_writing) return now + 1;
         Cycle event = NEVER;
         if (m_arrivals.level) event = m_arrivals.head() + m_taken;
         // The cause changes behind the last step that issues, and again when there is room.

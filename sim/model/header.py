@@ -11,17 +11,14 @@ from inspect import signature
 from amaranth.lib import data
 
 from hw.attention.gate import PIPELINE as GATE_PIPELINE
-from hw.attention.gate import QUEUE as GATE_QUEUE
 from hw.compute.conv import drain_delay
 from hw.compute.drain import LATENCY as DRAIN_LATENCY
 from hw.compute.drain import queue_depth
-from hw.compute.fill import QUEUE as FILL_QUEUE
 from hw.compute.mac_array import DEPTHWISE_LATENCY
 from hw.compute.mac_array import latency as array_latency
 from hw.compute.transform import STEPS
 from hw.control.counters import FRAME_STAMPS, LEDGER_LAYERS, LayerField
 from hw.control.fetch import ProgramFetcher
-from hw.interfaces import PENDING_READS
 from hw.isa import (
     FORMS,
     INSTRUCTION_BITS,
@@ -73,9 +70,6 @@ CONSTANTS = {
     "LOAD_ENGINES":      sum(1 << engine for engine in LOADS),
     "LEDGER_LAYERS":     LEDGER_LAYERS,
     "FRAME_STAMPS":      FRAME_STAMPS,
-    "PENDING_READS":     PENDING_READS,
-    "FILL_QUEUE":        FILL_QUEUE,
-    "GATE_QUEUE":        GATE_QUEUE,
     "GATE_PIPELINE":     GATE_PIPELINE,
     "MONITOR_QUEUE":     MONITOR_QUEUE,
     "DEPTHWISE_LATENCY": DEPTHWISE_LATENCY,
@@ -99,8 +93,9 @@ UNIT   = ("pixels", "outputs", "drain", "banks", "transform", "gather", "taps",
           "taps_stride2", "drain_queue")
 TIMING = ("column_bits", "bank_bits", "rate", "row_hit", "activate", "precharge", "turnaround",
           "refresh_busy", "refresh_interval")
-CONFIG = ("vector", "gate_lanes", "onchip_banks", "array_latency", *TIMING, "program_base",
-          "first_cycle", "cycles_to_read", "cycle_limit", "arrivals", "arrived")
+CONFIG = ("vector", "gate_lanes", "onchip_banks", "pipelined", "granted_latency", "read_queue",
+          "array_latency", *TIMING, "program_base", "first_cycle", "cycles_to_read", "cycle_limit",
+          "arrivals", "arrived")
 RESULT = {
     "cycles": (), "causes": (len(Engine), len(Cause)), "retired": (len(Engine),),
     "layers": (len(Engine), LEDGER_LAYERS, len(LayerField)), "frames": (2,),
@@ -140,11 +135,13 @@ def config_struct(config, **run):
         pixels=unit.pixels, outputs=unit.outputs, drain=unit.drain, banks=unit.banks,
         transform=unit.transform, gather=unit.gather, taps=unit.depthwise_taps(1),
         taps_stride2=unit.depthwise_taps(2),
-        drain_queue=queue_depth(unit, config.vector, drain_delay(unit, config.vector)))
+        drain_queue=queue_depth(unit, config.vector, drain_delay(config, unit)))
         for unit in config.units.values()]
     return ConfigStruct(
         vector=config.vector, gate_lanes=config.gate_lanes, onchip_banks=config.onchip_banks,
-        array_latency=array_latency(config.vector), **{name: timing[name] for name in TIMING},
+        pipelined=config.pipelined, granted_latency=config.read_latency - config.pipelined,
+        read_queue=config.read_queue, array_latency=array_latency(config.vector),
+        **{name: timing[name] for name in TIMING},
         units=(UnitStruct * 3)(*units), **run)
 
 

@@ -25,17 +25,19 @@ public:
 
     bool idle() const { return m_order.level == 0 && !m_full; }
 
-    // The word that lies in the beat register and should go to on-chip memory.
-    bool wants_onchip() const {
-        return m_full && m_client < CHANNELS && m_channels[m_client].moves
-               && m_channels[m_client].load->target == LOADTARGET_ONCHIP;
+    // A word should go to on-chip memory: the one that spilled, or the one in the beat register.
+    bool     wants_onchip() const { return m_spilled || offers_word(); }
+    uint32_t onchip_address() const {
+        return m_spilled ? m_spilled_address : m_channels[m_client].address;
     }
-    uint32_t onchip_address() const { return m_channels[m_client].address; }
 
     // What the bus sees, once on-chip memory has answered.
     void wires(OffchipWires& wires, const OffchipMemory& memory, bool onchip_granted) {
         m_delivers = m_full && m_client < CHANNELS && m_channels[m_client].moves
-                     && (m_channels[m_client].load->target != LOADTARGET_ONCHIP || onchip_granted);
+                     && (m_channels[m_client].load->target != LOADTARGET_ONCHIP
+                         || (m_config.pipelined ? !m_spilled : onchip_granted));
+        m_spills = m_config.pipelined && wants_onchip() && !onchip_granted;
+        if (m_spills) m_spills_address = onchip_address();
         m_taken = m_full && (m_client == FETCHER || (m_delivers && ends_beat()));
         m_address_taken    = m_address_valid && memory.address_room(false);
         wires.read_ready   = !m_full || m_taken;
@@ -66,6 +68,8 @@ public:
         for (int number = 0; number < CHANNELS; ++number)
             advance(number, m_delivers && client == number, granted == number);
         if (m_taken) m_full = false;
+        m_spilled         = m_spills;
+        m_spilled_address = m_spills_address;
 
         // The beat that comes.
         if (m_arrives) {
@@ -118,10 +122,20 @@ private:
     bool                        m_full = false, m_last = false;
     int                         m_client = 0;
 
+    // A word for on-chip memory that was refused, and waits, in a pipelined machine.
+    bool     m_spilled         = false;
+    uint32_t m_spilled_address = 0;
+
     // Handshakes of this cycle.
+    bool     m_spills         = false;
+    uint32_t m_spills_address = 0;
     bool m_delivers = false, m_taken = false, m_arrives = false, m_arrives_last = false;
     bool m_address_taken = false, m_may_ask = false;
 
+    bool offers_word() const {
+        return m_full && m_client < CHANNELS && m_channels[m_client].moves
+               && m_channels[m_client].load->target == LOADTARGET_ONCHIP;
+    }
     uint32_t parts() const { return m_config.vector / 4; }
     bool     ends_beat() const {
         const Channel& channel = m_channels[m_client];
@@ -170,6 +184,7 @@ private:
             }
             return;
         case RETIRE:
+            if (m_spilled) return;
             port.retires  = true;
             channel.state = IDLE;
             return;
@@ -177,7 +192,7 @@ private:
     }
 
     Cycle next(Cycle now) const {
-        if (m_full || m_address_valid || answers) return now + 1;
+        if (m_full || m_address_valid || answers || m_spilled) return now + 1;
         for (int client = 0; client < CHANNELS; ++client) {
             const Channel& channel = m_channels[client];
             const bool     waits   = channel.state == IDLE

@@ -35,9 +35,10 @@ public:
     Machine(const Config& config, const Streams& streams, const uint32_t* addresses,
             int64_t* retired_at)
         : m_config(config), m_memory(config), m_load(config), m_stores(config),
-          m_onchip(config.onchip_banks), m_feedback(1),
-          m_fills{FillEngine(config.units[ENCODER]), FillEngine(config.units[ATTENTION]),
-                  FillEngine(config.units[DECODER])},
+          m_onchip(config.onchip_banks, config.pipelined), m_feedback(1, config.pipelined),
+          m_fills{FillEngine(config, config.units[ENCODER]),
+                  FillEngine(config, config.units[ATTENTION]),
+                  FillEngine(config, config.units[DECODER])},
           m_convs{ConvEngine(config, config.units[ENCODER]),
                   ConvEngine(config, config.units[ATTENTION]),
                   ConvEngine(config, config.units[DECODER])},
@@ -122,12 +123,12 @@ private:
         for (int unit = 0; unit < UNITS; ++unit) {
             const ConvEngine& engine = m_convs[unit];
             const RowWriter&  writer = m_fills[unit].writer;
-            const bool wants = engine.memory == Memory::ROW;
+            const bool wants = engine.front.memory == Memory::ROW;
             conv[unit] = wants;
-            fill[unit] = writer.valid && !(wants && engine.bank == writer.bank);
+            fill[unit] = writer.valid && !(wants && engine.front.bank == writer.bank);
             if (unit != DECODER) continue;
             const RowWriter& gated = m_gate.writer;
-            gate = gated.valid && !(wants && engine.bank == gated.bank);
+            gate = gated.valid && !(wants && engine.front.bank == gated.bank);
             if (gated.valid && gated.bank == writer.bank) fill[unit] = false;
         }
     }
@@ -136,12 +137,11 @@ private:
         // Requests and grants, from registers.
         auto& reads  = m_onchip.reads;
         auto& writes = m_onchip.writes;
-        uint32_t feedback_readers = 0;
         for (int unit = 0; unit < UNITS; ++unit) {
             const FillEngine& fill = m_fills[unit];
             if (!fill.wants()) continue;
             if (!fill.feedback()) reads.ask(FILL_READS[unit], fill.address());
-            else m_feedback.reads.ask(unit == ATTENTION, 0), feedback_readers |= 1u << unit;
+            else m_feedback.reads.ask(unit == ATTENTION, 0);
         }
         if (m_gate.wants()) reads.ask(READ_GATE, m_gate.address());
         for (int store = 0; store < StoreEngines::CHANNELS; ++store)
@@ -150,11 +150,11 @@ private:
         if (m_monitor.wants()) reads.ask(READ_MONITOR, m_monitor.address());
         if (m_load.wants_onchip()) writes.ask(WRITE_LOAD, m_load.onchip_address());
         for (int unit = 0; unit < UNITS; ++unit)
-            if (m_convs[unit].memory == Memory::ONCHIP)
-                writes.ask(WRITE_ENCODER + unit, m_convs[unit].address);
-        const uint32_t read    = reads.mask ? m_onchip.grant_reads(true) : 0;
+            if (m_convs[unit].front.memory == Memory::ONCHIP)
+                writes.ask(WRITE_ENCODER + unit, m_convs[unit].front.address);
+        const Taken    read    = m_onchip.take_reads(true);
         const uint32_t written = writes.mask ? m_onchip.grant_writes(true) : 0;
-        const uint32_t fed     = feedback_readers ? m_feedback.grant_reads(false) : 0;
+        const Taken    fed     = m_feedback.take_reads(false);
         bool conv_row[UNITS], fill_row[UNITS], gate_row = false;
         grant_rows(conv_row, fill_row, gate_row);
 
@@ -179,7 +179,7 @@ private:
                 look(m_load.ports[channel], LOAD_OF[channel]);
         }
         if (m_stores.wake <= now) {
-            m_stores.tick(read >> READ_STORE, now);
+            m_stores.tick(read, now);
             if (m_stores.frame_ended) m_frames_ended.push_back(run);
             for (int channel = 0; channel < StoreEngines::CHANNELS; ++channel)
                 look(m_stores.ports[channel], STORE_OF[channel]);
@@ -192,29 +192,30 @@ private:
         for (int unit = 0; unit < UNITS; ++unit) {
             FillEngine& fill = m_fills[unit];
             if (fill.wake > now) continue;
-            const bool accepted = feedback_readers >> unit & 1 ? fed >> (unit == ATTENTION) & 1
-                                                               : read >> FILL_READS[unit] & 1;
-            fill.tick(accepted, fill_row[unit], now);
+            const Taken& taken = fill.feedback() ? fed : read;
+            const int    port  = fill.feedback() ? unit == ATTENTION : FILL_READS[unit];
+            fill.tick(taken.accepts(port), taken.grants(port), fill_row[unit], now);
             look(fill.port, FILL_OF[unit]);
         }
         if (m_gate.wake <= now) {
-            m_gate.tick(read >> READ_GATE & 1, gate_row, now);
+            m_gate.tick(read.accepts(READ_GATE), read.grants(READ_GATE), gate_row, now);
             look(m_gate.port, ENGINE_GATE);
         }
         const Conv* alpha_row = nullptr;
         for (int unit = 0; unit < UNITS; ++unit) {
             ConvEngine& conv = m_convs[unit];
             if (conv.wake > now) continue;
-            const bool granted = conv.memory == Memory::ROW      ? conv_row[unit]
-                                 : conv.memory == Memory::ONCHIP ? written >> (WRITE_ENCODER + unit) & 1
-                                                                 : conv.memory == Memory::FEEDBACK;
+            const Memory memory = conv.front.memory;
+            const bool granted  = memory == Memory::ROW      ? conv_row[unit]
+                                  : memory == Memory::ONCHIP ? written >> (WRITE_ENCODER + unit) & 1
+                                                             : memory == Memory::FEEDBACK;
             conv.tick(granted, now);
             look(conv.port, CONV_OF[unit]);
             if (conv.alpha_row) alpha_row = conv.alpha_row;
         }
         if (m_monitor.wake <= now || alpha_row)
             m_monitor.tick(alpha_row, alpha_row ? m_convs[ATTENTION].alpha_width : 0,
-                           read >> READ_MONITOR & 1, now);
+                           read.accepts(READ_MONITOR), read.grants(READ_MONITOR), now);
 
         const uint32_t exhausted  = m_fetcher.exhausted;
         const uint32_t ready      = m_ready;

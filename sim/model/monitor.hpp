@@ -9,15 +9,16 @@ class AttentionMonitor {
 public:
     Cycle wake = 0;
 
-    explicit AttentionMonitor(const Config& config) : m_vector(config.vector) {}
+    explicit AttentionMonitor(const Config& config)
+        : m_vector(config.vector), m_answers{config.granted_latency} {}
 
     bool     wants() const { return m_state == READ; }
     uint32_t address() const { return m_row.base + m_x / m_vector; }
 
     // `finished` is the row that the attention unit's convolution retires in this cycle.
-    void tick(const Conv* finished, uint32_t width, bool accepted, Cycle now) {
+    void tick(const Conv* finished, uint32_t width, bool accepted, bool read, Cycle now) {
         const bool arrives = m_answers.now();
-        m_answers.tick(accepted);
+        m_answers.tick(read);
         const bool has_room = m_rows.level != MONITOR_QUEUE;
         switch (m_state) {
         case IDLE:

@@ -4,12 +4,13 @@
 
 #include "common.hpp"
 
-// The state of an answer to a memory read: it comes PENDING_READS cycles after its request.
+// The state of the answers to memory reads: each comes `latency` cycles after its grant.
 struct Answers {
+    int64_t  latency;
     uint32_t pending = 0;
-    bool     now() const { return pending >> (PENDING_READS - 1) & 1; }
-    void     tick(bool accepted) {
-        pending = (pending << 1 | accepted) & ((1u << PENDING_READS) - 1);
+    bool     now() const { return pending >> (latency - 1) & 1; }
+    void     tick(bool granted) {
+        pending = (pending << 1 | granted) & ((1u << latency) - 1);
     }
 };
 
@@ -92,14 +93,15 @@ private:
 
 class FillEngine : public RowEngine {
 public:
-    explicit FillEngine(const UnitConfig& unit) : m_banks(unit.banks) {}
+    FillEngine(const Config& config, const UnitConfig& unit)
+        : m_banks(unit.banks), m_credits(config.read_queue), m_answers{config.granted_latency} {}
 
     // A read that is on offer, of the on-chip or the feedback memory.
     bool     wants() const { return m_reading && (m_credits != 0 || m_phase != 0); }
-    bool     feedback() const { return m_fill->source == SOURCE_FEEDBACK; }
+    bool     feedback() const { return m_fill && m_fill->source == SOURCE_FEEDBACK; }
     uint32_t address() const { return m_address; }
 
-    void tick(bool accepted, bool granted, Cycle now) {
+    void tick(bool accepted, bool read, bool granted, Cycle now) {
         const bool asked    = wants();
         const bool pool     = m_pool;
         const bool taken    = accepted && m_phase == 0;
@@ -113,7 +115,7 @@ public:
                                                               : CAUSE_FILL_DRAIN;
         writer.tick(m_level != 0, granted);
         if (m_answers.now() && pool) m_member = (m_member + 1) & 3;
-        m_answers.tick(accepted);
+        m_answers.tick(read);
         m_level += stored - moves;
         m_credits += moves - taken;
         if (accepted) request(pool);
@@ -125,7 +127,7 @@ private:
     const uint32_t m_banks;
     const Fill*    m_fill  = nullptr;
     bool           m_pool = false;
-    int            m_credits = FILL_QUEUE, m_level = 0;
+    int            m_credits, m_level = 0;
     uint32_t       m_phase = 0, m_member = 0;
     uint32_t       m_address = 0, m_first = 0, m_second = 0, m_pixels = 0, m_vector = 0;
     Answers        m_answers;
@@ -165,12 +167,13 @@ class GateEngine : public RowEngine {
 public:
     GateEngine(const Config& config, const UnitConfig& decoder)
         : m_banks(decoder.banks), m_steps(config.vector / config.gate_lanes),
-          m_slots((m_steps + GATE_PIPELINE + 1 + m_steps - 1) / m_steps), m_free(m_slots) {}
+          m_slots((m_steps + GATE_PIPELINE + 1 + m_steps - 1) / m_steps), m_credits(config.read_queue),
+          m_free(m_slots), m_answers{config.granted_latency} {}
 
     bool     wants() const { return m_reading && (m_credits != 0 || m_begun); }
     uint32_t address() const { return asks_skip() ? m_address : m_alpha_address; }
 
-    void tick(bool accepted, bool granted, Cycle now) {
+    void tick(bool accepted, bool read, bool granted, Cycle now) {
         const bool asked    = wants();
         const bool skip     = accepted && asks_skip();
         const bool taken    = accepted && !m_begun;
@@ -190,7 +193,7 @@ public:
                                                   : CAUSE_FILL_DRAIN;
         writer.tick(m_results != 0, granted);
         if (m_answers.now() && m_wide) m_second = !m_second;
-        m_answers.tick(accepted);
+        m_answers.tick(read);
         m_level += stored - ends;
         m_credits += ends - taken;
         m_results += result - moves;
@@ -209,7 +212,7 @@ private:
     const int      m_steps, m_slots;
     const Gate*    m_gate  = nullptr;
     bool           m_wide = false, m_begun = false, m_second = false;
-    int            m_credits = GATE_QUEUE, m_level = 0, m_results = 0, m_free;
+    int            m_credits, m_level = 0, m_results = 0, m_free;
     int            m_part = 0, m_done = 0;
     uint32_t       m_stages = 0;
     uint32_t       m_address = 0, m_alpha_address = 0, m_alpha_pixel = 0, m_column = 0, m_vector = 0;

@@ -2,6 +2,8 @@
 #pragma once
 
 #include "offchip.hpp"
+#include "onchip.hpp"
+#include "rows.hpp"
 
 class StoreEngines {
 public:
@@ -13,11 +15,13 @@ public:
     bool    frame_ended     = false;        // in this cycle
     Cycle   wake            = 0;
 
-    explicit StoreEngines(const Config& config) : m_config(config) {}
+    explicit StoreEngines(const Config& config) : m_config(config) {
+        for (Channel& channel : m_channels) channel.answers.latency = config.granted_latency;
+    }
 
     bool idle() const {
         for (const Channel& channel : m_channels)
-            if (channel.unacknowledged || channel.pending) return false;
+            if (channel.unacknowledged || channel.on_way) return false;
         return true;
     }
 
@@ -47,11 +51,11 @@ public:
         m_acknowledged = memory.acknowledges() ? memory.acknowledged() : -1;
     }
 
-    void tick(uint32_t read_grants, Cycle now) {
+    void tick(const Taken& reads, Cycle now) {
         const bool ends = m_sends && m_channels[m_writer].owed == 0;
         frame_ended = false;
         for (int number = 0; number < CHANNELS; ++number)
-            advance(number, read_grants >> number & 1);
+            advance(number, reads.accepts(READ_STORE + number), reads.grants(READ_STORE + number));
         if (ends) m_order.pop();
         if (m_grant && m_fresh) m_order.push(std::countr_zero(m_grant));
         m_held  = m_grant;
@@ -77,7 +81,8 @@ private:
         Burst                       burst{};
         uint32_t                    address = 0, left = 0;
         int                         promised = 0;
-        uint32_t                    pending  = 0;       // reads under way, by age
+        Answers                     answers;
+        int                         on_way   = 0;       // of `promised`, not in the buffer
         bool                        active   = false;
         uint32_t                    owed     = 0;
 
@@ -96,7 +101,7 @@ private:
     bool     m_fresh = false, m_address_taken = false, m_sends = false;
     int      m_writer = -1, m_acknowledged = -1;
 
-    void advance(int number, bool granted) {
+    void advance(int number, bool accepted, bool granted) {
         Channel&   channel      = m_channels[number];
         Port&      port         = ports[number];
         const bool acknowledged = m_acknowledged == number;
@@ -107,7 +112,7 @@ private:
         const bool asks         = wants_onchip(number);
         const bool announces    = channel.cut.valid && (!channel.address_valid || address_taken)
                                && channel.unacknowledged != OUTSTANDING;
-        const bool arrived      = channel.pending >> (PENDING_READS - 1) & 1;
+        const bool arrived      = channel.answers.now();
         const bool finished     = !channel.cut.valid && channel.unacknowledged == 0;
 
         port.retires = false;
@@ -116,7 +121,7 @@ private:
             if (sends) port.cause = CAUSE_ISSUE;
             else if (offers || (channel.address_valid && !address_taken))
                 port.cause = CAUSE_BACKPRESSURE;
-            else if (asks && !granted) port.cause = CAUSE_CONFLICT;
+            else if (asks && !accepted) port.cause = CAUSE_CONFLICT;
             else if (channel.left == 0 && channel.promised == 0) port.cause = CAUSE_BACKPRESSURE;
         }
 
@@ -129,9 +134,10 @@ private:
             --channel.owed;
         }
         channel.words.tick(arrived, sends);
-        channel.pending = (channel.pending << 1 | granted) & ((1u << PENDING_READS) - 1);
-        channel.promised += granted - sends;
-        if (granted) {
+        channel.answers.tick(granted);
+        channel.promised += accepted - sends;
+        channel.on_way += accepted - arrived;
+        if (accepted) {
             ++channel.address;
             --channel.left;
         }

@@ -5,17 +5,19 @@ import random
 from hw.interfaces import PENDING_READS
 
 
-def reader(port, words, *, stall=0.0, seed=0, requests=None):
+def reader(port, words, *, latency=PENDING_READS, stall=0.0, seed=0, requests=None):
     """Behaviour of the memory behind ``port`` (a ``MemoryRead``, seen from the reader).
 
-    Answers exactly ``PENDING_READS`` cycles after acceptance; refuses with odds ``stall``. A
-    request that is withdrawn or altered before it is accepted fails the test. ``requests``
-    collects the accepted addresses.
+    Refuses with odds ``stall``. Answers exactly ``latency`` cycles after acceptance; if that is
+    more than ``PENDING_READS``, as in a pipelined machine, so many cycles later at least: with
+    odds ``stall`` nothing is answered in a cycle. A request that is withdrawn or altered before it
+    is accepted fails the test. ``requests`` collects the accepted addresses.
     """
     chance = random.Random(seed)
 
     async def serve(ctx):
-        answers = [None] * (PENDING_READS - 1)
+        answers = [None] * (latency - 1)
+        late    = []
         waiting = None
         while True:
             ready = chance.random() >= stall
@@ -26,6 +28,9 @@ def reader(port, words, *, stall=0.0, seed=0, requests=None):
             waiting = address if valid and not ready else None
             answers.append(address if valid and ready else None)
             answer = answers.pop(0)
+            if latency != PENDING_READS:
+                late  += [] if answer is None else [answer]
+                answer = late.pop(0) if late and chance.random() >= stall else None
             ctx.set(port.data_valid, answer is not None)
             if answer is None:
                 ctx.set(port.data, chance.getrandbits(len(port.data)))

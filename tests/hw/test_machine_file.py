@@ -97,7 +97,7 @@ MISTAKES = {
     "no bare key": ('"a\\nb" = 4', ("'a\\nb' is unknown; known are name, vector, encoder, "
                     "attention, decoder, gate_lanes, gate_param_words, alpha_words, onchip_banks, "
                     "onchip_bytes, feedback_bytes, offchip_bytes, dram, clock_mhz, clock_source, "
-                    "protection, channel_bounds")),
+                    "protection, channel_bounds, pipelined")),
     "range": ("clock_mhz = 9000", "clock_mhz must be from 1 MHz to 5000 MHz, not 9000 MHz"),
     "power": ("onchip_bytes = '3 MiB'", ("onchip_bytes must be a power of two from 16 B to 32 MiB, "
               "not 3 MiB")),

@@ -98,7 +98,7 @@ def test_a_run_past_its_limit_is_one_line_and_no_report(tmp_path, capsys):
 
 
 SHAPES = [
-    replace(TINY, name="wide", vector=16, gate_lanes=4,
+    replace(TINY, name="wide", vector=16, gate_lanes=4, pipelined=True,
             encoder=replace(TINY.encoder, pixels=4, outputs=4, drain=8, gather=True),
             attention=replace(TINY.attention, outputs=8, drain=8, gather=True),
             decoder=replace(TINY.decoder, pixels=1, outputs=16, drain=16)),
@@ -111,6 +111,7 @@ SHAPES = [
             encoder=replace(TINY.encoder, pixels=4, outputs=8, drain=8),
             attention=replace(TINY.attention, pixels=2, outputs=4)),
     replace(TINY, name="short", onchip_bytes=4096, feedback_bytes=512, onchip_banks=1,
+            pipelined=True,
             encoder=replace(TINY.encoder, weight_words=512, row_words=64, gather=True),
             attention=replace(TINY.attention, weight_words=320, row_words=128),
             decoder=replace(TINY.decoder, weight_words=384, row_words=128)),

@@ -8,7 +8,7 @@ from hw.prove.bench import prove
 WIDTH = 6
 
 
-@prove((RoundRobin.elaborate, "eligible & (~eligible + 1)[:self.width]", "eligible"))
+@prove((RoundRobin.elaborate, "bit & ~eligible[:number].any()", "bit"))
 def grants_one_requester(bench):
     """At most one bit of ``grant`` is high, one that requests, and one whenever any requests."""
     dut = bench.block(RoundRobin(width=WIDTH))

@@ -8,10 +8,10 @@ from hw.prove.bench import prove
 DEPTH, READERS, WRITERS = 4, 3, 2
 
 
-def memory(bench):
+def memory(bench, **parameters):
     """Two banks of two one-byte vectors; ports that hold what they ask for until they get it."""
     dut = bench.block(BankedMemory(depth=DEPTH, vector=1, lanes=1, banks=2, readers=READERS,
-                                   writers=WRITERS, background=1))
+                                   writers=WRITERS, background=1, **parameters))
     for port in dut.r:
         bench.assume(bench.kept(port.address.valid, port.address.ready, port.address.p))
     for port in dut.w:
@@ -19,8 +19,8 @@ def memory(bench):
     return dut
 
 
-@prove((BankedMemory.elaborate, "m.d.sync += pending.eq(Cat(grants))",
-        "m.d.sync += pending.eq(Cat(grants) & ~pending)"))
+@prove((BankedMemory.elaborate, "m.d.sync += later.eq(pending)",
+        "m.d.sync += later.eq(pending & ~later)"))
 def answers_come_after_two_cycles(bench):
     """Every accepted read is answered exactly two cycles later, and nothing else is."""
     dut = memory(bench)
@@ -46,6 +46,32 @@ def reads_see_the_last_write(bench):
         mine  = bench.before(bench.before(asked))
         bench.check(~mine | (port.data == bench.before(bench.before(held))), "the last write")
     bench.cover(mine & (port.data == 77))
+
+
+@prove((BankedMemory._ports, '(read, early_read, ("addr", "en"))',
+        '(read, early_read, ("addr",)), (read, early_write, ("en",))'))
+def pipelined_reads_see_the_last_write(bench):
+    """Where reads wait in registers, the last one that was accepted of a symbolic address returns
+    what was written there last, unless something was written there since."""
+    dut    = memory(bench, pipelined=True)
+    where  = bench.constant(range(DEPTH), "where")
+    held   = bench.register(8, "held")
+    on_way = bench.register(3, "on_way")                    # accepted of this reader, not answered
+    quiet  = bench.register(4, "quiet")                     # cycles without a write there
+    port   = dut.r[0]
+    writes = Cat(w.w.valid & w.w.ready & (w.w.p.address == where) for w in dut.w).any()
+    for w in dut.w:
+        bench.assume(w.w.p.mask)
+        with bench.m.If(w.w.valid & w.w.ready & (w.w.p.address == where)):
+            bench.m.d.sync += held.eq(w.w.p.data)
+    asks = port.address.valid & port.address.ready
+    bench.assume(~asks | (port.address.p == where))
+    bench.m.d.sync += [on_way.eq(on_way + asks - port.data_valid),
+                       quiet.eq(Mux(writes, 0, Mux(quiet.all(), quiet, quiet + 1)))]
+    bench.check(~port.data_valid | (on_way != 0), "nothing comes that was not asked for")
+    bench.check(on_way <= 4, "as many as a read takes cycles")
+    bench.check(~(port.data_valid & (quiet >= 3)) | (port.data == held), "the last write")
+    bench.cover(port.data_valid & (port.data == 77) & (on_way == 4))
 
 
 @prove((BankedMemory.elaborate, "stored[number].append(grant)",

@@ -17,11 +17,11 @@ from tests.hw.models import RowModel, reader, sink, watch
 KIB = 1024
 
 
-def machine(*, vector=8, lanes=2, pixels=2, outputs=4):
+def machine(*, vector=8, lanes=2, pixels=2, outputs=4, pipelined=False):
     decoder = UnitConfig(pixels=pixels, outputs=outputs, drain=outputs, row_words=256,
                          weight_words=4, params=4)
     return replace(TINY, vector=vector, gate_lanes=lanes, gate_param_words=64, alpha_words=16,
-                   onchip_bytes=4 * KIB, decoder=decoder)
+                   onchip_bytes=4 * KIB, decoder=decoder, pipelined=pipelined)
 
 
 def requantise(value, requant, zero, low, high):
@@ -110,8 +110,8 @@ class Bench:
         sim = Simulator(m)
         sim.add_clock(1e-8)
         sim.add_testbench(drive)
-        for process in (reader(gate.read_skip, self.skip, stall=self.stall, seed=self.seed,
-                               requests=self.requests),
+        for process in (reader(gate.read_skip, self.skip, latency=config.read_latency,
+                               stall=self.stall, seed=self.seed, requests=self.requests),
                         sink(gate.write, self.row.write, stall=self.stall, seed=self.seed + 1),
                         watch([gate.engine.i.valid, gate.engine.cause, gate.tap.valid,
                                gate.tap.p], note),
@@ -184,14 +184,15 @@ def test_extreme_zero_points_are_exact():
     assert [bench.row.words[1, 5, k] for k in range(8)] == [100] * 8
 
 
+@pytest.mark.parametrize("pipelined", [False, True])
 @pytest.mark.parametrize("vector, lanes", [(8, 1), (8, 2), (8, 4), (8, 8), (16, 4), (16, 2)])
-def test_one_vector_takes_vector_by_lanes_cycles(vector, lanes):
-    bench  = Bench(machine(vector=vector, lanes=lanes))
+def test_one_vector_takes_vector_by_lanes_cycles(vector, lanes, pipelined):
+    bench  = Bench(machine(vector=vector, lanes=lanes, pipelined=pipelined))
     fields = instruction(width=20, vectors=3 if lanes > 1 else 2)
     assert bench.run([fields]) == Error.NONE
     bench.check(fields)
     assert set(bench.causes) == {Cause.ISSUE, Cause.FILL_DRAIN}
-    assert bench.causes[Cause.FILL_DRAIN] == 17
+    assert bench.causes[Cause.FILL_DRAIN] == 17 + 2 * pipelined
 
 
 @pytest.mark.parametrize("vector, lanes, cycles", [(8, 1, 8), (8, 4, 2), (8, 8, 2), (16, 2, 8)])
@@ -211,7 +212,7 @@ def test_random_rows_with_stalls(seed):
     vector = int(rng.choice([8, 16]))
     lanes  = int(rng.choice([1, 2, 4, 8]))
     config = machine(vector=vector, lanes=lanes, pixels=int(rng.choice([1, 2, 4])),
-                     outputs=int(rng.choice([1, 4, 8])))
+                     outputs=int(rng.choice([1, 4, 8])), pipelined=seed % 3 == 0)
     bench  = Bench(config, seed=seed, stall=float(rng.choice([0, 0.3, 0.8])))
     dst_vector, vectors, spare = (int(n) for n in rng.integers([0, 1, 0], [3, 4, 3]))
     low, high = sorted(int(n) for n in rng.integers(0, 256, 2))

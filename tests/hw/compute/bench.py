@@ -16,14 +16,16 @@ from hw.isa import Error, Target
 
 
 def small_config(name, *, pixels=2, vector=8, outputs=2, drain=None, row_words=512,
-                 weight_words=256, params=64, transform=False, gather=False, bounds=False):
+                 weight_words=256, params=64, transform=False, gather=False, bounds=False,
+                 pipelined=False):
     """A config whose unit ``name`` has the given sizes, with small memories around it."""
     unit  = UnitConfig(pixels=pixels, outputs=outputs, drain=drain or outputs, row_words=row_words,
                        weight_words=weight_words, params=params, transform=transform, gather=gather)
     other = replace(unit, pixels=1)
     units = {**dict.fromkeys(("encoder", "attention", "decoder"), other), name: unit}
     return replace(TINY, vector=vector, onchip_bytes=1024 * vector, feedback_bytes=1024 * vector,
-                   alpha_words=40, gate_lanes=2, channel_bounds=bounds, **units)
+                   alpha_words=40, gate_lanes=2, channel_bounds=bounds, pipelined=pipelined,
+                   **units)
 
 
 class Bench(Elaboratable):

@@ -166,6 +166,15 @@ def test_short_transformed_sums_wait_for_twice_the_pixels(doubled, steps):
     bench.simulate(row)
 
 
+@pytest.mark.parametrize("name, transform, gather", [
+    ("encoder", False, False), ("attention", True, False), ("decoder", True, True)])
+def test_a_pipelined_machine_keeps_a_refused_word_beside_the_next_one(name, transform, gather):
+    """The array is told a word later, and no word is lost or written twice."""
+    bench = Bench(name, pixels=2, outputs=2, drain=4, stall=0.6, seed=7, transform=transform,
+                  gather=gather, pipelined=True)
+    bench.simulate(random_rows(bench, [{"transformed": int(transform)}, {}, {"depthwise": 1}]))
+
+
 def test_a_memory_that_refuses_is_a_conflict():
     bench = Bench("encoder", pixels=1, vector=8, outputs=2, stall=0.9)
     layer = layer_of(kernel_h=1, kernel_w=1, pad_left=0, width_in=13, width_out=13)

@@ -15,8 +15,9 @@ KIB = 1024
 HEADER = {"layer": 7, "row": 5}
 
 
-def machine(vector=8):
-    return replace(TINY, vector=vector, onchip_bytes=4 * KIB, feedback_bytes=2 * KIB)
+def machine(vector=8, pipelined=False):
+    return replace(TINY, vector=vector, onchip_bytes=4 * KIB, feedback_bytes=2 * KIB,
+                   pipelined=pipelined)
 
 
 def expected(words, vector, instruction):
@@ -39,8 +40,9 @@ def expected(words, vector, instruction):
 class Bench:
     """A fill engine between two memories of random bytes and a row memory."""
 
-    def __init__(self, *, vector=8, pixels=2, outputs=2, has_feedback=True, stall=0.0, seed=0):
-        self.config = machine(vector)
+    def __init__(self, *, vector=8, pixels=2, outputs=2, has_feedback=True, pipelined=False,
+                 stall=0.0, seed=0):
+        self.config = machine(vector, pipelined)
         self.unit   = UnitConfig(pixels=pixels, outputs=outputs, drain=outputs, row_words=256,
                                  weight_words=4, params=4)
         self.dut    = FillEngine(self.config, self.unit, has_feedback)
@@ -87,7 +89,8 @@ class Bench:
         if dut.has_feedback:
             ports.append((dut.read_feedback, self.feedback))
         for index, (port, words) in enumerate(ports):
-            sim.add_testbench(reader(port, words, stall=self.stall, seed=self.seed + index,
+            sim.add_testbench(reader(port, words, latency=self.config.read_latency,
+                                     stall=self.stall, seed=self.seed + index,
                                      requests=self.requests), background=True)
         sim.add_testbench(sink(dut.write, self.row.write, stall=self.stall, seed=self.seed + 9),
                           background=True)
@@ -128,18 +131,19 @@ def instruction(**fields):
             "width": 5, "vectors": 3, "dst_base": 4, "dst_stride": 3, "dst_vector": 0, **fields}
 
 
+@pytest.mark.parametrize("pipelined", [False, True])
 @pytest.mark.parametrize("mode, reads_per_write", [(FillMode.COPY, 1), (FillMode.UP, 0.5),
                                                    (FillMode.POOL, 4)])
-def test_speed_and_order(mode, reads_per_write):
-    bench = Bench()
+def test_speed_and_order(mode, reads_per_write, pipelined):
+    bench = Bench(pipelined=pipelined)
     fill  = instruction(mode=mode, width=16, vectors=2, dst_stride=2)
     assert bench.run([fill]) == Error.NONE
     bench.check(fill)
 
     writes = len(bench.row.words) // 8
     assert len(bench.requests) == writes * reads_per_write
-    # Take, check (2 bits and the verdict), request to data 2, queue, output register, retire.
-    assert sum(bench.causes.values()) == max(writes, writes * reads_per_write) + 9
+    # Take, check (2 bits and the verdict), request to data 2 or 4, queue, output register, retire.
+    assert sum(bench.causes.values()) == max(writes, writes * reads_per_write) + 9 + 2 * pipelined
     assert set(bench.causes) == {Cause.ISSUE, Cause.FILL_DRAIN}
     if mode == FillMode.COPY:
         assert bench.requests == list(range(10, 42))
@@ -150,7 +154,8 @@ def test_random_rows_with_stalls(seed):
     rng    = np.random.default_rng(seed)
     pixels = int(rng.choice([1, 2, 4]))
     bench  = Bench(vector=int(rng.choice([8, 16])), pixels=pixels, outputs=int(rng.choice([1, 8])),
-                   has_feedback=seed % 4 != 0, stall=float(rng.choice([0, 0.3, 0.7])), seed=seed)
+                   has_feedback=seed % 4 != 0, pipelined=seed % 3 == 0,
+                   stall=float(rng.choice([0, 0.3, 0.7])), seed=seed)
     source = Source.FEEDBACK if bench.dut.has_feedback and rng.random() < 0.5 else Source.ONCHIP
     mode   = FillMode(int(rng.integers(3)))
     width  = int(rng.integers(1, 9)) * (2 if mode == FillMode.POOL else 1)

@@ -24,8 +24,9 @@ def request(ctx, port, address):
     ctx.set(port.address.valid, 1)
 
 
-def test_data_comes_two_cycles_after_acceptance():
-    dut = memory()
+@pytest.mark.parametrize("pipelined, latency", [(False, 2), (True, 4)])
+def test_data_comes_so_many_cycles_after_acceptance(pipelined, latency):
+    dut = memory(pipelined=pipelined)
 
     async def drive(ctx):
         await write(ctx, dut.w[0], 6, 66)
@@ -33,8 +34,9 @@ def test_data_comes_two_cycles_after_acceptance():
         assert ctx.get(dut.r[1].address.ready)
         await ctx.tick()      # accepted
         ctx.set(dut.r[1].address.valid, 0)
-        assert not ctx.get(dut.r[1].data_valid)
-        await ctx.tick()
+        for _ in range(latency - 1):
+            assert not ctx.get(dut.r[1].data_valid)
+            await ctx.tick()
         assert ctx.get(dut.r[1].data_valid)
         assert ctx.get(dut.r[1].data) == 66
         assert not ctx.get(dut.r[0].data_valid)
@@ -103,8 +105,9 @@ def test_background_reader_gets_what_the_others_leave():
     simulate(dut, drive)
 
 
-def test_read_after_the_cycle_of_a_write_gets_the_new_data():
-    dut = memory()
+@pytest.mark.parametrize("pipelined", [False, True])
+def test_read_after_the_cycle_of_a_write_gets_the_new_data(pipelined):
+    dut = memory(pipelined=pipelined)
 
     async def drive(ctx):
         await write(ctx, dut.w[0], 9, 1)
@@ -113,8 +116,7 @@ def test_read_after_the_cycle_of_a_write_gets_the_new_data():
         request(ctx, dut.r[0], 9)
         await ctx.tick()                # what is read in this one is nobody's
         ctx.set(dut.w[0].w.valid, 0)
-        await ctx.tick()
-        await ctx.tick()
+        await ctx.tick().repeat(2 + 2 * pipelined)
         assert ctx.get(dut.r[0].data) == 2
 
     simulate(dut, drive)
@@ -174,6 +176,62 @@ def test_random_against_a_list(banks, readers, writers, background, idle):
                 elif writes[k] is not None:
                     waited[readers + k] += 1
                     assert waited[readers + k] < writers
+            await ctx.tick()
+        assert answered > 300
+
+    simulate(dut, drive)
+
+
+@pytest.mark.parametrize(("banks", "readers", "writers", "background"), [
+    (4, 6, 4, 1), (1, 2, 1, 0), (2, 1, 3, 0)])
+@pytest.mark.parametrize("idle", [0.0, 0.5])
+def test_random_pipelined_reads_see_what_was_there_when_they_got_their_bank(
+        banks, readers, writers, background, idle):
+    """That is three cycles before their data, and after they were accepted. Answers keep the order,
+    a bank has one in a cycle, and two are accepted ahead of it at most."""
+    dut  = memory(banks=banks, readers=readers, writers=writers, background=background,
+                  pipelined=True)
+    past = [[0] * 32]                                    # contents at the beginning of each cycle
+
+    async def drive(ctx):
+        rng      = random.Random(banks)
+        asked    = [None] * readers
+        writes   = [None] * writers
+        accepted = [[] for _ in range(readers)]          # (cycle, address), not yet answered
+        answered = 0
+        for cycle in range(1000):
+            for k, port in enumerate(dut.r):
+                if asked[k] is None and rng.random() >= idle:
+                    asked[k] = rng.randrange(32)
+                    ctx.set(port.address.p, asked[k])
+                ctx.set(port.address.valid, asked[k] is not None)
+            for k, port in enumerate(dut.w):
+                if writes[k] is None and rng.random() >= idle:
+                    writes[k] = (rng.randrange(32), rng.getrandbits(64), rng.getrandbits(4))
+                    ctx.set(port.w.p, dict(zip(("address", "data", "mask"), writes[k],
+                                                strict=True)))
+                ctx.set(port.w.valid, writes[k] is not None)
+
+            used = []
+            for k, port in enumerate(dut.r):
+                if ctx.get(port.data_valid):
+                    since, address = accepted[k].pop(0)
+                    assert since <= cycle - 4
+                    assert ctx.get(port.data) == past[cycle - 3][address]
+                    used.append(address % banks)
+                    answered += 1
+                if asked[k] is not None and ctx.get(port.address.ready):
+                    accepted[k].append((cycle, asked[k]))
+                    asked[k] = None
+                assert sum(since < cycle - 4 for since, _ in accepted[k]) <= 2
+            assert len(used) == len(set(used))
+            past.append(list(past[-1]))
+            for k, port in enumerate(dut.w):
+                if writes[k] is not None and ctx.get(port.w.ready):
+                    address, word, mask = writes[k]
+                    bits = sum(0xFFFF << 16 * j for j in range(4) if mask >> j & 1)
+                    past[-1][address] = past[-1][address] & ~bits | word & bits
+                    writes[k] = None
             await ctx.tick()
         assert answered > 300
 

@@ -1,6 +1,7 @@
 # amaranth: UnusedElaboratable=no
 import random
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from amaranth.sim import Simulator
@@ -37,8 +38,10 @@ def word_of(address):
 class Bench:
     """Everything around the engines: memory, sinks with stalls, and a log of what happened."""
 
-    def __init__(self, *, stall=0.0, latency=5, fails=(), window=8, outstanding=2):
-        self.dut     = LoadEngines(config=TINY, window=window, outstanding=outstanding)
+    def __init__(self, *, stall=0.0, latency=5, fails=(), window=8, outstanding=2,
+                 pipelined=False):
+        self.dut     = LoadEngines(config=replace(TINY, pipelined=pipelined), window=window,
+                                   outstanding=outstanding)
         self.memory  = AxiMemory(vector=V, stall=stall, latency=latency, fails=fails,
                                  words={k: word_of(k) for k in range(4096)})
         self.stall   = stall
@@ -214,12 +217,29 @@ def test_refused_writes_are_conflicts_and_refused_beats_backpressure():
     assert bench.causes[ENCODER][Cause.ISSUE] == bench.causes[DECODER][Cause.ISSUE] == 32
 
 
+@pytest.mark.parametrize("retired", [1, 2, 3])
+def test_words_have_landed_when_their_instruction_retires(retired):
+    """In a pipelined machine a refused word waits behind the channel, which is done with it."""
+    random.seed(retired)
+    bench = Bench(stall=0.7, pipelined=True)
+    loads = [load(offchip=10 * k * V, beats=3, base=10 * k) for k in range(retired)]
+
+    async def look(ctx):
+        while bench.retired[ENCODER] < retired:
+            await ctx.tick()
+        assert len(bench.onchip) == 3 * retired
+
+    bench.run({ENCODER: loads}, then=look)
+    assert bench.causes[ENCODER][Cause.FILL_DRAIN] > 3 * retired
+
+
+@pytest.mark.parametrize("pipelined", [False, True])
 @pytest.mark.parametrize("outstanding", [1, 2, 3])
 @pytest.mark.parametrize("stall", [0.0, 0.2, 0.6])
-def test_random_programs_side_by_side(stall, outstanding):
+def test_random_programs_side_by_side(stall, outstanding, pipelined):
     random.seed(17)
-    bench, expected, units, beats = Bench(stall=stall, outstanding=outstanding), {}, {}, Counter()
-    programs = {}
+    bench    = Bench(stall=stall, outstanding=outstanding, pipelined=pipelined)
+    programs, expected, units, beats = {}, {}, {}, Counter()
     for number in range(3):
         programs[number], units[number], free = [], [], 1000 * number
         for _ in range(12):

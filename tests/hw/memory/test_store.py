@@ -1,6 +1,7 @@
 # amaranth: UnusedElaboratable=no
 import random
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from amaranth.sim import Simulator
@@ -27,8 +28,9 @@ class Bench:
     """Everything around the engine: on-chip memory and AXI with stalls, and a log."""
 
     def __init__(self, *, stall=0.0, conflicts=0.0, latency=5, fails=(), window=8, outstanding=4,
-                 buffer=8):
-        self.dut       = StoreEngine(config=TINY, window=window, outstanding=outstanding,
+                 buffer=8, pipelined=False):
+        self.config    = replace(TINY, pipelined=pipelined)
+        self.dut       = StoreEngine(config=self.config, window=window, outstanding=outstanding,
                                      buffer=buffer)
         self.memory    = AxiMemory(vector=V, stall=stall, latency=latency, fails=fails)
         self.conflicts = conflicts
@@ -57,16 +59,16 @@ class Bench:
                 await ctx.tick()
 
     async def onchip(self, ctx):
-        r, pipe = self.dut.r, [None, None]
+        r, pipe = self.dut.r, [None] * self.config.read_latency
         while True:
             ready = random.random() >= self.conflicts
             ctx.set(r.address.ready, ready)
-            ctx.set(r.data_valid, pipe[1] is not None)
-            ctx.set(r.data, 0xBAD if pipe[1] is None else word_of(pipe[1]))
+            ctx.set(r.data_valid, pipe[-1] is not None)
+            ctx.set(r.data, 0xBAD if pipe[-1] is None else word_of(pipe[-1]))
             _, _, valid, address = await ctx.tick().sample(r.address.valid, r.address.p)
             accepted = valid and ready
             self.reads += accepted
-            pipe = [address if accepted else None, pipe[0]]
+            pipe = [address if accepted else None, *pipe[:-1]]
 
     def run(self, instructions, *, then=None, deadline=1e-4, drain=True):
         async def program(ctx):
@@ -97,13 +99,15 @@ def test_copies_from_onchip_memory():
     assert bench.ended == 1
 
 
-def test_one_beat_per_cycle_and_causes_add_up():
-    bench = Bench(latency=3)
+@pytest.mark.parametrize("pipelined", [False, True])
+def test_one_beat_per_cycle_and_causes_add_up(pipelined):
+    bench = Bench(latency=3, pipelined=pipelined)
     bench.run([store(offchip=0, beats=32)])
     assert bench.causes[Cause.ISSUE] == 32
     assert bench.causes[Cause.CONFLICT] == 0
-    # Idle, check, three from the first request to its data, one more in the buffer; and retire.
-    assert bench.causes[Cause.FILL_DRAIN] == 7
+    # Idle, check, three (or five) from the first request to its data, one more in the buffer; and
+    # retire.
+    assert bench.causes[Cause.FILL_DRAIN] == 7 + 2 * pipelined
     # The model answers 3 + 1 cycles after the last beat, and one more sees all acknowledged.
     assert bench.causes[Cause.BACKPRESSURE] == 5
 
