@@ -53,7 +53,7 @@ class FrontEnd(wiring.Component):
     Members
     -------
     enable : In(1)
-        The machine runs. Low: nothing is issued.
+        The machine runs. Low: nothing is issued, whatever comes.
     i : In(stream.Signature(INSTRUCTION))
     exhausted : In(1)
         Nothing will follow on ``i``.
@@ -112,7 +112,7 @@ class FrontEnd(wiring.Component):
         offered_valid   = Signal()
 
         # Fetch
-        m.d.comb += self.i.ready.eq(self.enable & ~following_valid)
+        m.d.comb += self.i.ready.eq(~following_valid)
         with m.If(self.i.valid & self.i.ready):
             m.d.sync += following.eq(self.i.p)
             m.d.sync += following_valid.eq(1)

@@ -53,7 +53,7 @@ class Ledger(wiring.Component):
     pass through.
 
     A pulse on ``sample`` latches ``select``; ``value`` holds the counter from the pulse on
-    ``sampled`` until the next: three cycles later, four for totals, or more while instructions of a
+    ``sampled`` until the next: four cycles later, five for totals, or more while instructions of a
     layer's engine retire.
 
     Parameters
@@ -236,6 +236,20 @@ class Ledger(wiring.Component):
                 ledger.read_field.eq(number[:FIELD_BITS]),
             ]
 
+        # What is selected, a cycle ahead of the answer: of all counters, and of the memories
+        counted, kept = Signal(CYCLE_BITS), Signal(TIME_BITS)
+        from_memory   = Signal()
+        m.d.sync += [counted.eq(0), kept.eq(0), from_memory.eq(0)]
+        with m.Switch(selected):
+            for (which, index), value in single.items():
+                with m.Case(which << INDEX_BITS | index):
+                    m.d.sync += counted.eq(value)
+        layered = (group == Counter.LAYER) & (unit < len(LEDGER_ENGINES))
+        for here, value in (*((group == which, value) for which, value in stamps.items()),
+                            (layered, layers[unit].value), (is_total, totals.value)):
+            with m.If(here):
+                m.d.sync += [kept.eq(value), from_memory.eq(1)]
+
         # Window
         m.d.sync += self.sampled.eq(0)
         with m.FSM():
@@ -245,8 +259,8 @@ class Ledger(wiring.Component):
                     m.next = "Read memories"
 
             with m.State("Read memories"):
-                m.next = "Answer"
-                with m.If((group == Counter.LAYER) & (unit < len(LEDGER_ENGINES))):
+                m.next = "Collect"
+                with m.If(layered):
                     m.d.comb += wants.eq(1)
                     with m.If(~layers[unit].read_done):
                         m.next = "Read memories"
@@ -255,22 +269,14 @@ class Ledger(wiring.Component):
                     m.next = "Add up"
 
             with m.State("Add up"):
+                m.next = "Collect"
+
+            with m.State("Collect"):
                 m.next = "Answer"
 
             with m.State("Answer"):
                 m.d.sync += self.sampled.eq(1)
-                m.d.sync += self.value.eq(0)
+                m.d.sync += self.value.eq(Mux(from_memory, kept, counted))
                 m.next = "Idle"
-                with m.Switch(selected):
-                    for (which, index), value in single.items():
-                        with m.Case(which << INDEX_BITS | index):
-                            m.d.sync += self.value.eq(value)
-                for which, value in stamps.items():
-                    with m.If(group == which):
-                        m.d.sync += self.value.eq(value)
-                with m.If((group == Counter.LAYER) & (unit < len(LEDGER_ENGINES))):
-                    m.d.sync += self.value.eq(layers[unit].value)
-                with m.If(is_total):
-                    m.d.sync += self.value.eq(totals.value)
 
         return m

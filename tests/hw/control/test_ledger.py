@@ -235,14 +235,14 @@ def test_every_counter():
     simulate(dut, bench)
 
 
-def test_sample_takes_three_cycles_or_four():
+def test_sample_takes_four_cycles_or_five():
     dut = Ledger(onchip_readers=0, onchip_writers=0)
 
     async def bench(ctx):
         await ctx.tick().repeat(KNOWN_ROWS)
-        for number, cycles in ((counter_index(Counter.CYCLES), 3),
-                               (counter_index(Counter.LAYER, Engine.GATE, 1, LayerField.LAST), 3),
-                               (counter_index(Counter.CAUSE, Engine.GATE, Cause.ISSUE), 4)):
+        for number, cycles in ((counter_index(Counter.CYCLES), 4),
+                               (counter_index(Counter.LAYER, Engine.GATE, 1, LayerField.LAST), 4),
+                               (counter_index(Counter.CAUSE, Engine.GATE, Cause.ISSUE), 5)):
             ctx.set(dut.select, number)
             ctx.set(dut.sample, 1)
             await ctx.tick()
