@@ -1,10 +1,10 @@
 """``make bitstream``: from a machine to a file that a board takes, ``--board ulx3s --config FILE``.
 
-Synthesis (Yosys), place-and-route (nextpnr) with several seeds, of which the fastest is kept, and
-packing (ecppack), all from pip packages; ``YOSYS``, ``NEXTPNR_ECP5`` and ``ECPPACK`` name others,
-such as native ones. Writes ``board.bit``, ``bitstream.json`` with what is known of it, and
-``machine.toml``, the machine as it is in there: where all clocks are met, reports of runs on it say
-that place-and-route is the source of their clock. Exits with 1 if a clock is not met, with 2 if
+Synthesis (Yosys), place-and-route (nextpnr) with several seeds side by side, of which the fastest
+is kept, and packing (ecppack), all from pip packages; ``YOSYS``, ``NEXTPNR_ECP5`` and ``ECPPACK``
+name others, such as native ones. Writes ``board.bit``, ``bitstream.json`` with what is known of it,
+and ``machine.toml``, the machine as it is in there: where all clocks are met, reports of runs on it
+say that place-and-route is the source of their clock. Exits with 1 if a clock is not met, with 2 if
 there is no bitstream at all.
 """
 
@@ -16,6 +16,7 @@ import subprocess
 import sys
 import sysconfig
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib.metadata import version
 
@@ -184,7 +185,6 @@ def _command(arguments):
             platform().prepare(board, name="top", synth_opts=OPTIONS).extract(work)
             design = work / "top.il"
             design.write_text(relax(design.read_text()))
-        reports, seconds = {}, {}
         with console.status("synthesis") as status:
             def tell(what):
                 return lambda line: status.update(
@@ -196,9 +196,12 @@ def _command(arguments):
             spread(netlist["modules"]["top"])
             mapped.write_text(json.dumps(netlist))
             synthesis = time.monotonic() - began
-            for seed in range(1, options.seeds + 1):
-                what = f"place and route, seed {seed} of {options.seeds}"
-                reports[seed], seconds[seed] = place_and_route(work, seed, status=tell(what))
+            seeds = range(1, options.seeds + 1)
+            with ThreadPoolExecutor(min(options.seeds, os.cpu_count())) as pool:     # a core each
+                routed = list(pool.map(lambda seed: place_and_route(work, seed, status=tell(
+                    f"place and route, seed {seed} of {options.seeds}")), seeds))
+            reports = {seed: report for seed, (report, _) in zip(seeds, routed)}
+            seconds = {seed: took for seed, (_, took) in zip(seeds, routed)}
             made = summary(reports, seconds)
             call("ECPPACK", "--input", f"{made['seed']}.config", "--bit", "board.bit",
                  folder=work, log="ecppack.log", status=tell("packing"))

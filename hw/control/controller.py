@@ -195,18 +195,20 @@ class CentralController(wiring.Component):
         if self._trace is not None:
             self._connect_trace(m, fronts, running)
 
-        # Reasons to stop; the last assignment wins.
+        # Reasons to stop; the last assignment wins. A run sees them a cycle later, and does not end
+        # well in between.
         error, culprit = Signal(Error), Signal(Engine)
+        seen, by       = Signal(Error), Signal(Engine)
         unfinished     = Signal(Engine)
         finished       = Signal()
-        progress       = Signal()
+        progress       = Signal(ENGINES)  # of each engine, in the cycle before
         waiting        = Signal()         # for nothing but the bus
         still          = Signal(32)       # cycles without progress
         stall_limit    = Signal(32)
         m.d.comb += finished.eq(Cat(front.idle for front in fronts).all() & self.idle)
         m.d.sync += progress.eq(Cat((front.cause == Cause.ISSUE) | front.retiring
-                                    for front in fronts).any())
-        m.d.sync += still.eq(Mux((running & ~progress & ~held) | waiting, still + 1, 0))
+                                    for front in fronts))
+        m.d.sync += still.eq(Mux((running & ~progress.any() & ~held) | waiting, still + 1, 0))
         m.d.sync += stall_limit.eq(Mux(registers.stall_limit == 0, DEFAULT_STALL_LIMIT,
                                        registers.stall_limit))
         for e, front in reversed(list(enumerate(fronts))):
@@ -233,7 +235,8 @@ class CentralController(wiring.Component):
                 m.d.comb += [error.eq(Error.MEMORY), culprit.eq(0)]
             for number in reversed(range(len(MEMORIES))):
                 with m.If(broken[number]):
-                    m.d.comb += memory.eq(number)
+                    m.d.sync += memory.eq(number)
+        m.d.sync += [seen.eq(Mux(running, error, Error.NONE)), by.eq(culprit)]
 
         # The run
         control   = registers.control
@@ -281,18 +284,18 @@ class CentralController(wiring.Component):
 
             with m.State("Run"):
                 m.d.comb += running.eq(1)
-                with m.If(error != Error.NONE):
-                    m.d.sync += status.error.eq(error)
-                    m.d.sync += status.engine.eq(culprit)
+                with m.If(seen != Error.NONE):
+                    m.d.sync += status.error.eq(seen)
+                    m.d.sync += status.engine.eq(by)
                     if self.config.protected:
                         m.d.sync += status.memory.eq(memory)
                     m.next = "Abort"
                 with m.Elif(stopping):
                     m.d.sync += status.stopped.eq(1)
                     m.next = "Abort"
-                with m.Elif(finished):
+                with m.Elif(finished & (error == Error.NONE)):
                     m.next = "Done"
-                with m.If((error != Error.NONE) | stopping):
+                with m.If((seen != Error.NONE) | stopping):
                     m.d.sync += self.abort.eq(1)
                     m.d.sync += [still.eq(0), stalled.eq(0)]
                 with m.If(resetting):
