@@ -195,8 +195,7 @@ class CentralController(wiring.Component):
         if self._trace is not None:
             self._connect_trace(m, fronts, running)
 
-        # Reasons to stop; the last assignment wins. A run sees them a cycle later, and does not end
-        # well in between.
+        # Reasons to stop; the last assignment wins. A run sees them a cycle later, the last one, too.
         error, culprit = Signal(Error), Signal(Engine)
         seen, by       = Signal(Error), Signal(Engine)
         unfinished     = Signal(Engine)
@@ -282,22 +281,32 @@ class CentralController(wiring.Component):
                 m.d.comb += fetcher.start.eq(1)
                 m.next = "Run"
 
+            def fail():
+                m.d.sync += [status.error.eq(seen), status.engine.eq(by)]
+                if self.config.protected:
+                    m.d.sync += status.memory.eq(memory)
+                m.next = "Abort"
+
             with m.State("Run"):
                 m.d.comb += running.eq(1)
                 with m.If(seen != Error.NONE):
-                    m.d.sync += status.error.eq(seen)
-                    m.d.sync += status.engine.eq(by)
-                    if self.config.protected:
-                        m.d.sync += status.memory.eq(memory)
-                    m.next = "Abort"
+                    fail()
                 with m.Elif(stopping):
                     m.d.sync += status.stopped.eq(1)
                     m.next = "Abort"
-                with m.Elif(finished & (error == Error.NONE)):
-                    m.next = "Done"
+                with m.Elif(finished):
+                    m.next = "Finished"
                 with m.If((seen != Error.NONE) | stopping):
                     m.d.sync += self.abort.eq(1)
                     m.d.sync += [still.eq(0), stalled.eq(0)]
+                with m.If(resetting):
+                    m.next = "Reset"
+
+            with m.State("Finished"):
+                m.next = "Done"
+                with m.If(seen != Error.NONE):
+                    m.d.sync += [self.abort.eq(1), still.eq(0), stalled.eq(0)]
+                    fail()
                 with m.If(resetting):
                     m.next = "Reset"
 

@@ -30,7 +30,7 @@ REASON  = 500           # bytes
 # the off-chip memory refreshes already; from the last of the run to the one in which the host reads
 # that memory's counters.
 FIRST_CYCLE    = 47
-CYCLES_TO_READ = 3
+CYCLES_TO_READ = 4
 
 
 @dataclass(frozen=True)

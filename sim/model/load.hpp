@@ -25,19 +25,25 @@ public:
 
     bool idle() const { return m_order.level == 0 && !m_full; }
 
-    // A word should go to on-chip memory: the one that spilled, or the one in the beat register.
-    bool     wants_onchip() const { return m_spilled || offers_word(); }
+    // A word should go to on-chip memory: the one in the beat register, or if pipelined an earlier
+    // one, which lies in a register of its own.
+    bool     wants_onchip() const { return m_config.pipelined ? m_asked.valid : offers_word(); }
     uint32_t onchip_address() const {
-        return m_spilled ? m_spilled_address : m_channels[m_client].address;
+        return m_config.pipelined ? m_asked.address : m_channels[m_client].address;
     }
 
     // What the bus sees, once on-chip memory has answered.
     void wires(OffchipWires& wires, const OffchipMemory& memory, bool onchip_granted) {
         m_delivers = m_full && m_client < CHANNELS && m_channels[m_client].moves
                      && (m_channels[m_client].load->target != LOADTARGET_ONCHIP
-                         || (m_config.pipelined ? !m_spilled : onchip_granted));
-        m_spills = m_config.pipelined && wants_onchip() && !onchip_granted;
-        if (m_spills) m_spills_address = onchip_address();
+                         || (m_config.pipelined ? !m_spilled.valid : onchip_granted));
+        if (m_config.pipelined) {
+            const Word coming = m_spilled.valid ? m_spilled
+                              : offers_word()   ? Word{true, m_channels[m_client].address} : Word{};
+            const bool free   = !m_asked.valid || onchip_granted;
+            m_next_asked      = free ? coming : m_asked;
+            m_next_spilled    = free ? Word{} : coming;
+        }
         m_taken = m_full && (m_client == FETCHER || (m_delivers && ends_beat()));
         m_address_taken    = m_address_valid && memory.address_room(false);
         wires.read_ready   = !m_full || m_taken;
@@ -68,8 +74,8 @@ public:
         for (int number = 0; number < CHANNELS; ++number)
             advance(number, m_delivers && client == number, granted == number);
         if (m_taken) m_full = false;
-        m_spilled         = m_spills;
-        m_spilled_address = m_spills_address;
+        m_asked   = m_next_asked;
+        m_spilled = m_next_spilled;
 
         // The beat that comes.
         if (m_arrives) {
@@ -122,13 +128,15 @@ private:
     bool                        m_full = false, m_last = false;
     int                         m_client = 0;
 
-    // A word for on-chip memory that was refused, and waits, in a pipelined machine.
-    bool     m_spilled         = false;
-    uint32_t m_spilled_address = 0;
+    // In a pipelined machine, the word on offer to on-chip memory, and the one that waits behind it.
+    struct Word {
+        bool     valid   = false;
+        uint32_t address = 0;
+    };
+    Word m_asked, m_spilled;
 
     // Handshakes of this cycle.
-    bool     m_spills         = false;
-    uint32_t m_spills_address = 0;
+    Word m_next_asked, m_next_spilled;
     bool m_delivers = false, m_taken = false, m_arrives = false, m_arrives_last = false;
     bool m_address_taken = false, m_may_ask = false;
 
@@ -184,7 +192,7 @@ private:
             }
             return;
         case RETIRE:
-            if (m_spilled) return;
+            if (m_asked.valid || m_spilled.valid) return;
             port.retires  = true;
             channel.state = IDLE;
             return;
@@ -192,7 +200,7 @@ private:
     }
 
     Cycle next(Cycle now) const {
-        if (m_full || m_address_valid || answers || m_spilled) return now + 1;
+        if (m_full || m_address_valid || answers || m_asked.valid || m_spilled.valid) return now + 1;
         for (int client = 0; client < CHANNELS; ++client) {
             const Channel& channel = m_channels[client];
             const bool     waits   = channel.state == IDLE
