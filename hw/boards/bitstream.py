@@ -26,6 +26,7 @@ from golden.command import Parser, exit_code, make_console
 from golden.errors import InputError
 from golden.folders import Fresh
 from hw.boards import BOARDS
+from hw.boards.macros import pads_of, place_macros
 from hw.boards.resets import spread
 from hw.config import preset
 from hw.cost.synth import OPTIONS
@@ -94,6 +95,17 @@ def _error(log):
     lines = log.read_text(errors="replace").splitlines() or ["no message"]
     wrong = [line for line in lines if line.startswith("ERROR")]
     return (wrong or lines)[-1].removeprefix("ERROR:").strip()
+
+
+def pads(folder, netlist):
+    """Where nextpnr puts the pads of a netlist: of them alone, which takes a second."""
+    module = netlist["modules"]["top"]
+    alone  = {name: cell for name, cell in module["cells"].items() if cell["type"] == "TRELLIS_IO"}
+    (folder / "pads.json").write_text(json.dumps(
+        {**netlist, "modules": {"top": {**module, "cells": alone}}}))
+    call("NEXTPNR_ECP5", *DEVICE, "--json", "pads.json", "--lpf", "top.lpf", "--pack-only",
+         folder=folder, log="pads.log")
+    return pads_of((folder / "pads.log").read_text())
 
 
 def place_and_route(folder, seed, *, status=lambda line: None):
@@ -191,11 +203,13 @@ def _command(arguments):
                     f"{what}, {time.monotonic() - began:.0f} s: {line}")
 
             call("YOSYS", "top.ys", folder=work, log="yosys.log", status=tell("synthesis"))
-            mapped = work / "top.json"
+            synthesis = time.monotonic() - began
+            mapped  = work / "top.json"
             netlist = json.loads(mapped.read_text())
             spread(netlist["modules"]["top"])
+            place_macros(netlist["modules"]["top"], pads(work, netlist), progress=lambda part:
+                         tell("placing block RAMs and multipliers")(f"{part:.0%}"))
             mapped.write_text(json.dumps(netlist))
-            synthesis = time.monotonic() - began
             seeds = range(1, options.seeds + 1)
             with ThreadPoolExecutor(min(options.seeds, os.cpu_count())) as pool:     # a core each
                 routed = list(pool.map(lambda seed: place_and_route(work, seed, status=tell(

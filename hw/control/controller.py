@@ -195,7 +195,7 @@ class CentralController(wiring.Component):
         if self._trace is not None:
             self._connect_trace(m, fronts, running)
 
-        # Reasons to stop; the last assignment wins. A run sees them a cycle later, the last one, too.
+        # Reasons to stop; the last assignment wins. A run sees them a cycle later, also at its end.
         error, culprit = Signal(Error), Signal(Engine)
         seen, by       = Signal(Error), Signal(Engine)
         unfinished     = Signal(Engine)

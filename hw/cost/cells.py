@@ -63,7 +63,8 @@ def _conv(config, unit, name):
             "columns": unit.pixels * unit.taps * config.vector,
             "picked": unit.pixels * unit.banks * window,        # of which bank a pixel's bytes are
             "pixel transform": unit.transform * unit.pixels * unit.banks * window,
-            "weight transform": unit.transform * unit.outputs * config.vector}
+            "weight transform": unit.transform * unit.outputs * config.vector,
+            "read": config.pipelined * window}
 
 
 def _rows(config, unit, name):
@@ -73,23 +74,25 @@ def _rows(config, unit, name):
 
 
 def _fill(config, unit, name):
-    return {"one": 1, "vector": config.vector}
+    return {"one": 1, "vector": config.vector, "pipelined": config.pipelined * config.vector}
 
 
 def _gate(config, *_):
     return {"one": 1, "lanes": config.gate_lanes, "vector": config.vector,
-            "in LUTs": config.gate_lanes * _in_luts(config.gate_param_words)}
+            "in LUTs": config.gate_lanes * _in_luts(config.gate_param_words),
+            "pipelined": config.pipelined}
 
 
 def _onchip(config, *_):
     bank = config.onchip_bytes // config.onchip_banks
     deep = max(bank // (config.vector * RAM_BITS) - 1, 0)   # outputs of block RAM to choose from
     return {"banks": config.onchip_banks, "wide banks": config.onchip_banks * config.vector,
-            "squared": config.onchip_banks ** 2, "deep": deep * config.onchip_banks * config.vector}
+            "squared": config.onchip_banks ** 2, "deep": deep * config.onchip_banks * config.vector,
+            "pipelined": config.pipelined * config.onchip_banks * config.vector}
 
 
 def _vector(config, *_):
-    return {"one": 1, "vector": config.vector}
+    return {"one": 1, "vector": config.vector, "pipelined": config.pipelined * config.vector}
 
 
 KINDS = {

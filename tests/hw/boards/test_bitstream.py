@@ -23,7 +23,8 @@ end
 """
 # The faster of three seeds is the second; `$@` has the seed and where its files go.
 NEXTPNR = """
-grep -q DCCA top.json || exit 1
+case "$*" in *--pack-only*) echo "Info: pin 'pad' constrained to Bel 'X0/Y70/PIOA'."; exit;; esac
+grep -q DCCA top.json && grep -q X4/Y70/EBR0 top.json || exit 1
 while [ $# -gt 0 ]; do case $1 in
   --seed) seed=$2 ;; --report) report=$2 ;; --textcfg) config=$2 ;; esac; shift; done
 echo "Info: routed seed $seed"
@@ -80,7 +81,11 @@ def quick(monkeypatch):
         def extract(self, folder):
             folder.mkdir(parents=True)
             (folder / "top.il").write_text(DESIGN)
-            (folder / "netlist.json").write_text(json.dumps({"modules": {"top": registers(1000)}}))
+            module = registers(1000)
+            module["cells"] |= {
+                "pad": {"type": "TRELLIS_IO", "connections": {"O": [3]}},
+                "ram": {"type": "DP16KD", "connections": {"ADA0": [3]}, "attributes": {}}}
+            (folder / "netlist.json").write_text(json.dumps({"modules": {"top": module}}))
 
     class Platform:
         def prepare(self, *_, **__):
