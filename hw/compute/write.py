@@ -25,8 +25,9 @@ class Writer(wiring.Component):
     word is zero). With ``unit.gather`` the groups of a pixel are kept until its word has all that
     the row gives it, and written at once. Pixel ``x`` goes to column ``x``, or with
     ``layer.spread`` to column ``2 * x + layer.odd``. A word is on offer to its memory in the cycle
-    after its last piece, and holds until taken; meanwhile pieces wait, in a pipelined machine but
-    for those of one word. A memory that never waits takes one per cycle.
+    after its last piece, and holds until taken; meanwhile pieces wait. In a pipelined machine they
+    wait a word later: the next word is kept behind the one on offer. A memory that never waits
+    takes one per cycle.
 
     ``start`` begins a row. ``finished`` rises when all its pieces were taken and no word is left.
     ``blocked`` says that a memory refused a word in this cycle. ``bad`` rises, and stays until

@@ -31,6 +31,9 @@ class LoadEngines(wiring.Component):
     beyond the memory is answered with ``error`` and no access. The fetcher must take its answers in
     any case, or no load goes on.
 
+    In a pipelined machine words for on-chip memory go through a register, and a refused one is kept
+    while the next comes; a LOAD retires when its last word has landed.
+
     ``abort`` (hold it until reset) stops new bursts and drops everything that still arrives; with
     ``idle`` the AXI port owes and is owed nothing, and the block may be reset.
 
