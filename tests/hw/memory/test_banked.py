@@ -24,6 +24,21 @@ def request(ctx, port, address):
     ctx.set(port.address.valid, 1)
 
 
+def ask(ctx, rng, dut, reads, writes, idle):
+    """Keep what every port asks for in ``reads`` and ``writes``; where that is None, ask for
+    something at random, but for odds ``idle``."""
+    for k, port in enumerate(dut.r):
+        if reads[k] is None and rng.random() >= idle:
+            reads[k] = rng.randrange(32)
+            ctx.set(port.address.p, reads[k])
+        ctx.set(port.address.valid, reads[k] is not None)
+    for k, port in enumerate(dut.w):
+        if writes[k] is None and rng.random() >= idle:
+            writes[k] = (rng.randrange(32), rng.getrandbits(64), rng.getrandbits(4))
+            ctx.set(port.w.p, dict(zip(("address", "data", "mask"), writes[k], strict=True)))
+        ctx.set(port.w.valid, writes[k] is not None)
+
+
 @pytest.mark.parametrize("pipelined, latency", [(False, 2), (True, 4)])
 def test_data_comes_so_many_cycles_after_acceptance(pipelined, latency):
     dut = memory(pipelined=pipelined)
@@ -137,17 +152,7 @@ def test_random_against_a_list(banks, readers, writers, background, idle):
         waited   = [0] * (readers + writers)
         answered = 0
         for cycle in range(1000):
-            for k, port in enumerate(dut.r):
-                if reads[k] is None and rng.random() >= idle:
-                    reads[k] = rng.randrange(32)
-                    ctx.set(port.address.p, reads[k])
-                ctx.set(port.address.valid, reads[k] is not None)
-            for k, port in enumerate(dut.w):
-                if writes[k] is None and rng.random() >= idle:
-                    writes[k] = (rng.randrange(32), rng.getrandbits(64), rng.getrandbits(4))
-                    ctx.set(port.w.p, dict(zip(("address", "data", "mask"), writes[k],
-                                                strict=True)))
-                ctx.set(port.w.valid, writes[k] is not None)
+            ask(ctx, rng, dut, reads, writes, idle)
 
             for k, port in enumerate(dut.r):
                 due = expected[k] and expected[k][0][0] == cycle
@@ -195,22 +200,12 @@ def test_random_pipelined_reads_see_what_was_there_when_they_got_their_bank(
 
     async def drive(ctx):
         rng      = random.Random(banks)
-        asked    = [None] * readers
+        reads    = [None] * readers
         writes   = [None] * writers
         accepted = [[] for _ in range(readers)]          # (cycle, address), not yet answered
         answered = 0
         for cycle in range(1000):
-            for k, port in enumerate(dut.r):
-                if asked[k] is None and rng.random() >= idle:
-                    asked[k] = rng.randrange(32)
-                    ctx.set(port.address.p, asked[k])
-                ctx.set(port.address.valid, asked[k] is not None)
-            for k, port in enumerate(dut.w):
-                if writes[k] is None and rng.random() >= idle:
-                    writes[k] = (rng.randrange(32), rng.getrandbits(64), rng.getrandbits(4))
-                    ctx.set(port.w.p, dict(zip(("address", "data", "mask"), writes[k],
-                                                strict=True)))
-                ctx.set(port.w.valid, writes[k] is not None)
+            ask(ctx, rng, dut, reads, writes, idle)
 
             used = []
             for k, port in enumerate(dut.r):
@@ -220,9 +215,9 @@ def test_random_pipelined_reads_see_what_was_there_when_they_got_their_bank(
                     assert ctx.get(port.data) == past[cycle - 3][address]
                     used.append(address % banks)
                     answered += 1
-                if asked[k] is not None and ctx.get(port.address.ready):
-                    accepted[k].append((cycle, asked[k]))
-                    asked[k] = None
+                if reads[k] is not None and ctx.get(port.address.ready):
+                    accepted[k].append((cycle, reads[k]))
+                    reads[k] = None
                 assert sum(since < cycle - 4 for since, _ in accepted[k]) <= 2
             assert len(used) == len(set(used))
             past.append(list(past[-1]))
