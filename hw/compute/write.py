@@ -9,7 +9,7 @@ from hw.compute.layer import LAYER
 from hw.compute.transform import OUTPUTS
 from hw.interfaces import MemoryWrite, TapSignature, row_write_layout
 from hw.isa import FORMS, Opcode, Target
-from hw.memory.spill import SpillRegister
+from hw.memory.skid import SkidBuffer
 
 ALPHA_LANES = 1
 """The alpha store is written in whole words only."""
@@ -245,9 +245,9 @@ class Writer(wiring.Component):
         with m.If(coming.ready):
             m.d.sync += [front_valid.eq(coming.valid), front.eq(coming.p)]
         if self.config.pipelined:
-            m.submodules.spill = spill = SpillRegister(word)
-            connect(m, spill.o, flipped(coming))
-            coming = spill.i
+            m.submodules.skid = skid = SkidBuffer(word)
+            connect(m, skid.o, flipped(coming))
+            coming = skid.i
         m.d.comb += [coming.valid.eq(keeps), coming.p.eq(made), self.i.ready.eq(coming.ready)]
 
         # Destinations. An alpha word has two, which may take it in different cycles.

@@ -8,7 +8,7 @@ from amaranth.utils import exact_log2
 from hw.interfaces import MemoryRead, MemoryWrite
 from hw.memory.arbiter import RoundRobin
 from hw.memory.protected import memory
-from hw.memory.spill import SpillRegister, StreamRegister
+from hw.memory.skid import SkidBuffer, StreamRegister
 
 
 class BankedMemory(wiring.Component):
@@ -157,10 +157,10 @@ class BankedMemory(wiring.Component):
         """The requests of a reader that are on offer to the banks."""
         if not self.pipelined:
             return r.address
-        m.submodules[f"spill_{number}"] = spill = SpillRegister(range(self.depth))
+        m.submodules[f"skid_{number}"] = skid = SkidBuffer(range(self.depth))
         m.submodules[f"asked_{number}"] = asked = StreamRegister(range(self.depth))
-        connect(m, flipped(r.address), spill.i)
-        connect(m, spill.o, asked.i)
+        connect(m, flipped(r.address), skid.i)
+        connect(m, skid.o, asked.i)
         return asked.o
 
     def _ports(self, m, bank, store):

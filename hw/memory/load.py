@@ -11,7 +11,7 @@ from hw.memory.arbiter import RoundRobin
 from hw.memory.axi import PAGE_BYTES, AxiRead, Response
 from hw.memory.channel import LoadChannel
 from hw.memory.protected import queue
-from hw.memory.spill import SpillRegister, StreamRegister
+from hw.memory.skid import SkidBuffer, StreamRegister
 from hw.memory.traffic import COUNTER_BITS, TrafficCounter
 
 FETCH_LAYOUT = data.StructLayout({"data": INSTRUCTION_BITS, "error": 1})
@@ -199,11 +199,11 @@ class LoadEngines(wiring.Component):
         write   = self.w.w
         landed  = C(1)
         if config.pipelined:
-            m.submodules.spill = spill = SpillRegister(write.p.shape())
+            m.submodules.skid = skid = SkidBuffer(write.p.shape())
             m.submodules.asked = asked = StreamRegister(write.p.shape())
-            connect(m, spill.o, asked.i)
+            connect(m, skid.o, asked.i)
             connect(m, asked.o, flipped(write))
-            write, landed = spill.i, ~(spill.full | asked.o.valid)
+            write, landed = skid.i, ~(skid.full | asked.o.valid)
         m.d.comb += self.frame_started.eq(Cat(ch.frame_started for ch in channels).any())
         for number, (channel, o) in enumerate(zip(channels, self.units)):
             connect(m, channel.o, flipped(o))

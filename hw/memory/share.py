@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 
 from hw.memory.arbiter import RoundRobin
 from hw.memory.axi import Axi4
-from hw.memory.spill import SpillRegister
+from hw.memory.skid import SkidBuffer
 
 __all__ = ["AxiShare"]
 
@@ -94,19 +94,19 @@ class AxiShare(wiring.Component):
         return m
 
     def _kept(self, m, number, manager):
-        """A manager behind a spill register on each of its address channels."""
+        """A manager behind a skid buffer on each of its address channels."""
         behind = manager.signature.create(path=(f"behind_{number}",))
         for channel in ("ar", "aw"):
             names = [f"{channel}{name}" for name in ("id", "addr", "len", "size", "burst")]
             shape = data.StructLayout({name: getattr(manager, name).shape() for name in names})
-            m.submodules[f"{channel}_{number}"] = spill = SpillRegister(shape)
+            m.submodules[f"{channel}_{number}"] = skid = SkidBuffer(shape)
             m.d.comb += [
-                spill.i.valid.eq(getattr(manager, f"{channel}valid")),
-                getattr(manager, f"{channel}ready").eq(spill.i.ready),
-                getattr(behind, f"{channel}valid").eq(spill.o.valid),
-                spill.o.ready.eq(getattr(behind, f"{channel}ready")),
-                *(spill.i.p[name].eq(getattr(manager, name)) for name in names),
-                *(getattr(behind, name).eq(spill.o.p[name]) for name in names),
+                skid.i.valid.eq(getattr(manager, f"{channel}valid")),
+                getattr(manager, f"{channel}ready").eq(skid.i.ready),
+                getattr(behind, f"{channel}valid").eq(skid.o.valid),
+                skid.o.ready.eq(getattr(behind, f"{channel}ready")),
+                *(skid.i.p[name].eq(getattr(manager, name)) for name in names),
+                *(getattr(behind, name).eq(skid.o.p[name]) for name in names),
             ]
         for name, member in manager.signature.members.items():
             if name[:2] not in ("ar", "aw"):

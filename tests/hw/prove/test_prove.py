@@ -37,7 +37,7 @@ MUTANT = (Counter.elaborate, "self.count == 9", "self.count == 10")
 @pytest.fixture
 def catalogue(monkeypatch, tmp_path):
     """An empty catalogue, and a folder of its own to work in."""
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(examine, "BUILD", tmp_path / "prove")
     monkeypatch.setattr(bench, "PROPERTIES", {})
     monkeypatch.setattr(examine, "catalogue", lambda: bench.PROPERTIES)
     return bench.PROPERTIES

@@ -1,18 +1,18 @@
-"""Properties of the registers of :mod:`hw.memory.spill`."""
+"""Properties of the registers of :mod:`hw.memory.skid`."""
 
 from amaranth import *
 
-from hw.memory.spill import SpillRegister, StreamRegister
+from hw.memory.skid import SkidBuffer, StreamRegister
 from hw.prove.bench import prove
 
 WIDTH = 4
 
 
-@prove((SpillRegister.elaborate, "Mux(self.full, kept, self.i.p)", "self.i.p"))
+@prove((SkidBuffer.elaborate, "Mux(self.full, kept, self.i.p)", "self.i.p"))
 def words_come_out_in_order(bench):
     """The word at a symbolic place of what goes in comes out at that place, with its bits; between
     the two ends there is one word at most, and none waits where none is kept."""
-    dut      = bench.block(SpillRegister(WIDTH))
+    dut      = bench.block(SkidBuffer(WIDTH))
     place    = bench.constant(3, "place")
     given    = bench.register(3, "given")
     taken    = bench.register(3, "taken")

@@ -5,7 +5,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 
-class SpillRegister(wiring.Component):
+class SkidBuffer(wiring.Component):
     """Passes words on in the cycle in which they come. One that is refused is kept here, and the
     next one waits for it: so ``i.ready`` is a register, and does not depend on ``o.ready``.
 

@@ -3,18 +3,18 @@ import random
 
 import pytest
 
-from hw.memory.spill import SpillRegister, StreamRegister
+from hw.memory.skid import SkidBuffer, StreamRegister
 from tests.support import simulate
 
 
 @pytest.mark.parametrize("refuses", [0.0, 0.3, 0.8])
 @pytest.mark.parametrize("idle", [0.0, 0.5])
-@pytest.mark.parametrize("block", [SpillRegister, StreamRegister])
+@pytest.mark.parametrize("block", [SkidBuffer, StreamRegister])
 def test_random_words_against_a_list(block, idle, refuses):
     """Both keep one word at most, and lose none. One of them shows a word in the cycle in which it
     comes, and takes none while one is kept; the other shows it a cycle later, and takes the next
     one as it leaves."""
-    dut, at_once = block(8), block is SpillRegister
+    dut, at_once = block(8), block is SkidBuffer
     rng = random.Random(f"{refuses} {idle}")
 
     async def drive(ctx):
@@ -41,7 +41,7 @@ def test_random_words_against_a_list(block, idle, refuses):
 
 
 def test_the_way_in_does_not_see_a_refusal_in_its_cycle():
-    dut = SpillRegister(8)
+    dut = SkidBuffer(8)
 
     async def drive(ctx):
         ctx.set(dut.i.valid, 1)
