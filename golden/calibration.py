@@ -19,7 +19,7 @@ PERCENTILE = 0.999              # of values that "percentile" keeps, at either e
 
 FRAME_SCALE = 1 / 255
 SIGMOID_SCALE = 1 / 256
-FIXED = {"input": FRAME_SCALE, "sigmoid": SIGMOID_SCALE}
+FIXED = {"input": FRAME_SCALE, "sigmoid": SIGMOID_SCALE, "classes": SIGMOID_SCALE}
 COPIES = ("max_pool", "upsample", "concat")
 SAMPLES = 1 << 17               # values kept per tensor and frame, and four times that in all
 LOGIT_LIMIT = 6.5               # beyond it the sigmoid is 0/256 or at its highest entry
@@ -154,8 +154,11 @@ class Calibration:
         if len(fixed) > 1:
             raise InputError(f"Tensors {', '.join(group)} of network {self.network.name!r} share "
                              "one scale, but a frame and a sigmoid among them have different ones")
-        if len(group) == 1 and any(r.kind == "sigmoid" for r in self.readers[group[0]]):
+        kinds = {reader.kind for reader in self.readers[group[0]]} if len(group) == 1 else ()
+        if "sigmoid" in kinds:
             return self._logit(group[0])
+        if "classes" in kinds:      # which of two is larger must not be lost at the end of a scale
+            return self._extremes(group)
         x = torch.cat([self.samples[name].flatten() for name in plain]) if plain else None
         if fixed:
             place = fixed.pop(), 0
@@ -172,11 +175,12 @@ class Calibration:
         if self.clipping == "percentile":
             low, high = (float(_quantile(x, share)) for share in (1 - PERCENTILE, PERCENTILE))
         else:
-            low  = min(float(self.ranges[name][0].min()) for name in names)
-            high = max(float(self.ranges[name][1].max()) for name in names)
-        low, high = min(0.0, low), max(0.0, high)
-        scale = (high - low) / 255 or 1 / 255
-        return scale, round(-low / scale)
+            return self._extremes(names)
+        return _between(low, high)
+
+    def _extremes(self, names):
+        return _between(min(float(self.ranges[name][0].min()) for name in names),
+                        max(float(self.ranges[name][1].max()) for name in names))
 
     def _logit(self, name):
         low_C, high_C = self.ranges[name]
@@ -230,6 +234,13 @@ class Calibration:
         fit_C = torch.where(torch.isfinite(fit_C) & (fit_C > 0), fit_C, 1.0)
         error_C = _error(x_CP * fit_C[:, None], scale, zero_point, dim=1) / fit_C**2
         return fit_C, error_C.mean() / x_CP.square().mean().clamp(min=1e-12)
+
+
+def _between(low, high):
+    """Scale and zero point of all values between two."""
+    low, high = min(0.0, low), max(0.0, high)
+    scale = (high - low) / 255 or 1 / 255
+    return scale, round(-low / scale)
 
 
 def _quantile(x, share):

@@ -8,11 +8,13 @@ ICML 2017).
 
 import copy
 import math
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from monai.metrics import calibration_binning, compute_roc_auc
 
+from golden.classes import one_hot
 from golden.errors import InputError
 from golden.plan import plan
 
@@ -101,8 +103,8 @@ def _grown(kept_HW, mask_HW):
 
 
 def fit_temperature(network, frames, advance=lambda: None):
-    """The temperature at which a network's confidence loses least on frames, in the sense of binary
-    cross-entropy over all of their pixels.
+    """The temperature at which a network's confidence loses least on frames, in the sense of
+    cross-entropy over all of their pixels, and over classes where the network tells them apart.
 
     ``frames`` are :class:`golden.data.Frames` that have not been trained on. ``advance`` is called
     after each.
@@ -117,14 +119,19 @@ def fit_temperature(network, frames, advance=lambda: None):
     network.eval()
     for i in range(len(frames)):
         with torch.no_grad():
-            logits.append(network(frames.frame(i)[None].to(torch.float32) / 255)[0, 0])
+            logits.append(network(frames.frame(i)[None].to(torch.float32) / 255)[0])
         advance()
-    logit_NHW, truth_NHW = torch.stack(logits), (frames.truth > 0).float()
+    logit_NCHW, truth_NCHW = torch.stack(logits), (frames.truth > 0).float()[:, None]
+    probability = torch.sigmoid
+    if network.classes:
+        truth_NKHW = one_hot(truth_NCHW, frames.numbers(network.classes), len(network.classes))
+        truth_NCHW = torch.cat([1 - truth_NCHW, truth_NKHW], 1)
+        probability = partial(torch.softmax, dim=1)
 
     def too_cold(temperature):
         """Whether the loss falls as logits shrink: it is convex in the factor."""
-        wrong_NHW = torch.sigmoid(logit_NHW / temperature) - truth_NHW
-        return float((logit_NHW * wrong_NHW).mean(dtype=torch.float64)) > 0
+        wrong_NCHW = probability(logit_NCHW / temperature) - truth_NCHW
+        return float((logit_NCHW * wrong_NCHW).mean(dtype=torch.float64)) > 0
 
     low, high = map(math.log, TEMPERATURES)
     for _ in range(HALVINGS):

@@ -9,6 +9,7 @@ matplotlib.use("Agg")
 
 from matplotlib import pyplot as plt
 
+from golden.classes import coloured
 from golden.confidence import SUSPECTED
 
 __all__ = ["Masks", "contact_sheets", "draw_reliability"]
@@ -20,10 +21,12 @@ PANELS = ("image", "truth", "float mask", "INT8 mask", "confidence (INT8)")
 
 @dataclass(frozen=True)
 class Masks:
-    """What a sheet shows of one image: masks are boolean, ``confidence_HW`` is uint8, 256 times the
-    probability that the INT8 network gives; ``caption`` stands above."""
+    """What a sheet shows of one image: truth and masks, boolean or, uint8, numbers of classes;
+    ``confidence_HW`` in 0..1, the probability of lesion that the INT8 network gives; ``caption``
+    stands above."""
     index: int
     caption: str
+    truth_HW: torch.Tensor
     float_HW: torch.Tensor
     int8_HW: torch.Tensor
     confidence_HW: torch.Tensor
@@ -48,11 +51,11 @@ def _draw(path, frames, some):
     figure.get_layout_engine().set(h_pad=CAPTION)       # captions are wider than their column
     for line, masks in zip(axes, some, strict=True):
         image_HW3 = frames.frame(masks.index).permute(1, 2, 0)
-        pictures = (image_HW3, frames.truth[masks.index] > 0, masks.float_HW, masks.int8_HW)
-        for axis, picture in zip(line, pictures, strict=False):
+        found = [x_HW if x_HW.dtype is torch.bool else coloured(x_HW)
+                 for x_HW in (masks.truth_HW, masks.float_HW, masks.int8_HW)]
+        for axis, picture in zip(line, (image_HW3, *found), strict=False):
             axis.imshow(picture.numpy(), cmap="gray", vmin=0, vmax=1)
-        confidence = line[-1].imshow(masks.confidence_HW.numpy() / 256, cmap="cividis", vmin=0,
-                                     vmax=1)
+        confidence = line[-1].imshow(masks.confidence_HW.numpy(), cmap="cividis", vmin=0, vmax=1)
         line[0].set_title(masks.caption, fontsize=8, loc="left").set_in_layout(False)
         for axis in line:
             axis.set(xticks=[], yticks=[])

@@ -35,6 +35,9 @@ def check_graph(graph):
         _demand(min(t.channels, t.height, t.width) >= 1, f"tensor {name!r} has no elements")
         _demand(math.isfinite(t.scale) and t.scale > 0 and 0 <= t.zero_point <= 255,
                 f"tensor {name!r} has no usable scale or zero point")
+    _demand(not graph.classes or (len(set(graph.classes)) == len(graph.classes) >= 2
+                                  and graph.tensors[graph.output].channels == 1),
+            f"its mask cannot tell {len(graph.classes)} classes apart")
     for layer in graph.layers:
         if not isinstance(layer, Input):
             _check_layer(graph, layer)

@@ -24,6 +24,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from golden import data
+from golden.classes import lesion_logit, numbers
 from golden.command import Parser, exit_code, make_console
 from golden.confidence import (
     DEFINITION,
@@ -41,7 +42,7 @@ from golden.data import phantoms
 from golden.errors import InputError
 from golden.export import FIT, calibration_images, fitted, parse_temperature, quantise
 from golden.folders import Fresh
-from golden.integer import float_mask, run
+from golden.integer import float_mask, real, run
 from golden.metrics import (
     METRICS,
     OUTLIER_RULE,
@@ -72,14 +73,17 @@ def evaluate(network, graph, frames, *, peak=None, advance=lambda: None, shown=N
     With ``peak``, parts of masks that are fainter are dropped
     (:func:`golden.confidence.drop_faint`) before masks are measured; ``untouched`` of a row is what
     was measured without. ``shown``, a list, receives the masks for
-    :func:`golden.contact.contact_sheets`; ``advance`` is called after each frame.
+    :func:`golden.contact.contact_sheets`; ``advance`` is called after each frame. Of a network that
+    tells classes apart a row has ``truth``, the number of the frame's class, and ``classes``: of
+    each form the :class:`golden.metrics.Areas` of every class, and what the mask says of the frame.
+    Everything else takes lesions of all classes for one.
     """
     rows = []
+    true_N = frames.numbers(network.classes) if network.classes else None
     for i, sample in enumerate(frames.samples):
-        image, truth_HW = frames.frame(i), frames.truth[i] > 0
-        stored = run(graph, image)
-        confidence = {"float": network.segment(image), "int8": float_mask(graph, stored)}
-        masks = {form: binary(confidence[form]) for form in FORMS}
+        truth_HW = frames.truth[i] > 0
+        found, confidence = _found(network, graph, frames.frame(i))
+        masks = {form: found[form] > 0 for form in FORMS}
         row = {"name": sample.name, "class": sample.kind, "lesion": bool(truth_HW.any())}
         if peak is not None:
             row["untouched"] = _measured(masks, truth_HW)
@@ -90,12 +94,43 @@ def evaluate(network, graph, frames, *, peak=None, advance=lambda: None, shown=N
                                        for least in (0.0, SUSPECTED)} for form in FORMS},
                 "iou float/int8": iou(*masks.values()),
                 "pixels equal": pixel_agreement(*masks.values())}
+        drawn = truth_HW, *masks.values()
+        if network.classes:
+            true_HW = true_N[i] * truth_HW.to(torch.uint8)
+            found = {form: found[form] * masks[form] for form in FORMS}
+            row |= {"truth": int(true_N[i]),
+                    "classes": {form: _by_class(found[form], true_HW, network.classes)
+                                for form in FORMS},
+                    "pixels equal": pixel_agreement(*found.values())}
+            drawn = true_HW, *found.values()
         rows.append(row)
         if shown is not None:
-            shown.append(Masks(i, _caption(row), masks["float"], masks["int8"],
-                               stored[graph.output][0].to(torch.uint8)))
+            shown.append(Masks(i, _caption(row, network.classes), *drawn, confidence["int8"]))
         advance()
     return rows
+
+
+def _found(network, graph, image_CHW):
+    """Of each form the mask, uint8 and above 0 where lesion is, by its class if the network tells
+    classes apart; and the confidence."""
+    stored = run(graph, image_CHW)
+    masks  = {"float": network.segment(image_CHW), "int8": float_mask(graph, stored)}
+    if not network.classes:
+        return {form: binary(masks[form]).to(torch.uint8) for form in FORMS}, masks
+    with torch.no_grad():
+        logits = {"float": network(image_CHW[None].to(torch.float32) / 255),
+                  "int8": real(graph, stored, "logit")[None]}
+    return ({form: numbers(masks[form]) for form in FORMS},
+            {form: torch.sigmoid(lesion_logit(logits[form]))[0, 0] for form in FORMS})
+
+
+def _by_class(found_HW, true_HW, classes):
+    """Areas of each class but the background, by name, and as ``frame`` the number of the class
+    that has most pixels, 0 if there are none."""
+    pixels = [int((found_HW == number).sum()) for number in range(1, len(classes))]
+    return {"areas": {name: areas(found_HW == number, true_HW == number)
+                      for number, name in enumerate(classes[1:], 1)},
+            "frame": 1 + pixels.index(max(pixels)) if any(pixels) else 0}
 
 
 def _measured(masks, truth_HW):
@@ -104,8 +139,12 @@ def _measured(masks, truth_HW):
             "areas": {form: areas(masks[form], truth_HW) for form in FORMS}}
 
 
-def _caption(row):
+def _caption(row, classes):
     """Of a row of a contact sheet."""
+    if classes:
+        said = (f"{form} {classes[row['classes'][key]['frame']]}, IoU {row[key]['iou']:.3f}"
+                for form, key in (("float", "float"), ("INT8", "int8")))
+        return f"{row['name']}, truth {classes[row['truth']]}: {'; '.join(said)}"
     figures = "; ".join(f"{form} IoU {row[key]['iou']:.3f}, Dice {row[key]['dice']:.3f}"
                         for form, key in (("float", "float"), ("INT8", "int8")))
     return f"{row['name']}: {figures}"
@@ -117,9 +156,10 @@ def worst_first(rows, shown):
     return [shown[i] for i in sorted(range(len(rows)), key=keys.__getitem__)]
 
 
-def totals(rows):
+def totals(rows, classes=()):
     """What ``metrics.json`` says of the rows: per form, over all, with lesion, and per class; of
-    images without a lesion, how many have an alarm; and what the confidence is worth."""
+    images without a lesion, how many have an alarm; and what the confidence is worth. Where the
+    network tells ``classes`` apart, of each what :func:`_class_totals` has."""
     result = {}
     for form in FORMS:
         lesions = [row for row in rows if row["lesion"]]
@@ -133,9 +173,29 @@ def totals(rows):
             "calibration": _calibration(rows, form),
             "lesion_score": {"auc": auc([row["score"][form] for row in rows],
                                         [row["lesion"] for row in rows])}}
+        if classes:
+            result[form]["classes"] = _class_totals(rows, form, classes)
     result["agreement"] = {name: sum(row[name] for row in rows) / len(rows)
                            for name in ("iou float/int8", "pixels equal")}
     return result
+
+
+def _class_totals(rows, form, classes):
+    """``found`` of each class but the background: IoU and Dice, mean over the images whose lesion
+    is of that class, and pooled over all images; and ``frames``: of those that are truly of a class
+    how many the mask calls what, by the class that has most of its pixels."""
+    found = {}
+    for number, name in enumerate(classes[1:], 1):
+        own = [pooled([row["classes"][form]["areas"][name]]) for row in rows
+               if row["truth"] == number]
+        found[name] = {"images": len(own),
+                       **{key: sum(one[key] for one in own) / len(own) if own else None
+                          for key in ("iou", "dice")},
+                       "pooled": pooled([row["classes"][form]["areas"][name] for row in rows])}
+    frames = {true: {seen: sum((row["truth"], row["classes"][form]["frame"]) == (t, s)
+                               for row in rows) for s, seen in enumerate(classes)}
+              for t, true in enumerate(classes)}
+    return {"found": found, "frames": frames}
 
 
 def _alarms(rows, form):
@@ -264,7 +324,7 @@ def _measure(options, fold, folder, console):
               "part": options.part, "fold": fold, "clahe": options.clahe,
               "left_out": list(frames.broken), "temperature": temperature,
               "convention": CONVENTION, "outlier_rule": OUTLIER_RULE,
-              "calibration_rule": DEFINITION, **totals(rows)}
+              "calibration_rule": DEFINITION, **totals(rows, network.classes)}
     if options.peak is not None:
         result["peak"] = peak_effect(rows, options.peak)
     (folder / "metrics.json").write_text(json.dumps(result, indent=2) + "\n")
@@ -297,6 +357,14 @@ def _remarks(result):
         yield ("lesions, pixels pooled, float and INT8: " + "; ".join(
             f"{name} {pool['float'][key]:.4f}, {pool['int8'][key]:.4f}"
             for name, key in (("IoU", "iou"), ("Dice", "dice"))))
+    for form in FORMS if "classes" in result["float"] else ():
+        found, frames = (result[form]["classes"][key] for key in ("found", "frames"))
+        right = sum(frames[name][name] for name in found)
+        total = sum(sum(frames[name].values()) for name in found)
+        yield (f"classes, {form}: " + "; ".join(
+            f"{name} IoU {_figure(one['iou'])}, Dice {_figure(one['dice'])}"
+            for name, one in found.items())
+            + f"; {right} of {total} lesions called by their class")
     for form in FORMS if "peak" in result else ():
         before, after = (result["peak"][key][form] for key in ("without", "with"))
         yield (f"PEAK={result['peak']['value']:g}, {form}: lesion IoU "

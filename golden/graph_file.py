@@ -36,7 +36,7 @@ def save(graph, path, *, extra=None):
     for name, factors_C in graph.equalisation.items():
         arrays[f"{name}{EQUALISATION}"] = factors_C
     header = {"network": graph.network, "input": graph.input, "output": graph.output,
-              "outputs": graph.outputs, "layers": records,
+              "outputs": graph.outputs, "classes": graph.classes, "layers": records,
               "tensors": [vars(t) for t in graph.tensors.values()]}
     save_file(arrays, str(path), {"attune": json.dumps(header)})
 
@@ -62,7 +62,8 @@ def load(path):
 def _graph(header, arrays):
     """The graph that a file describes; takes its arrays out of ``arrays``."""
     top = _record(header, {"network": str, "input": str, "output": str, "layers": list,
-                           "tensors": list, "outputs": list}, {"outputs": []})
+                           "tensors": list, "outputs": list, "classes": list},
+                  {"outputs": [], "classes": []})
     layers = []
     for record in top["layers"]:
         kind = LAYERS.get(_record(record, {"kind": str, "name": str})["kind"])
@@ -83,9 +84,10 @@ def _graph(header, arrays):
                     for name in list(arrays) if name.endswith(EQUALISATION)}
     tensors = [Tensor(**_record(record, {part.name: part.type for part in fields(Tensor)}))
                for record in top["tensors"]]
-    outputs = tuple(_typed(name, str, "outputs") for name in top["outputs"])
+    outputs, classes = (tuple(_typed(name, str, what) for name in top[what])
+                        for what in ("outputs", "classes"))
     graph = IntegerGraph(top["network"], {t.name: t for t in tensors}, tuple(layers), top["input"],
-                         top["output"], equalisation, outputs)
+                         top["output"], equalisation, outputs, classes)
     check_graph(graph)
     return graph
 

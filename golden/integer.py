@@ -16,7 +16,7 @@ from golden.errors import InputError
 __all__ = ["Add", "Concat", "Conv", "Gate", "INTERPOLATED", "Input", "IntegerGraph", "Interpolate",
            "Lookup", "MaxPool", "Sum", "SUM_WEIGHT_LIMIT", "TRANSPOSED_KERNELS", "Tensor",
            "TransposedConv", "UNITS", "Upsample", "execute", "float_mask", "macs", "output_shape",
-           "resize", "run"]
+           "real", "resize", "run"]
 
 UNITS = ("encoder", "attention", "decoder")     # of figure 10
 UPSAMPLE_MODES = ("nearest", "linear")
@@ -290,7 +290,8 @@ class IntegerGraph:
     ``tensors`` maps every name to its :class:`Tensor`; ``layers`` are in topological order;
     ``output`` is the mask, and ``outputs`` all tensors that leave the network, by default that one;
     ``equalisation`` maps tensors to the float factors per channel by which their stored real
-    value exceeds the float network's (the consumers' weights are divided by them).
+    value exceeds the float network's (the consumers' weights are divided by them). ``classes``
+    names what the mask tells apart, the background first; none: lesion from background.
     """
     network: str
     tensors: dict[str, Tensor]
@@ -299,6 +300,7 @@ class IntegerGraph:
     output: str = "mask"
     equalisation: dict[str, torch.Tensor] = field(default_factory=dict)
     outputs: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
 
     def __post_init__(self):
         if not self.outputs:
@@ -423,10 +425,16 @@ def output_shape(layer, *shapes):
     return channels, *frame
 
 
+def real(graph, values, name):
+    """The real values, float32 C x H x W, of a tensor of what :func:`run` returned."""
+    tensor = graph.tensors[name]
+    return tensor.scale * (values[name].to(torch.float32) - tensor.zero_point)
+
+
 def float_mask(graph, values):
-    """Probability mask, H x W in 0..1, from what :func:`run` returned."""
-    out = graph.tensors[graph.output]
-    return out.scale * (values[graph.output][0].to(torch.float32) - out.zero_point)
+    """Probability mask, H x W in 0..1, from what :func:`run` returned; of a network that tells
+    classes apart :func:`golden.classes.class_mask`'s."""
+    return real(graph, values, graph.output)[0]
 
 
 def macs(graph):

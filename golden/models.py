@@ -211,6 +211,12 @@ def seeded(model, width):
             last = head.conv if head.norm is None else head.norm
             last.bias.copy_((last.bias - logit.mean()) * 2 / spread)
             last.weight.mul_(2 / spread)
+        if step.kind == "classes":
+            conv = steps[step.inputs[0]].conv
+            logit_CP = network(frames_N3HW).transpose(0, 1).flatten(1)
+            spread_C = logit_CP.std(1).clamp(min=1e-6)
+            conv.bias.copy_((conv.bias - logit_CP.mean(1)) * 2 / spread_C)
+            conv.weight.mul_((2 / spread_C)[:, None, None, None])
     return network
 
 

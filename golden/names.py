@@ -5,11 +5,13 @@ from pathlib import Path
 
 from golden.errors import InputError
 
-__all__ = ["LOSSES", "MOST_SIZE", "MOST_WIDTH", "NETWORKS", "PARTS", "PHANTOM", "SCHEDULES",
-           "TEACHER", "check_shape", "demand_network", "is_file", "named_images", "whole_side"]
+__all__ = ["CLASS_COLOURS", "LOSSES", "MOST_SIZE", "MOST_WIDTH", "NETWORKS", "PARTS", "PHANTOM",
+           "SCHEDULES", "TEACHER", "check_shape", "demand_network", "is_file", "named_images",
+           "whole_side"]
 
 # Each with its poolings: frames are multiples of 2 to that.
-NETWORKS = {"elec4848": 4, "elec4848-ds": 4, "unet-busi": 4, "attunet-nuclei": 3, "attunet-ct": 4}
+NETWORKS = {"elec4848": 4, "elec4848-ds": 4, "unet-busi": 4, "attunet-nuclei": 3, "attunet-ct": 4,
+            "elec4848-classes": 4}
 TEACHER = "teacher"         # trained like a network, and never quantised
 PHANTOM = "phantom:"
 # Beyond any network that is made; what is larger is a mistake, and would ask for all memory.
@@ -17,6 +19,10 @@ MOST_SIZE, MOST_WIDTH = 1 << 14, 1 << 10
 LOSSES = ("bce", "dice", "bce+dice")
 SCHEDULES = ("cosine", "plateau")
 PARTS = ("train", "validation", "test")
+# In which classes are drawn, the background first: these differ for the colour-blind, too (Okabe
+# and Ito).
+CLASS_COLOURS = {"black": (0, 0, 0), "blue": (86, 180, 233), "orange": (230, 159, 0),
+                 "green": (0, 158, 115)}
 
 
 def demand_network(name, *more):

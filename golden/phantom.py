@@ -11,7 +11,7 @@ from PIL import Image
 
 from golden.errors import InputError
 
-__all__ = ["phantom"]
+__all__ = ["lesion_kind", "phantom"]
 
 GRID = 256              # least size at which the physics is computed
 DYNAMIC_RANGE_DB = 55
@@ -28,13 +28,9 @@ def phantom(seed, size):
         raise InputError(f"Phantom size must be positive, not {size!r}; the paper's is 256")
     rng = np.random.default_rng(seed)
     grid = max(GRID, size)
-    z_HW, x_HW = np.mgrid[0:grid, 0:grid] / grid
-
-    tissue_HW = _layers(rng, z_HW, x_HW)
-    attenuation_HW = np.full_like(z_HW, rng.uniform(0, 22) / grid)    # dB per row
+    tissue_HW, attenuation_HW, lesions = _scene(rng, grid)
     mask_HW = np.zeros((grid, grid), bool)
-    for _ in range(rng.choice(3, p=[1 / 12, 9.5 / 12, 1.5 / 12])):
-        inside_HW = _lesion(rng, z_HW, x_HW, tissue_HW, attenuation_HW)
+    for _, inside_HW in lesions:
         mask_HW |= inside_HW
 
     looks = rng.integers(2, 7)
@@ -46,6 +42,25 @@ def phantom(seed, size):
     image_HW = np.round(255 * image_HW).astype(np.uint8)
     return _resize(image_HW, size), np.where(_resize(np.uint8(255 * mask_HW), size) > 127,
                                              np.uint8(255), np.uint8(0))
+
+
+def lesion_kind(seed):
+    """``"malignant"`` if a lesion of the phantom is, else ``"benign"``, as cysts are; None without
+    a lesion."""
+    *_, lesions = _scene(np.random.default_rng(seed), GRID)
+    kinds = {kind for kind, _ in lesions}
+    return "malignant" if "malignant" in kinds else "benign" if kinds else None
+
+
+def _scene(rng, grid):
+    """Echogenicity in dB, attenuation in dB per row, and the lesions: of each its kind, and where
+    it is."""
+    z_HW, x_HW = np.mgrid[0:grid, 0:grid] / grid
+    tissue_HW = _layers(rng, z_HW, x_HW)
+    attenuation_HW = np.full_like(z_HW, rng.uniform(0, 22) / grid)
+    lesions = [_lesion(rng, z_HW, x_HW, tissue_HW, attenuation_HW)
+               for _ in range(rng.choice(3, p=[1 / 12, 9.5 / 12, 1.5 / 12]))]
+    return tissue_HW, attenuation_HW, lesions
 
 
 def _resize(x_HW, size):
@@ -98,7 +113,7 @@ def _layers(rng, z_HW, x_HW):
 
 
 def _lesion(rng, z_HW, x_HW, tissue_HW, attenuation_HW):
-    """Draw one lesion into the echogenicity and the attenuation; where it is."""
+    """Draw one lesion into the echogenicity and the attenuation; its kind, and where it is."""
     grid = len(z_HW)
     kind = rng.choice(["cyst", "benign", "malignant"], p=[0.25, 0.4, 0.35])
     radius = np.exp(rng.uniform(np.log(0.05), np.log(0.27)))
@@ -138,7 +153,7 @@ def _lesion(rng, z_HW, x_HW, tissue_HW, attenuation_HW):
     if kind == "benign":
         side_HW = np.exp(-((np.abs(u_HW) / radius - 1) / 0.08) ** 2) * inside_HW
         attenuation_HW += side_HW * rng.uniform(0, 3) / (0.3 * width)
-    return inside_HW
+    return kind, inside_HW
 
 
 def _speckle(rng, strength_HW, grid):

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
+from golden.classes import class_mask
 from golden.errors import InputError
 from golden.networks.operations import operations
 
@@ -30,6 +31,7 @@ OPERATIONS = {
     operator.add: "add", operator.iadd: "add", torch.add: "add", "add": "add",
     operator.mul: "gate", operator.imul: "gate", torch.mul: "gate", "mul": "gate",
     torch.sigmoid: "sigmoid", F.sigmoid: "sigmoid", "sigmoid": "sigmoid", nn.Sigmoid: "sigmoid",
+    class_mask: "classes",
 }
 KNOWN = ("convolutions, transposed convolutions, batch normalisation, ReLU, dropout, padding, "
          "max-pooling, upsampling, concatenation, sums, products with a sigmoid, and sigmoids")
@@ -42,10 +44,10 @@ MODES = {"nearest": "nearest", "bilinear": "linear"}
 class Step:
     """One tensor, and how it is made of others.
 
-    ``kind`` is input, conv, transposed, max_pool, upsample, concat, add, gate or sigmoid. The
-    inputs of a gate are alpha and skip. ReLU comes after batch normalisation or, ``relu_first``,
-    before it. ``padding`` is (top, left, bottom, right); a transposed
-    convolution crops by it. ``mode`` is that of an upsampling.
+    ``kind`` is input, conv, transposed, max_pool, upsample, concat, add, gate, sigmoid or classes.
+    The inputs of a gate are alpha and skip. ReLU comes after batch normalisation or,
+    ``relu_first``, before it. ``padding`` is (top, left, bottom, right); a transposed convolution
+    crops by it. ``mode`` is that of an upsampling.
     """
     name: str
     kind: str
@@ -178,6 +180,8 @@ class _Reader:
 
     def _sigmoid(self, node):
         return {"inputs": (self._name_of(node.args[0]),)}
+
+    _classes = _sigmoid
 
     def _is_alpha(self, name):
         step = self.made[name]

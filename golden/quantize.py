@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from golden.calibration import Calibration
+from golden.classes import codes, comparisons
 from golden.integer import (
     SUM_WEIGHT_LIMIT,
     Add,
@@ -124,14 +125,16 @@ class _Builder:
 
     def graph(self):
         for step in self.steps:
-            layer = getattr(self, f"_{step.kind}")(step)
-            shape = self.calibration.shape if step.kind == "input" else output_shape(
-                layer, *(self._shape(name) for name in step.inputs))
-            self.layers[step.name] = layer
-            self.tensors[step.name] = Tensor(step.name, *shape, *self._place(step))
+            self._add_layer(getattr(self, f"_{step.kind}")(step), *self._place(step))
         source = next(step.name for step in self.steps if step.kind == "input")
         return IntegerGraph(self.network.name, self.tensors, tuple(self.layers.values()), source,
-                            equalisation=self.equalisation)
+                            equalisation=self.equalisation, classes=self.network.classes)
+
+    def _add_layer(self, layer, scale, zero_point=0):
+        shape = output_shape(layer, *map(self._shape, layer.inputs)) if layer.inputs else (
+            self.calibration.shape)
+        self.layers[layer.name]  = layer
+        self.tensors[layer.name] = Tensor(layer.name, *shape, scale, zero_point)
 
     def layer(self, name):
         return self.layers[name]
@@ -222,6 +225,20 @@ class _Builder:
         logit = self.tensors[step.inputs[0]]
         return Lookup(step.name, logit.name, sigmoid_table(logit.scale, logit.zero_point),
                       step.unit)
+
+    def _classes(self, step):
+        """Two tensors more: which of two logits is larger, and all of that in one byte."""
+        source, = step.inputs
+        weight_1I11, table = codes(self.tensors[source].channels)
+        chain = ((f"{step.name}_pairs", comparisons(self.tensors[source].channels), 1),
+                 (f"{step.name}_code", weight_1I11, 255))
+        for name, weight_OI11, high in chain:
+            bias_O = torch.zeros(len(weight_OI11), dtype=torch.int32)
+            m_O, s_O = fixed_point(torch.ones(len(weight_OI11)))
+            self._add_layer(Conv(name, source, weight_OI11, bias_O, m_O, s_O, 1, (0, 0, 0, 0), 0,
+                                 high, step.unit), 1.0)
+            source = name
+        return Lookup(step.name, source, table, step.unit)
 
     def _max_pool(self, step):
         return MaxPool(step.name, *step.inputs, step.unit)

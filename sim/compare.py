@@ -1,11 +1,13 @@
 """Hardware against golden: every byte of every tensor that can be seen."""
 
 import numpy as np
+import torch
 
+from golden.classes import numbers
 from golden.metrics import dice, iou, pixel_agreement
 from sim.taps import first_mismatch, golden_name
 
-__all__ = ["compare_mask", "compare_tensors"]
+__all__ = ["class_pixels", "compare_mask", "compare_tensors"]
 
 
 def compare_tensors(golden, hardware, recorded):
@@ -41,3 +43,9 @@ def compare_mask(mask_HW, float_HW, truth_HW):
         "dice_truth":            None if truth_HW is None else dice(mask_HW, truth_HW),
         "iou_truth":             None if truth_HW is None else iou(mask_HW, truth_HW),
     }
+
+
+def class_pixels(mask_HW, classes):
+    """``classes`` of the report's ``mask``: pixels of each but the background, of uint8 bytes."""
+    number_HW = numbers(torch.from_numpy(mask_HW))
+    return {name: int((number_HW == number).sum()) for number, name in enumerate(classes[1:], 1)}

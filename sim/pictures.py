@@ -3,27 +3,33 @@
 from pathlib import Path
 
 import numpy as np
+import torch
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 from PIL import Image
+
+from golden.classes import coloured, numbers
 
 __all__ = ["overlay", "write_pictures"]
 
 ALPHA = colormaps["inferno"]
 
 
-def write_pictures(folder, frame_CHW, golden, hardware=None, truth_HW=None, *, rows=None):
+def write_pictures(folder, frame_CHW, golden, hardware=None, truth_HW=None, *, rows=None,
+                   classes=False):
     """Write the pictures of one frame into ``folder``; tensors are uint8 C x H x W by name. Those
     of ``hardware`` are drawn where there is one, and the true mask, boolean, where it is known.
-    ``rows`` are the machine's, if its frame was padded: maps are cropped."""
+    ``rows`` are the machine's, if its frame was padded: maps are cropped. Masks that tell
+    ``classes`` apart are in the colours of :mod:`golden.classes`."""
     folder = Path(folder)
     frame_HWC = frame_CHW.transpose(1, 2, 0)
     _save(folder / "input.png", frame_HWC)
     if truth_HW is not None:
         _save(folder / "truth.png", np.where(truth_HW, np.uint8(255), np.uint8(0)))
-    _save(folder / "mask-golden.png", golden["mask"][0])
+    shown = _coloured if classes else np.asarray
+    _save(folder / "mask-golden.png", shown(golden["mask"][0]))
     if hardware is not None:
-        _save(folder / "mask-hardware.png", hardware["mask"][0])
+        _save(folder / "mask-hardware.png", shown(hardware["mask"][0]))
         _save(folder / "mask-difference.png",
               np.where(hardware["mask"][0] == golden["mask"][0], 0, 255).astype(np.uint8))
     seen = golden if hardware is None else hardware
@@ -36,18 +42,22 @@ def write_pictures(folder, frame_CHW, golden, hardware=None, truth_HW=None, *, r
         source   = "hardware" if hardware is not None and name in hardware else "golden"
         _save(folder / f"{name}-{source}.png", coloured.repeat(size, 0).repeat(size, 1)[
             :frame_HWC.shape[0], :frame_HWC.shape[1]])
-    _sheet(folder / "sheet.png", frame_HWC, golden, hardware)
+    _sheet(folder / "sheet.png", frame_HWC, golden, hardware, shown)
 
 
-def _sheet(path, frame_HWC, golden, hardware):
-    """All of them on one sheet."""
+def _coloured(mask_HW):
+    return coloured(numbers(torch.from_numpy(mask_HW))).numpy()
+
+
+def _sheet(path, frame_HWC, golden, hardware, shown):
+    """All of them on one sheet, masks as ``shown`` makes them."""
     panels = [("frame, mask outlined",
                overlay(frame_HWC, (hardware or golden)["mask"][0] > 127), {}),
-              ("mask, golden model", golden["mask"][0], {"cmap": "gray"})]
+              ("mask, golden model", shown(golden["mask"][0]), {"cmap": "gray"})]
     if hardware is not None:
         equal   = hardware["mask"][0] == golden["mask"][0]
         panels += [
-            ("mask, hardware", hardware["mask"][0], {"cmap": "gray"}),
+            ("mask, hardware", shown(hardware["mask"][0]), {"cmap": "gray"}),
             (f"difference: {(~equal).sum()} of {equal.size} pixels", ~equal, {"cmap": "gray"}),
             *((f"attention map {name.removeprefix('alpha')}, as the monitor saw it",
                hardware[name][0], {"cmap": ALPHA})

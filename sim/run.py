@@ -42,7 +42,7 @@ from hw.machine_file import CHANGED
 from hw.network import load_network
 from sim.board import BoardEngine, Link, serial_line
 from sim.clips import read_clip
-from sim.compare import compare_mask, compare_tensors
+from sim.compare import class_pixels, compare_mask, compare_tensors
 from sim.environment import command, environment
 from sim.errors import SimulationError
 from sim.host import GoldenEngine, RtlEngine
@@ -214,6 +214,8 @@ def _measure(options, job, expected, truth, folder, scratch, console):
         counters=chip.counters(), offchip=chip.offchip, comparison=comparison,
         mask=compare_mask(mask_HW, binary(segment), truth), seconds=chip.seconds,
         build_s=build_s, timetable=timetable, timed_by=source)
+    if job.graph.classes:
+        report["mask"]["classes"] = class_pixels(seen[0]["mask"][0], job.graph.classes)
     report |= _circumstances(options, job, frame_times(chip.counters(), job.sources,
                                                        config.clock_mhz, chip.arrived))
     _draw(options, job, expected, truth, folder,
@@ -261,7 +263,7 @@ def _draw(options, job, expected, truth, folder, hardware=None):
     for tensors in expected:
         tensors["mask"] = _mask(job, tensors)
     write_pictures(folder, job.pictures[0].numpy(), expected[0], hardware, truth,
-                   rows=job.frames[0].shape[1])
+                   rows=job.frames[0].shape[1], classes=bool(job.graph.classes))
     (folder / "machine.toml").write_text(text_of(job.config))
     if options.calibration:
         onnx.save(job.imported.model, folder / NETWORK)

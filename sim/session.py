@@ -20,7 +20,7 @@ from golden.places import CACHE
 from hw.compiler import compile_network
 from hw.config import Config, preset, usual_shape
 from hw.network import export_module, load_network
-from sim.compare import compare_mask, compare_tensors
+from sim.compare import class_pixels, compare_mask, compare_tensors
 from sim.errors import SimulationError
 from sim.host import GoldenEngine, RtlEngine
 from sim.model import ModelEngine
@@ -186,6 +186,8 @@ class Session:
             seconds=chip.seconds,
             build_s=built.seconds if built else 0.0,
             timetable=None if built else chip.timetable, timed_by="model")
+        if self._graph.classes:
+            self.report["mask"]["classes"] = class_pixels(mask[0], self._graph.classes)
         if built:
             self.report["cycle_model"], _ = beside(chip, None, program, self.config)
             self._demand_equal()

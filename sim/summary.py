@@ -55,11 +55,14 @@ def print_summary(console, report, folder):
     given = report["input"]
     if "frame" in given and (line := padding((given["size"], given["columns"]), given["frame"])):
         facts["picture"] = line
+    if "classes" in report["mask"]:
+        facts["classes"] = ", ".join(f"{name} {pixels:,} pixels"
+                                     for name, pixels in report["mask"]["classes"].items())
     if not report["input"]["trained"]:
-        widths = map(str, sorted(width for model, width in shipped().values()
-                                 if model == report["model"]))
+        widths = [str(width) for width in sorted(width for model, width in shipped().values()
+                                                 if model == report["model"])]
         facts["weights"] = ("seeded, not trained: the mask means nothing; trained ones come with "
-                            f"WIDTH={' or '.join(widths)}")
+                            + (f"WIDTH={' or '.join(widths)}" if widths else "other networks"))
     console.print(f"  mask       {_verdict(report)}", soft_wrap=True)
     if "cycle_model" in report:
         console.print(f"  cycles     {_agreement(report)}", soft_wrap=True)

@@ -8,7 +8,9 @@ from golden.data.clahe import clahe
 from golden.data.sample import Dataset, Sample
 from golden.data.screen import near_duplicates
 from golden.errors import InputError, shown
-from golden.images import image_size, read_image, read_truth
+from golden.images import image_size, phantom_seed, read_image, read_truth
+from golden.names import PHANTOM
+from golden.phantom import lesion_kind
 
 __all__ = ["Frames", "load", "read_pair"]
 
@@ -42,6 +44,26 @@ class Frames:
         index = torch.tensor([place[sample.name] for sample in samples], dtype=torch.long)
         return replace(self, samples=tuple(samples), image=self.image[index],
                        truth=self.truth[index])
+
+    def numbers(self, classes):
+        """Which of ``classes``, names with the background first, the lesion of each frame is of: N
+        numbers, 0 where there is none. A frame has one class, that of its sample; a phantom that
+        of its lesions.
+
+        Raises an :class:`InputError` where a lesion is of no such class.
+        """
+        numbers = []
+        for sample, truth_HW in zip(self.samples, self.truth, strict=True):
+            kind = classes[0]
+            if truth_HW.any():
+                kind = lesion_kind(phantom_seed(sample.image)) if (
+                    str(sample.image).startswith(PHANTOM)) else sample.kind
+            if kind not in classes:
+                raise InputError(f"{shown(sample.name)} has a lesion of class {kind!r}, and the "
+                                 f"network knows {', '.join(classes[1:])}; take other data, or a "
+                                 f"network that finds lesions of any class, such as elec4848")
+            numbers.append(classes.index(kind))
+        return torch.tensor(numbers, dtype=torch.long)
 
     def frame(self, i):
         """Image ``i`` as the networks take it: uint8, 3 x size x size."""

@@ -12,6 +12,7 @@ import torch
 from captum.attr import GuidedBackprop, LayerGradCam, Saliency
 from captum.attr import Occlusion as CaptumOcclusion
 
+from golden.classes import lesion_logit
 from golden.errors import InputError
 from golden.explain.probe import Probe, Score
 from golden.metrics import binary
@@ -87,7 +88,7 @@ def explain(network, image_CHW, occlusion=None, *, progress=None):
     frame_13HW = image_CHW[None].to(torch.float32) / 255
     with torch.no_grad():
         trace = {name: x_1CHW[0] for name, x_1CHW in probe(frame_13HW).items()}
-    confidence_HW = trace["mask"][0]
+    confidence_HW = torch.sigmoid(lesion_logit(trace["logit"][None]))[0, 0]
     lesion_HW = binary(confidence_HW)
     found = bool(lesion_HW.any())
     gates = [name for name in trace if name.startswith("gated")]
@@ -145,7 +146,7 @@ def _hidden(probe, frame_13HW, occlusion, occlusion_HW):
     covered_13HW = frame_13HW.clone()
     window = (..., slice(top, top + occlusion.window), slice(left, left + occlusion.window))
     covered_13HW[window] = frame_13HW.mean((2, 3), keepdim=True)
-    return Hidden(top, left, probe(covered_13HW)["mask"][0, 0])
+    return Hidden(top, left, torch.sigmoid(lesion_logit(probe(covered_13HW)["logit"]))[0, 0])
 
 
 class _Counter:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from golden.classes import lesion_logit
 from golden.networks.operations import operations
 
 __all__ = ["Probe", "Score"]
@@ -59,7 +60,8 @@ class Probe(nn.Module):
 
 
 class Score(nn.Module):
-    """What explanations explain: the sum of a probe's mask logits over some pixels, per frame.
+    """What explanations explain: the sum of a probe's mask logits, of lesion of any class, over
+    some pixels, per frame.
 
     ``passed``, if given, is called with the number of frames of every pass.
     """
@@ -70,7 +72,8 @@ class Score(nn.Module):
         self.register_buffer("pixels_HW", pixels_HW.to(torch.float32))
 
     def forward(self, frame_N3HW):
-        score_N = (self.probe(frame_N3HW)["logit"] * self.pixels_HW).sum((1, 2, 3))
+        logit_N1HW = lesion_logit(self.probe(frame_N3HW)["logit"])
+        score_N = (logit_N1HW * self.pixels_HW).sum((1, 2, 3))
         if self.passed:
             self.passed(len(frame_N3HW))
         return score_N

@@ -11,13 +11,19 @@ from golden.networks.count import (
     parameters,
     peak_activation_bytes,
 )
-from golden.networks.elec4848 import PUBLISHED_DENSE, Elec4848, elec4848, elec4848_ds
+from golden.networks.elec4848 import (
+    PUBLISHED_DENSE,
+    Elec4848,
+    elec4848,
+    elec4848_classes,
+    elec4848_ds,
+)
 from golden.networks.unet_busi import UNetBusi
 
 __all__ = ["MODELS", "AttUNetCT", "AttUNetNuclei", "Elec4848", "Network",
-           "PUBLISHED_DENSE", "UNetBusi", "elec4848", "elec4848_ds",
+           "PUBLISHED_DENSE", "UNetBusi", "elec4848", "elec4848_classes", "elec4848_ds",
            "float_bytes", "int8_bytes", "macs", "parameters", "peak_activation_bytes"]
 
 # Name -> what makes the network, with its source's size, width and depth as defaults.
-MODELS = dict(zip(NETWORKS, (elec4848, elec4848_ds, UNetBusi, AttUNetNuclei, AttUNetCT),
-                  strict=True))
+MODELS = dict(zip(NETWORKS, (elec4848, elec4848_ds, UNetBusi, AttUNetNuclei, AttUNetCT,
+                             elec4848_classes), strict=True))

@@ -19,6 +19,7 @@ class Network(nn.Module):
     """
 
     name = ""
+    classes = ()            # names, the background first, of what a mask tells apart; none: lesion
     pretrained = ()         # parts that come with weights
 
     def __init__(self, *, size, width, depth):

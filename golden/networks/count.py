@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from golden.classes import comparisons
 from golden.networks.operations import operations
 
 __all__ = ["float_bytes", "int8_bytes", "macs", "parameters", "peak_activation_bytes"]
@@ -29,7 +30,8 @@ def parameters(network):
 
 @torch.no_grad()
 def macs(network):
-    """Multiply-accumulates of all convolutions for one frame, by figure-10 unit."""
+    """Multiply-accumulates of all convolutions for one frame, by figure-10 unit; those by which the
+    machine compares classes are among them."""
     counts = {"encoder": 0, "attention": 0, "decoder": 0}
     units = {"encoder": "encoder", "gates": "attention", "decoder": "decoder", "final": "decoder"}
 
@@ -44,7 +46,9 @@ def macs(network):
     for name, module in network.named_modules():
         if isinstance(module, CONVOLUTIONS):
             module.register_forward_hook(count(units[name.split(".")[0]]))
-    network(_frame(network))
+    logit_NCHW = network(_frame(network))
+    if network.classes:
+        counts["decoder"] += _comparing(network)[0] * logit_NCHW[0, 0].numel()
     return counts
 
 
@@ -56,16 +60,17 @@ def float_bytes(network):
 def int8_bytes(network):
     """Bytes of the parameters in the integer graph, batch normalisation folded.
 
-    int8 weights; bias, multiplier and shift per channel of every convolution and every gate; a
-    bound per channel that is normalised after ReLU; a table per sigmoid. The three bytes of a
-    rescaled sum are left out.
+    int8 weights; bias, multiplier and shift per channel of every convolution, those that compare
+    classes among them, and every gate; a bound per channel that is normalised after ReLU; a table
+    per sigmoid, and that of the classes. The three bytes of a rescaled sum are left out.
     """
     convolutions = [m for m in network.modules() if isinstance(m, CONVOLUTIONS)]
     shapes = _shapes(network)
     gated = sum(shape[0] for name, shape in shapes.items() if name.startswith("gated"))
     tables = sum(name.startswith(("alpha", "mask")) for name in shapes)
     return (sum(m.weight.numel() + REQUANTISE_BYTES * m.out_channels for m in convolutions)
-            + REQUANTISE_BYTES * gated + BOUND_BYTES * _bounded(network) + TABLE_BYTES * tables)
+            + REQUANTISE_BYTES * gated + BOUND_BYTES * _bounded(network) + TABLE_BYTES * tables
+            + (_comparing(network)[1] if network.classes else 0))
 
 
 def peak_activation_bytes(network):
@@ -95,6 +100,14 @@ def _bounded(network):
              and isinstance(traced.get_submodule(node.target), nn.BatchNorm2d)]
     return sum(traced.get_submodule(node.target).num_features for node in norms
                if node.args[0].target is F.relu)
+
+
+def _comparing(network):
+    """Multiply-accumulates per pixel, and bytes, of the two layers that find the largest logit."""
+    weight_OI11 = comparisons(len(network.classes))
+    pairs = len(weight_OI11)
+    products = weight_OI11.numel() + pairs
+    return products, products + REQUANTISE_BYTES * (pairs + 1)
 
 
 def _frame(network):

@@ -19,13 +19,17 @@ smaller). README.md has the arithmetic.
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import fx, nn
 
+from golden.classes import check_classes, class_mask
 from golden.errors import InputError
 from golden.networks.base import Network
 from golden.networks.blocks import upsample
 
-__all__ = ["Elec4848", "PUBLISHED_DENSE", "SeparableConv", "elec4848", "elec4848_ds"]
+__all__ = ["CLASSES", "Elec4848", "PUBLISHED_DENSE", "SeparableConv", "elec4848",
+           "elec4848_classes", "elec4848_ds"]
+
+fx.wrap("class_mask")
 
 DROPOUT = (0.1, 0.1, 0.2, 0.2)      # per level; deeper levels have the last
 BOTTLENECK_DROPOUT = 0.3
@@ -33,6 +37,8 @@ KERAS_EPS = 1e-3
 
 # What the published separable network most likely kept dense.
 PUBLISHED_DENSE = ("e1a", "e2a", "e3a", "e4a", "e5a")
+
+CLASSES = ("background", "benign", "malignant")     # of BUSI
 
 
 class SeparableConv(nn.Module):
@@ -99,12 +105,16 @@ class Elec4848(Network):
     """The ELEC4848 Attention U-Net: one gate per skip, nearest upsampling, sigmoid output.
 
     ``separable`` replaces every 3x3 convolution, but for those that ``dense`` names by the tensor
-    they make, such as ``("e1a", "g1_down")``.
+    they make, such as ``("e1a", "g1_down")``. With ``classes``, names with the background first,
+    it tells kinds of lesion apart (:mod:`golden.classes`): a logit for each.
     """
 
-    def __init__(self, *, size=256, width=32, depth=4, separable=False, dense=()):
+    def __init__(self, *, size=256, width=32, depth=4, separable=False, dense=(), classes=()):
         super().__init__(size=size, width=width, depth=depth)
-        self.name = "elec4848-ds" if separable else "elec4848"
+        self.name = f"elec4848{'-ds' if separable else ''}{'-classes' if classes else ''}"
+        self.classes = tuple(classes)
+        if classes:
+            check_classes(self.classes)
         self.separable, self.dense = separable, tuple(dense)
         self._refuse_unknown(dense)
 
@@ -125,7 +135,7 @@ class Elec4848(Network):
         self.decoder = nn.ModuleList(
             ConvBlock(3 * f, f, dropout[depth - i], conv(f"d{i}a"), conv(f"d{i}"))
             for i, f in skips)
-        self.final = nn.Conv2d(width, 1, 1)
+        self.final = nn.Conv2d(width, len(classes) or 1, 1)
 
     def _refuse_unknown(self, dense):
         levels, stages = range(1, self.depth + 2), range(1, self.depth + 1)
@@ -151,7 +161,7 @@ class Elec4848(Network):
             t[f"d{i}_concat"] = torch.cat([t[f"d{i}_up"], t[f"gated{i}"]], 1)
             x = block(t, f"d{i}a", f"d{i}", t[f"d{i}_concat"])
         t["logit"] = self.final(x)
-        t["mask"] = torch.sigmoid(t["logit"])
+        t["mask"] = class_mask(t["logit"]) if self.classes else torch.sigmoid(t["logit"])
         return t
 
 
@@ -163,3 +173,8 @@ def elec4848(*, size=256, width=32, depth=4):
 def elec4848_ds(*, size=256, width=32, depth=4, dense=()):
     """The same with every 3x3 separable, but for ``dense``; 1.18 M parameters, 1.97 GMAC."""
     return Elec4848(size=size, width=width, depth=depth, separable=True, dense=dense)
+
+
+def elec4848_classes(*, size=256, width=32, depth=4):
+    """The dense network with a logit per class of BUSI: benign lesions, and malignant ones."""
+    return Elec4848(size=size, width=width, depth=depth, classes=CLASSES)

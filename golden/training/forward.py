@@ -19,7 +19,8 @@ def channels_last(x_NCHW, device):
 
 @torch.no_grad()
 def logits(network, frames, i, settings):
-    """Logit and truth of a validation frame, as large as the network sees frames in training.
+    """Logits, C x H x W, and truth of a validation frame, as large as the network sees frames in
+    training.
 
     Native windows are the exception: there the whole frame is taken as it is.
     """
@@ -30,9 +31,8 @@ def logits(network, frames, i, settings):
         truth_HW = F.interpolate(truth_HW[None, None], shape, mode="nearest")[0, 0]
     network.eval()
     with half(settings.device):
-        logit_N1HW = network(channels_last(x_1CHW / 255, settings.device))
-    return logit_N1HW[0, 0].float().cpu(), truth_HW > 0
-
+        logit_NCHW = network(channels_last(x_1CHW / 255, settings.device))
+    return logit_NCHW[0].float().cpu(), truth_HW > 0
 
 
 class swift(TorchFunctionMode):

@@ -11,8 +11,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from golden.classes import lesion_logit, one_hot
 from golden.errors import InputError
-from golden.metrics import measure
+from golden.metrics import iou, measure
 from golden.names import SCHEDULES, check_shape
 from golden.training.augment import AUGMENTATIONS, augment, blend
 from golden.training.checkpoint import (
@@ -110,6 +111,7 @@ class _Run:
                 if isinstance(module, nn.Dropout):
                     module.p = 0.0
         self.average = copy.deepcopy(self.network).eval()
+        self.classes = self.network.classes
         self.teacher = None
         if teacher is not None:
             self.teacher = load_checkpoint(teacher).to(settings.device,
@@ -164,8 +166,9 @@ class _Run:
             torch.cuda.set_rng_state_all(state["random_cuda"])
         self.step, self.best, self.rows = state["step"], state["best"], state["rows"]
 
-    def learn(self, image_NCHW, truth_NHW, odds_N, total):
-        """One batch; its loss, and the sums of `MEASURED` over its images."""
+    def learn(self, image_NCHW, truth_NHW, odds_N, total, number_N=None):
+        """One batch; its loss, and the sums of `MEASURED` over its images. ``number_N`` are the
+        classes of lesions, where the network tells them apart."""
         s = self.settings
         if s.schedule == "cosine":
             falling = (1 + math.cos(math.pi * self.step / total)) / 2
@@ -174,21 +177,23 @@ class _Run:
             for group in self.optimiser.param_groups:
                 group["lr"] = rate
         index_N = torch.multinomial(odds_N, s.batch, replacement=s.batch > len(odds_N))
-        x_NCHW, truth_N1HW = augment(image_NCHW[index_N], truth_NHW[index_N], s.crop,
+        x_NCHW, truth_NKHW = augment(image_NCHW[index_N], truth_NHW[index_N], s.crop,
                                      AUGMENTATIONS[s.augmentation])
+        if self.classes:
+            truth_NKHW = one_hot(truth_NKHW, number_N[index_N], len(self.classes))
         if s.blended:
-            x_NCHW, truth_N1HW = blend(x_NCHW, truth_N1HW, s.blended)
+            x_NCHW, truth_NKHW = blend(x_NCHW, truth_NKHW, s.blended)
         x_N3HW = channels_last(x_NCHW, s.device)
-        truth_N1HW = truth_N1HW.to(s.device)
+        truth_NKHW = truth_NKHW.to(s.device)
         loss_of = LOSSES[s.loss]
         self.network.train()
         with half(s.device), swift():
-            logit_N1HW = self.network(x_N3HW)
-        loss = loss_of(logit_N1HW.float(), truth_N1HW)
-        if self.teacher is not None:
+            logit_NCHW = self.network(x_N3HW).float()
+        loss = loss_of(logit_NCHW, truth_NKHW)
+        if self.teacher is not None:        # it knows where a lesion is, if not of which class
             with torch.no_grad(), half(s.device):
-                taught_N1HW = torch.sigmoid(self.teacher(x_N3HW).float())
-            taught = loss_of(logit_N1HW.float(), taught_N1HW)
+                taught_N1HW = torch.sigmoid(lesion_logit(self.teacher(x_N3HW).float()))
+            taught = loss_of(lesion_logit(logit_NCHW), taught_N1HW)
             loss = (1 - s.taught) * loss + s.taught * taught
         self.optimiser.zero_grad()
         loss.backward()
@@ -196,7 +201,7 @@ class _Run:
         self.optimiser.step()
         self.step += 1
         _follow(self.average, self.network, min(s.average, (1 + self.step) / (10 + self.step)))
-        return loss.item(), _batch_measures(logit_N1HW.detach(), truth_N1HW)
+        return loss.item(), _batch_measures(_lesion(logit_NCHW.detach()), truth_NKHW.sum(1))
 
 
 def train(settings, frames, validation, folder, *, phantoms=None, start=None, teacher=None,
@@ -208,6 +213,8 @@ def train(settings, frames, validation, folder, *, phantoms=None, start=None, te
     Of each epoch the log has loss, accuracy, IoU and Dice of validation and, as ``loss`` and
     ``training_...``, of the batches as they were learnt: augmented, drawn with odds, with dropout.
     The score is the mean IoU over validation frames with a lesion (over all, if none has one).
+    Where the network tells classes apart, it is that of the lesion's own class, while accuracy, IoU
+    and Dice take lesions of all classes for one.
     ``start`` is a checkpoint to begin with (:func:`golden.training.start.begin`); ``teacher`` one
     whose masks are learnt beside the true ones. With ``resume`` the run in ``folder`` goes on, bit
     for bit as if it had never stopped. ``begun`` is called when there is nothing left to refuse:
@@ -224,6 +231,8 @@ def train(settings, frames, validation, folder, *, phantoms=None, start=None, te
         run.resume(last)
         report(f"resumed after epoch {run.epoch}")
     image_NCHW, truth_NHW, odds_N = _mixture(settings, frames, phantoms)
+    number_N, check_N = (_numbers(run.classes, *some) for some in ((frames, phantoms),
+                                                                   (validation,)))
     steps = settings.steps or max(1, len(frames) // settings.batch)
     folder.mkdir(parents=True, exist_ok=True)
     begun()
@@ -232,7 +241,8 @@ def train(settings, frames, validation, folder, *, phantoms=None, start=None, te
         begin = time.monotonic()
         losses, measures = [], []
         for _ in range(steps):
-            loss, sums = run.learn(image_NCHW, truth_NHW, odds_N, settings.epochs * steps)
+            loss, sums = run.learn(image_NCHW, truth_NHW, odds_N, settings.epochs * steps,
+                                   number_N)
             losses.append(loss)
             measures.append(sums)
             if not math.isfinite(losses[-1]):
@@ -241,7 +251,7 @@ def train(settings, frames, validation, folder, *, phantoms=None, start=None, te
             advance(losses[-1])
         rate = run.optimiser.param_groups[0]["lr"]
         row = {"epoch": run.epoch + 1, "rate": rate, "loss": sum(losses) / steps,
-               **_validate(run.average, validation, settings)}
+               **_validate(run.average, validation, check_N, settings)}
         row["seconds"] = time.monotonic() - begin
         learnt = torch.stack(measures).mean(0) / settings.batch
         row |= {f"training_{name}": value for name, value in
@@ -326,6 +336,17 @@ def _mixture(settings, frames, phantoms):
     return torch.cat(images), torch.cat([frames.truth, phantoms.truth]), odds_N
 
 
+def _numbers(classes, *parts):
+    """Of all frames to draw from the class of the lesion, where the network tells them apart."""
+    return torch.cat([frames.numbers(classes) for frames in parts
+                      if frames is not None and len(frames)]) if classes else None
+
+
+def _lesion(logit_NCHW):
+    """Where the mask says lesion, N x H x W, of whatever class."""
+    return (logit_NCHW[:, 0] >= 0 if logit_NCHW.shape[1] == 1 else logit_NCHW.argmax(1) > 0)
+
+
 @torch.no_grad()
 def _follow(average, network, keep):
     for a, b in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
@@ -335,11 +356,10 @@ def _follow(average, network, keep):
             a.copy_(b)
 
 
-def _batch_measures(logit_N1HW, truth_N1HW):
+def _batch_measures(mask_NHW, truth_NHW):
     """`MEASURED` of a batch as :func:`golden.metrics.measure` has them, summed over its images; on
     its device, so that nobody waits. Where truths are blended, one half and more is lesion."""
-    mask_NP, truth_NP = ((x >= least).flatten(1) for x, least in
-                         ((logit_N1HW, 0.0), (truth_N1HW, 0.5)))
+    mask_NP, truth_NP = mask_NHW.flatten(1), (truth_NHW >= 0.5).flatten(1)
     both_N, area_N = (mask_NP & truth_NP).sum(1), mask_NP.sum(1) + truth_NP.sum(1)
     empty_N = area_N == 0
     accuracy_N = (mask_NP == truth_NP).float().mean(1)
@@ -348,15 +368,18 @@ def _batch_measures(logit_N1HW, truth_N1HW):
     return torch.stack([accuracy_N, iou_N, dice_N]).sum(1).cpu()
 
 
-def _validate(network, frames, settings):
+def _validate(network, frames, number_N, settings):
     rows, scores, losses = [], [], []
     for i in range(len(frames)):
-        logit_HW, truth_HW = logits(network, frames, i, settings)
-        losses.append(LOSSES[settings.loss](logit_HW[None, None],
-                                            truth_HW[None, None].float()).item())
-        rows.append(measure(logit_HW >= 0, truth_HW))
+        logit_CHW, truth_HW = logits(network, frames, i, settings)
+        truth_1KHW, mask_HW = truth_HW[None, None].float(), _lesion(logit_CHW[None])[0]
+        if number_N is not None:
+            truth_1KHW = one_hot(truth_1KHW, number_N[i:i + 1], len(logit_CHW))
+        losses.append(LOSSES[settings.loss](logit_CHW[None], truth_1KHW).item())
+        rows.append(measure(mask_HW, truth_HW))
         if truth_HW.any():
-            scores.append(rows[-1]["iou"])
+            own_HW = mask_HW if number_N is None else logit_CHW.argmax(0) == number_N[i]
+            scores.append(iou(own_HW, truth_HW))
     mean = {name: sum(row[name] for row in rows) / len(rows) for name in MEASURED}
     return {"validation_loss": sum(losses) / len(losses), **mean,
             "score": sum(scores) / len(scores) if scores else mean["iou"]}

@@ -9,6 +9,7 @@ matplotlib.use("Agg")
 
 from matplotlib import pyplot as plt
 
+from golden.classes import coloured, lesion_logit
 from golden.training.forward import logits
 
 __all__ = ["draw_curves", "draw_sheet"]
@@ -46,9 +47,11 @@ def draw_sheet(path, network, frames, settings):
                                 squeeze=False)
     for row, line in enumerate(axes):
         i = row * len(frames) // shown
-        logit_HW, truth_HW = logits(network, frames, i, settings)
+        logit_CHW, truth_HW = logits(network, frames, i, settings)
+        logit_HW = lesion_logit(logit_CHW[None])[0, 0]
         image_HW3 = frames.frame(i).permute(1, 2, 0)
-        for axis, picture in zip(line, (image_HW3, truth_HW, logit_HW >= 0), strict=False):
+        mask = logit_HW >= 0 if len(logit_CHW) == 1 else coloured(logit_CHW.argmax(0))
+        for axis, picture in zip(line, (image_HW3, truth_HW, mask), strict=False):
             axis.imshow(picture.numpy(), cmap="gray", vmin=0, vmax=1)
         confidence = line[3].imshow(torch.sigmoid(logit_HW).numpy(), cmap="cividis", vmin=0, vmax=1)
         line[0].set_title(frames.samples[i].name, fontsize=8)

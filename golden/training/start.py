@@ -1,5 +1,7 @@
 """Where training begins: with nothing, or with what another network has learnt already."""
 
+import math
+
 import torch
 from torch import nn
 
@@ -8,7 +10,7 @@ from golden.networks.blocks import ConvNormBlock
 from golden.networks.elec4848 import SeparableConv
 from golden.training.norms import NormedConv
 
-__all__ = ["begin", "borrow_encoder", "initialise", "separate", "widen"]
+__all__ = ["begin", "borrow_encoder", "divide", "initialise", "separate", "widen"]
 
 
 @torch.no_grad()
@@ -109,11 +111,25 @@ def borrow_encoder(lender, network):
     return network
 
 
+@torch.no_grad()
+def divide(source, network):
+    """Let ``network``, with a logit per class, find what ``source`` does, each lesion being as
+    likely of any class; ``network`` itself."""
+    state = source.state_dict()
+    for name, target in network.state_dict().items():
+        if name.startswith("final."):
+            target[0], target[1:] = 0, state[name]
+        else:
+            target.copy_(state[name])
+    network.final.bias[1:] -= math.log(len(network.classes) - 1)
+    return network
+
+
 def begin(network, source, *, noise):
     """``network`` with what it can take from ``source``, a network that has learnt.
 
-    The same network, or a narrower one; the dense form of a separable one; or an ELEC4848 whose
-    encoder has the same filters.
+    The same network, or a narrower one; the dense form of a separable one, or of one that tells
+    classes apart; or an ELEC4848 whose encoder has the same filters.
     """
     if source.name == network.name:
         if network.width % source.width:
@@ -128,6 +144,8 @@ def begin(network, source, *, noise):
             return separate(source, network)
         if source.name == "elec4848" and isinstance(network.encoder[0], ConvNormBlock):
             return borrow_encoder(source, network)
+        if source.name == "elec4848" and network.name == "elec4848-classes":
+            return divide(source, network)
     raise InputError(f"{network.name} of width {network.width} cannot start from {source.name} of "
                      f"width {source.width}; start from {network.name}, or from elec4848 of the "
                      f"same width and depth")

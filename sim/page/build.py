@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, UndefinedErro
 from markupsafe import Markup, escape
 
 from golden.errors import InputError
+from golden.names import CLASS_COLOURS
 from golden.places import COMMAND, HOME, typed
 from sim.measured import check_report, read_json
 from sim.page.figures import Figures
@@ -50,7 +51,7 @@ def write_page(folder, *, shown=None):
     trace  = folder / "trace.json"
     trace  = read_trace(trace) if trace.exists() else None
     try:
-        text = render(report, _pictures(folder), trace, folder=_shown(shown or folder))
+        text = render(report, _pictures(folder, report), trace, folder=_shown(shown or folder))
     except (KeyError, UndefinedError) as error:
         raise InputError(f"{str(file)!r} has not all that a page shows ({error}): it was written "
                          "by an older version; run again") from None
@@ -95,9 +96,14 @@ def _shown(folder):
     return typed(folder) if folder.is_relative_to(HOME) else folder.name
 
 
-def _pictures(folder):
+def _pictures(folder, report):
     found = [(title, text, _uri(folder / name), "frame") for name, title, text in PICTURES
              if (folder / name).is_file()]
+    if classes := report["mask"].get("classes"):
+        said  = "; ".join(f"{colour} is {name}, {pixels:,} pixels" for colour, (name, pixels) in
+                          zip(list(CLASS_COLOURS)[1:], classes.items(), strict=False))
+        found = [(title, text.replace("white is lesion", said), *rest)
+                 for title, text, *rest in found]
     moving = folder / MOVING
     if moving.is_file() and moving.stat().st_size <= MOVING_MOST:
         found.append(("All frames", "the hardware's lesion outlined, in motion",

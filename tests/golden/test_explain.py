@@ -9,6 +9,7 @@ from matplotlib.text import Text
 from PIL import Image
 from torch import nn
 
+from golden.classes import lesion_logit
 from golden.errors import InputError
 from golden.explain import (
     Explanation,
@@ -50,7 +51,7 @@ def small(model="elec4848", *, width=4, size=32):
             nn.init.kaiming_normal_(module.weight)
     with torch.no_grad():
         logit = network(frame(size))
-        network.final.bias -= logit.median()
+        network.final.bias[logit.shape[1] > 1:] -= lesion_logit(logit).median()     # of lesions
     return network
 
 
@@ -113,7 +114,11 @@ class GuidedReLU(torch.autograd.Function):
 
 def input_gradient(network, mask_HW, size=32):
     x = frame(size).requires_grad_()
-    (network(x)[0, 0] * mask_HW).sum().backward()
+    logit_CHW = network(x)[0]
+    if len(logit_CHW) > 1:          # of lesion of any class, by softmax
+        p_CHW = logit_CHW.softmax(0)
+        logit_CHW = torch.log(p_CHW[1:].sum(0) / p_CHW[0])[None]
+    (logit_CHW[0] * mask_HW).sum().backward()
     return x.grad[0]
 
 

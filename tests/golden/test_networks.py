@@ -3,12 +3,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from golden.classes import class_mask
 from golden.errors import InputError
 from golden.networks import (
     MODELS,
     PUBLISHED_DENSE,
     AttUNetCT,
     AttUNetNuclei,
+    Elec4848,
     UNetBusi,
     elec4848,
     elec4848_ds,
@@ -49,10 +51,11 @@ def skips(width, depth):
 def parameters_by_hand(name, width, depth):
     """Parameters of a network from the formulas of its layers."""
     encoder, levels = pairs(width, depth), skips(width, depth)
-    if name == "elec4848":
+    if name in ("elec4848", "elec4848-classes"):
+        logits = 3 if name == "elec4848-classes" else 1
         return (sum(conv(i, f, 3) + conv(f, f, 3) for i, f in encoder)
                 + sum(conv(2 * f, f, 3) + conv(f, f, 3) + conv(f, 1, 1) + norm(f) for f in levels)
-                + sum(conv(3 * f, f, 3) + conv(f, f, 3) for f in levels) + conv(width, 1, 1))
+                + sum(conv(3 * f, f, 3) + conv(f, f, 3) for f in levels) + conv(width, logits, 1))
     if name == "elec4848-ds":
         return (sum(separable(i, f) + separable(f, f) for i, f in encoder)
                 + sum(separable(2 * f, f) + separable(f, f) + conv(f, 1, 1) + norm(f)
@@ -92,6 +95,8 @@ def macs_by_hand(name, size, width, depth):
         "attention": 0,
         "decoder": width * size**2,
     }
+    if name == "elec4848-classes":      # three logits; three pairs of them; three bits in a byte
+        counts["decoder"] = (3 * width + 3 * 3 + 3) * size**2
     for f, area in zip(levels, at, strict=True):
         half = area // 4
         if name.startswith("elec4848"):
@@ -124,6 +129,7 @@ def test_parameters_and_macs_follow_the_formulas(name, width, depth):
     ("unet-busi", 224, 32, 4, 7_768_929, 9_242_017_792),
     ("attunet-nuclei", 256, 64, 3, 8_143_169, 45_617_250_304),
     ("attunet-ct", 224, 32, 4, 7_951_369, 10_826_237_184),
+    ("elec4848-classes", 256, 32, 4, 10_200_167, 15_768_158_208),
 ])
 def test_defaults_are_the_sources(name, size, width, depth, count, total):
     network = MODELS[name]()
@@ -391,7 +397,8 @@ def test_traces_symbolically(name):
     assert all(torch.equal(values[key], again[key]) for key in values)
     assert all(key.isidentifier() for key in values)
     assert torch.equal(network(frame), values["logit"])
-    assert torch.equal(torch.sigmoid(values["logit"]), values["mask"])
+    found = class_mask if network.classes else torch.sigmoid
+    assert torch.equal(found(values["logit"]), values["mask"])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -454,4 +461,4 @@ def test_names_say_which_network():
     assert {name: MODELS[name](size=32, width=2).name for name in NAMES} == {
         name: name for name in NAMES}
     assert [type(MODELS[name](size=32, width=2)) for name in NAMES[2:]] == [
-        UNetBusi, AttUNetNuclei, AttUNetCT]
+        UNetBusi, AttUNetNuclei, AttUNetCT, Elec4848]

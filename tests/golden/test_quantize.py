@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from golden import models
+from golden.classes import class_mask
 from golden.errors import InputError
 from golden.images import read_image
 from golden.integer import float_mask, run
@@ -102,6 +103,8 @@ def real_operation(step, inputs):
                               mode="nearest" if step.mode == "nearest" else "bilinear")
         case "concat":
             y = torch.cat(inputs, 1)
+        case "classes":
+            y = class_mask(inputs[0])
     y = F.relu(y) if step.relu_first else y
     y = y if step.norm is None else step.norm(y)
     return F.relu(y) if step.relu and not step.relu_first else y
@@ -145,6 +148,8 @@ KINDS = {
                        "Sum": 3, "Gate": 3},
     "attunet-ct": {"Conv": 31, "Lookup": 5, "MaxPool": 4, "Upsample": 4, "Concat": 4, "Add": 4,
                    "Gate": 4},
+    "elec4848-classes": {"Conv": 31 + 2, "Lookup": 5, "MaxPool": 4, "Upsample": 4, "Concat": 4,
+                         "Add": 4, "Gate": 4},
 }
 
 
@@ -237,7 +242,7 @@ def test_calibration_needs_frames_of_one_shape():
 class Small(nn.Module):
     """A frame, a gate of it, and whatever ``tail`` makes of both."""
 
-    name = "small"
+    name, classes = "small", ()
 
     def __init__(self, tail):
         super().__init__()

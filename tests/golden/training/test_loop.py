@@ -102,7 +102,7 @@ def test_measures_of_a_batch_are_those_of_its_images():
     rows = [measure(logit_HW >= 0, truth_HW > 0) for logit_HW, truth_HW in
             zip(logit_N1HW[:, 0], truth_N1HW[:, 0], strict=True)]
     assert rows[0]["dice"] == 1 and 0 < rows[1]["dice"] < 1
-    assert _batch_measures(logit_N1HW, truth_N1HW).tolist() == pytest.approx(
+    assert _batch_measures(logit_N1HW[:, 0] >= 0, truth_N1HW[:, 0]).tolist() == pytest.approx(
         [sum(row[name] for row in rows) for name in ("accuracy", "iou", "dice")])
 
 
@@ -191,7 +191,7 @@ def test_a_loss_that_explodes(frames, tmp_path):
 
 @pytest.mark.parametrize("name, value, message", [
     ("model", "vgg", ("No model 'vgg'; known: elec4848, elec4848-ds, unet-busi, attunet-nuclei, "
-                     "attunet-ct, teacher")),
+                     "attunet-ct, elec4848-classes, teacher")),
     ("loss", "l2", "No loss 'l2'; known: bce, dice, bce+dice"),
     ("schedule", "step", "No schedule 'step'; known: cosine, plateau"),
     ("augmentation", "all", ("No augmentation 'all'; known: ultrasound, ultrasound-close, "
