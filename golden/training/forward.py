@@ -1,4 +1,5 @@
-"""Frames through a network in training's precision: bfloat16 where that is exact enough."""
+"""Frames through a network in training's precision: bfloat16 where that is exact enough, and the
+processor can."""
 
 import torch
 import torch.nn.functional as F
@@ -9,8 +10,15 @@ from golden.training.augment import AUGMENTATIONS
 __all__ = ["channels_last", "half", "logits", "swift"]
 
 
+BFLOAT16 = ("amx_bf16", "avx512_bf16", "bf16")      # PyTorch's names of what processors have
+
+
 def half(device):
-    return torch.autocast(torch.device(device).type, torch.bfloat16)
+    """The precision to train in: bfloat16, but float32 on a processor that has no instructions for
+    it, where it takes six times as long."""
+    kind = torch.device(device).type
+    able = kind != "cpu" or any(torch.cpu.get_capabilities().get(name) for name in BFLOAT16)
+    return torch.autocast(kind, torch.bfloat16, enabled=able)
 
 
 def channels_last(x_NCHW, device):
