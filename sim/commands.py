@@ -350,6 +350,7 @@ VARIABLES = {
     "RESUME":     Variable("1: go on with the run in OUT", SWITCH),
     "REUSE":      Variable("0: measure again what is known", SWITCH),
     "RUN":        Variable("folder of a run"),
+    "SAMPLES":    Variable("frames with some of the superpixels hidden", POSITIVE),
     "SCHEDULER":  Variable("of a Dask cluster, such as tcp://host:8786; the cores of this computer "
                            "unless given", _address),
     "SCHEMA":     Variable("1: the JSON schema of such files, for editors", SWITCH),
@@ -370,6 +371,7 @@ VARIABLES = {
     "SPLIT":      Variable("a split.csv to use", _exists("a split.csv")),
     "START":      Variable("checkpoint to begin with, or shipped weights: elec4848-32"),
     "STRIDE":     Variable("pixels between positions of the window", POSITIVE),
+    "SUPERPIXELS": Variable("about how many a frame is cut into", POSITIVE),
     "TAPS":       Variable("1: compare every tensor", SWITCH),
     "TEMPERATURE": Variable("number that divides the logits of a checkpoint, or fit: what suits "
                             "the validation part", _temperature),
@@ -490,7 +492,7 @@ TARGETS = {
     "explain": Target(
         "why the network decided so, on one sheet", "golden.explain",
         _takes("MODEL=elec4848 IMAGE=phantom:7 SIZE WIDTH TRUTH CHECKPOINT OUT WINDOW=50 "
-               "STRIDE=30")),
+               "STRIDE=30 SUPERPIXELS=60 SAMPLES=300 SEED=0")),
     "check":  Target("what CI runs: lint and test", takes=_takes("PYTEST")),
     "lint":   Target("ruff"),
     "test":   Target("every test but the slow one", takes=_takes("PYTEST")),
