@@ -6,12 +6,16 @@ from pathlib import Path
 from golden.errors import InputError
 
 __all__ = ["CLASS_COLOURS", "LOSSES", "MOST_SIZE", "MOST_WIDTH", "NETWORKS", "PARTS", "PHANTOM",
-           "SCHEDULES", "TEACHER", "check_shape", "demand_network", "is_file", "named_images",
-           "whole_side"]
+           "POOLINGS", "SCHEDULES", "TEACHER", "VARIANTS", "check_shape", "demand_network",
+           "is_file", "named_images", "whole_side"]
 
-# Each with its poolings: frames are multiples of 2 to that.
-NETWORKS = {"elec4848": 4, "elec4848-ds": 4, "unet-busi": 4, "attunet-nuclei": 3, "attunet-ct": 4,
-            "elec4848-classes": 4}
+# What MODEL may name, each with its poolings: frames are multiples of 2 to that.
+POOLINGS = {"elec4848": 4, "elec4848-ds": 4, "elec4848-ds-published": 4, "elec4848-classes": 4,
+            "unet-busi": 4, "attunet-nuclei": 3, "attunet-ct": 4}
+# Another network again but for some layers: by name it does all that the five do, and where all
+# networks are asked for, it is left out.
+VARIANTS = ("elec4848-ds-published", "elec4848-classes")
+NETWORKS = tuple(name for name in POOLINGS if name not in VARIANTS)
 TEACHER = "teacher"         # trained like a network, and never quantised
 PHANTOM = "phantom:"
 # Beyond any network that is made; what is larger is a mistake, and would ask for all memory.
@@ -27,8 +31,8 @@ CLASS_COLOURS = {"black": (0, 0, 0), "blue": (86, 180, 233), "orange": (230, 159
 
 def demand_network(name, *more):
     """Refuse a name that no network has, and none of ``more``."""
-    if name not in (*NETWORKS, *more):
-        raise InputError(f"No model {name!r}; known: {', '.join((*NETWORKS, *more))}")
+    if name not in (*POOLINGS, *more):
+        raise InputError(f"No model {name!r}; known: {', '.join((*POOLINGS, *more))}")
 
 
 def is_file(model):
@@ -52,9 +56,9 @@ def check_shape(size, width, multiple):
 
 
 def whole_side(model, size):
-    """``size``, or the next larger side that a network of :data:`NETWORKS` can halve as often as it
+    """``size``, or the next larger side that a network of :data:`POOLINGS` can halve as often as it
     does."""
-    multiple = 1 << NETWORKS[model]
+    multiple = 1 << POOLINGS[model]
     return -(-size // multiple) * multiple
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from golden.errors import InputError
 from golden.models import load_graph
-from golden.names import NETWORKS, is_file, whole_side
+from golden.names import POOLINGS, is_file, whole_side
 from hw.compiler.importer import import_onnx
 from hw.compiler.importer.check import told
 from hw.quantise import load_calibrated
@@ -30,7 +30,7 @@ def load_network(model, size=None, width=None, *, pad=False, calibration=None, f
     Parameters
     ----------
     model : str
-        A name of :data:`golden.names.NETWORKS`, or the path of an ONNX file.
+        A name of :data:`golden.names.POOLINGS`, or the path of an ONNX file.
     size, width : int, optional
         Side of a picture; filters of the first level, which files bring along.
     pad : bool
@@ -53,7 +53,7 @@ def load_network(model, size=None, width=None, *, pad=False, calibration=None, f
         if calibration is not None:
             raise InputError(f"CALIBRATION is for float ONNX files; {model!r} is a network of this "
                              "project, and is quantised already")
-        side = whole_side(model, size) if pad and size is not None and model in NETWORKS else size
+        side = whole_side(model, size) if pad and size is not None and model in POOLINGS else size
         return load_graph(model, side, width), None
     if width is not None:
         raise InputError(f"{model} has the width that it was exported with; leave WIDTH out")

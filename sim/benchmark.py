@@ -28,7 +28,7 @@ from golden.command import Parser, exit_code, make_console
 from golden.errors import InputError
 from golden.folders import Fresh
 from golden.images import PHANTOM, read_truth
-from golden.names import named_images
+from golden.names import NETWORKS, named_images
 from golden.networks import MODELS, int8_bytes, macs
 from hw.compiler import CompileError
 from hw.config import DRAMS, PRESETS, preset, usual_shape
@@ -163,14 +163,14 @@ COLUMNS = (
 
 def combinations(options):
     """The combinations that the options ask for: models x presets x off-chip timings, all of each
-    that is not named.
+    that is not named, but for variants of models.
 
     Raises
     ------
     InputError
         If a name is unknown.
     """
-    models  = _names(options.models or ALL, MODELS, "model")
+    models  = _names(options.models or ALL, MODELS, "model", every=NETWORKS)
     configs = _names(options.configs or ALL, PRESETS, "machine")
     drams   = _names(options.drams or ALL, DRAMS.files, "off-chip memory", also=(OWN,))
     chosen  = [Combination(model, config, None if dram == OWN else dram,
@@ -183,10 +183,10 @@ def combinations(options):
     return chosen
 
 
-def _names(given, known, what, also=()):
+def _names(given, known, what, also=(), every=None):
     names = [name.strip() for name in given.split(",") if name.strip()]
     if names == [ALL]:
-        return list(known)
+        return list(every or known)
     for name in names:
         if name not in known and name not in also and (what == "model" or not is_path(name)):
             raise InputError(f"Unknown {what} {name!r}; known are "

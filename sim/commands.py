@@ -19,11 +19,12 @@ from golden.command import exit_code
 from golden.errors import InputError
 from golden.names import (
     LOSSES,
-    NETWORKS,
     PARTS,
     PHANTOM,
+    POOLINGS,
     SCHEDULES,
     TEACHER,
+    VARIANTS,
     check_shape,
     demand_network,
     is_file,
@@ -141,17 +142,17 @@ def _some_of(known, also=()):
     return _knows(*known, *also)(check)
 
 
-@_knows(*NETWORKS)
+@_knows(*POOLINGS)
 def _network(name, value):
     demand_network(value)
 
 
-@_knows(*NETWORKS, TEACHER)
+@_knows(*POOLINGS, TEACHER)
 def _learner(name, value):
     demand_network(value, TEACHER)
 
 
-@_knows(*NETWORKS)
+@_knows(*POOLINGS)
 def _network_or_file(name, value):
     if not is_file(value):
         demand_network(value)
@@ -323,9 +324,10 @@ VARIABLES = {
                            SWITCH),
     "LOSS":       Variable(_or(LOSSES), _one_of(*LOSSES)),
     "MARKDOWN":   Variable("1: print Markdown", SWITCH),
-    "MODEL":      Variable(f"a network: {_or(NETWORKS)}; of sim and check-model also an ONNX file, "
+    "MODEL":      Variable(f"a network: {_or(POOLINGS)}; of sim and check-model also an ONNX file, "
                            "with CALIBRATION, and of quantise, a float one", _network),
-    "MODELS":     Variable("networks, with commas, or all", _some_of(NETWORKS, ("all",))),
+    "MODELS":     Variable(f"networks, with commas, or all: all but {_or(VARIANTS)}",
+                           _some_of(POOLINGS, ("all",))),
     "N":          Variable("how many", POSITIVE),
     "OF":         Variable("what has the faults: rtl, or python (compiler, integer arithmetic)",
                            _one_of("rtl", "python")),
@@ -348,6 +350,7 @@ VARIABLES = {
     "RESUME":     Variable("1: go on with the run in OUT", SWITCH),
     "REUSE":      Variable("0: measure again what is known", SWITCH),
     "RUN":        Variable("folder of a run"),
+    "SAMPLES":    Variable("frames with some of the superpixels hidden", POSITIVE),
     "SCHEDULER":  Variable("of a Dask cluster, such as tcp://host:8786; the cores of this computer "
                            "unless given", _address),
     "SCHEMA":     Variable("1: the JSON schema of such files, for editors", SWITCH),
@@ -368,6 +371,7 @@ VARIABLES = {
     "SPLIT":      Variable("a split.csv to use", _exists("a split.csv")),
     "START":      Variable("checkpoint to begin with, or shipped weights: elec4848-32"),
     "STRIDE":     Variable("pixels between positions of the window", POSITIVE),
+    "SUPERPIXELS": Variable("about how many a frame is cut into", POSITIVE),
     "TAPS":       Variable("1: compare every tensor", SWITCH),
     "TEMPERATURE": Variable("number that divides the logits of a checkpoint, or fit: what suits "
                             "the validation part", _temperature),
@@ -397,7 +401,7 @@ TARGETS = {
         flags=("FREEZE",), checks={"MODEL": _any, "OUT": _any}),
     "zoo": Target("public U-Nets: which run, how fast, or why not",
                   "hw.zoo", _takes("CONFIG=reference SET SIZE=64 OUT=reports/zoo")),
-    "models": Target("the five networks in figures, beside the published ones", "golden.table",
+    "models": Target("the networks in figures, beside the published ones", "golden.table",
                      _takes("MARKDOWN=0"), flags=("MARKDOWN",)),
     "compare": Target("two runs side by side: what got better, what worse", "sim.compare_runs",
                       _takes("A B OUT FORCE=0"), needs=("A", "B")),
@@ -488,7 +492,7 @@ TARGETS = {
     "explain": Target(
         "why the network decided so, on one sheet", "golden.explain",
         _takes("MODEL=elec4848 IMAGE=phantom:7 SIZE WIDTH TRUTH CHECKPOINT OUT WINDOW=50 "
-               "STRIDE=30")),
+               "STRIDE=30 SUPERPIXELS=60 SAMPLES=300 SEED=0")),
     "check":  Target("what CI runs: lint and test", takes=_takes("PYTEST")),
     "lint":   Target("ruff"),
     "test":   Target("every test but the slow one", takes=_takes("PYTEST")),
@@ -568,9 +572,9 @@ def arguments(goal, values, environment=None):
         _check_changes({name: values.get(name) or target.takes.get(name) for name in
                         ("CONFIG", "DRAM", "PROTECTION", "SET")})
     model = values.get("MODEL") or target.takes.get("MODEL")
-    if "SIZE" in target.takes and values.get("SIZE") and model in NETWORKS:
+    if "SIZE" in target.takes and values.get("SIZE") and model in POOLINGS:
         size = int(values["SIZE"])
-        check_shape(whole_side(model, size) if target.pads else size, 1, 1 << NETWORKS[model])
+        check_shape(whole_side(model, size) if target.pads else size, 1, 1 << POOLINGS[model])
     return words + last
 
 

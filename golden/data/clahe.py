@@ -9,7 +9,7 @@ way back to RGB. (The appendix then trains on the images as they were, not on th
 import torch
 import torch.nn.functional as F
 
-__all__ = ["clahe"]
+__all__ = ["clahe", "to_lab"]
 
 LEVELS = 256
 WHITE = torch.tensor([0.950456, 1.0, 1.088754], dtype=torch.float64)
@@ -37,7 +37,7 @@ def clahe(image_3HW, *, tiles=8, limit=3.0):
     centres of tiles the maps are blended linearly; outside them the nearest ones hold. Where tiles
     do not divide the image, it is mirrored beyond its last row and column.
     """
-    lab_3HW = _to_lab(image_3HW)
+    lab_3HW = to_lab(image_3HW)
     lab_3HW[0] = _equalised(lab_3HW[0].to(torch.long), tiles, limit)
     return _to_rgb(lab_3HW)
 
@@ -77,7 +77,7 @@ def _between(length, step, tiles):
     return low.clamp(min=0), (low + 1).clamp(max=tiles - 1), place - low
 
 
-def _to_lab(image_3HW):
+def to_lab(image_3HW):
     """Lab of 8 bits, as float64, in OpenCV's fixed point: L in 0..255, a and b around 128."""
     linear_3HW = GAMMA[image_3HW.long()]
     xyz_3HW = (torch.tensordot(XYZ_STEPS, linear_3HW, 1) + (1 << 11)) >> 12

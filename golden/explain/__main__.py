@@ -12,6 +12,7 @@ from textwrap import fill
 from rich.console import Console
 
 from golden.command import Parser, exit_code
+from golden.explain.lime import Lime
 from golden.explain.maps import Occlusion, explain
 from golden.explain.sheet import sections, write_sheet
 from golden.explain.words import sentences
@@ -52,13 +53,15 @@ def _explain(options, folder, console):
     """Write the sheet into ``folder``; returns its facts, and the names of its files."""
     network = _network(options)
     occlusion = Occlusion(options.window, options.stride)
-    occlusion.check(network.size)
+    lime = Lime(options.superpixels, options.samples, options.seed)
+    for hiding in (occlusion, lime):
+        hiding.check(network.size)
     image_CHW = read_image(options.image, network.size)
     truth_HW = _truth(options, network.size)
     with bars(console) as progress:
         task = progress.add_task(f"explaining {options.image}, passes", total=None)
         explanation = explain(
-            network, image_CHW, occlusion,
+            network, image_CHW, occlusion, lime,
             progress=lambda done, total: progress.update(task, completed=done, total=total))
     facts = _facts(options, network, explanation, truth_HW)
     parts = sections(image_CHW, explanation, occlusion, truth_HW)
@@ -110,6 +113,9 @@ def _parse(arguments):
     parser.add_argument("--width", type=int)
     parser.add_argument("--window", type=int, default=Occlusion.window)
     parser.add_argument("--stride", type=int, default=Occlusion.stride)
+    parser.add_argument("--superpixels", type=int, default=Lime.superpixels)
+    parser.add_argument("--samples", type=int, default=Lime.samples)
+    parser.add_argument("--seed", type=int, default=Lime.seed, help="of the samples")
     return parser.parse_args(arguments)
 
 

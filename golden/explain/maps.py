@@ -14,13 +14,13 @@ from captum.attr import Occlusion as CaptumOcclusion
 
 from golden.classes import lesion_logit
 from golden.errors import InputError
-from golden.explain.probe import Probe, Score
+from golden.explain.lime import Lime, Surrogate, surrogate
+from golden.explain.probe import BATCH, Probe, Score
 from golden.metrics import binary
 
 __all__ = ["Explanation", "Hidden", "Occlusion", "explain"]
 
 BACKWARD = 3        # passes that a forward and a backward pass are worth, for the time left
-BATCH = 8           # occluded frames per pass
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Explanation:
     ``grad_cam``, ``alpha`` (mean over its channels) and ``encoder`` (mean over channels) are by
     tensor; the first two are empty for a network without gates. ``found`` tells whether any pixel
     was called lesion, and thus what the score sums over. ``hidden`` is the frame with the window
-    that matters most hidden.
+    that matters most hidden, ``lime`` what a linear model makes of hidden superpixels.
     """
     confidence_HW: torch.Tensor
     found: bool
@@ -75,15 +75,18 @@ class Explanation:
     alpha: dict[str, torch.Tensor]
     encoder: dict[str, torch.Tensor]
     hidden: Hidden
+    lime: Surrogate
 
 
-def explain(network, image_CHW, occlusion=None, *, progress=None):
+def explain(network, image_CHW, occlusion=None, lime=None, *, progress=None):
     """Every map of an :class:`Explanation` for one uint8 frame.
 
-    ``progress``, if given, is called with passes done and passes in all.
+    ``occlusion`` and ``lime`` say how parts of it are hidden. ``progress``, if given, is called
+    with passes done and passes in all.
     """
-    occlusion = occlusion or Occlusion()
-    occlusion.check(min(image_CHW.shape[1:]))
+    occlusion, lime = occlusion or Occlusion(), lime or Lime()
+    for hiding in (occlusion, lime):
+        hiding.check(min(image_CHW.shape[1:]))
     probe = Probe(network)
     frame_13HW = image_CHW[None].to(torch.float32) / 255
     with torch.no_grad():
@@ -93,7 +96,7 @@ def explain(network, image_CHW, occlusion=None, *, progress=None):
     found = bool(lesion_HW.any())
     gates = [name for name in trace if name.startswith("gated")]
     counter = _Counter(progress, BACKWARD * (2 + len(gates)) + 1
-                       + occlusion.windows(len(lesion_HW)))
+                       + occlusion.windows(len(lesion_HW)) + lime.samples)
     pixels_HW = lesion_HW if found else torch.ones_like(lesion_HW)
     score = Score(probe, pixels_HW, passed=counter.add)
 
@@ -108,15 +111,18 @@ def explain(network, image_CHW, occlusion=None, *, progress=None):
             frame_13HW, relu_attributions=True)
         counter.add(BACKWARD - 1)
         grad_cam[name] = cam_11HW[0, 0].detach()
-    occlusion_HW = _occlusion(score, frame_13HW, occlusion)
-    hidden = _hidden(probe, frame_13HW, occlusion, occlusion_HW)
+    frame_13HW = frame_13HW.detach()
+    mean_13HW = frame_13HW.mean((2, 3), keepdim=True).expand_as(frame_13HW)
+    occlusion_HW = _occlusion(score, frame_13HW, mean_13HW, occlusion)
+    hidden = _hidden(probe, frame_13HW, mean_13HW, occlusion, occlusion_HW)
     counter.add(1)
+    fitted = surrogate(score, image_CHW, frame_13HW, mean_13HW, lime)
     levels = [network.last_of(level) for level in range(1, network.depth + 2)]
     return Explanation(
         confidence_HW, found, saliency_3HW.amax(0).detach(), guided_3HW.sum(0).detach(),
         occlusion_HW, grad_cam,
         {name: x_CHW.mean(0) for name, x_CHW in trace.items() if name.startswith("alpha")},
-        {name: trace[name].mean(0) for name in levels}, hidden)
+        {name: trace[name].mean(0) for name in levels}, hidden, fitted)
 
 
 def _guided(score, frame_13HW):
@@ -126,9 +132,7 @@ def _guided(score, frame_13HW):
         return GuidedBackprop(score).attribute(frame_13HW)[0]
 
 
-def _occlusion(score, frame_13HW, occlusion):
-    frame_13HW = frame_13HW.detach()
-    mean_13HW = frame_13HW.mean((2, 3), keepdim=True).expand_as(frame_13HW)
+def _occlusion(score, frame_13HW, mean_13HW, occlusion):
     shape = (frame_13HW.shape[1], occlusion.window, occlusion.window)
     lost_13HW = CaptumOcclusion(score).attribute(
         frame_13HW, shape, strides=(shape[0], occlusion.stride, occlusion.stride),
@@ -137,7 +141,7 @@ def _occlusion(score, frame_13HW, occlusion):
 
 
 @torch.no_grad()
-def _hidden(probe, frame_13HW, occlusion, occlusion_HW):
+def _hidden(probe, frame_13HW, mean_13HW, occlusion, occlusion_HW):
     """The window around the pixels whose hiding costs most."""
     most_P2 = torch.nonzero(occlusion_HW == occlusion_HW.max())
     middle_2 = most_P2[len(most_P2) // 2].tolist()
@@ -145,7 +149,7 @@ def _hidden(probe, frame_13HW, occlusion, occlusion_HW):
                  for middle, side in zip(middle_2, occlusion_HW.shape, strict=True))
     covered_13HW = frame_13HW.clone()
     window = (..., slice(top, top + occlusion.window), slice(left, left + occlusion.window))
-    covered_13HW[window] = frame_13HW.mean((2, 3), keepdim=True)
+    covered_13HW[window] = mean_13HW[window]
     return Hidden(top, left, torch.sigmoid(lesion_logit(probe(covered_13HW)["logit"]))[0, 0])
 
 

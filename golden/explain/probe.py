@@ -12,8 +12,9 @@ from torch import nn
 from golden.classes import lesion_logit
 from golden.networks.operations import operations
 
-__all__ = ["Probe", "Score"]
+__all__ = ["BATCH", "Probe", "Score"]
 
+BATCH = 8           # frames per pass, where parts of a frame are hidden
 RELU_FUNCTIONS = (F.relu, F.relu_, torch.relu, torch.relu_)
 RELU_METHODS = ("relu", "relu_")
 

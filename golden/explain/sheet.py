@@ -32,6 +32,7 @@ HEADING      = 0.62     # inches of a section's heading in the PNG
 PANEL        = 3.3      # and of its row of panels
 CAPTION      = 0.2      # and of a line below them
 LETTERS      = 36       # of such a line
+SEAM         = (150, 150, 150)      # between superpixels
 PIXELS       = 440      # rows that a picture has at least
 LINE         = 3        # of them, how thick an outline is
 THIN         = 1        # and over a map, which may lie along it
@@ -105,9 +106,11 @@ def sections(image_CHW, explanation, occlusion, truth_HW=None):
     frame_HWC = _enlarge(image_CHW.permute(1, 2, 0).numpy(), shape)
     lesion_HW = _enlarge(binary(explanation.confidence_HW).numpy(), shape)
 
-    def heat(title, caption, values_HW, scale):
-        """A map over the frame, with the mask's outline."""
+    def heat(title, caption, values_HW, scale, label_HW=None):
+        """A map over the frame, with the mask's outline, and seams between the parts of a frame."""
         mixed_HWC = scale.over(_enlarge(values_HW.numpy(), shape), frame_HWC)
+        if label_HW is not None:
+            mixed_HWC = _seams(mixed_HWC, _enlarge(label_HW.numpy(), shape))
         return Panel(title, caption, _outline(mixed_HWC, lesion_HW, MASK_COLOUR, THIN), scale)
 
     def painted(title, caption, values_HW, scale):
@@ -121,7 +124,6 @@ def sections(image_CHW, explanation, occlusion, truth_HW=None):
         outlines += "; blue: the truth"
     saliency = Scale("magma", 0.0, _percentile(explanation.saliency_HW), "absolute gradient")
     guided = _both_ways("PuOr", _percentile(explanation.guided_HW.abs()), "guided gradient")
-    lost = _both_ways(LOST, _most(explanation.occlusion_HW.abs()), "score lost")
     over = ("the pixels that the mask calls lesion" if explanation.found
             else "all pixels, since the mask is empty")
     decision = Section(
@@ -133,12 +135,25 @@ def sections(image_CHW, explanation, occlusion, truth_HW=None):
             painted("Saliency", "how much the score changes with each pixel's grey",
                     explanation.saliency_HW, saliency),
             painted("Guided backpropagation", "the same with negative gradients stopped at every "
-                    "ReLU", explanation.guided_HW, guided),
-            heat("Occlusion sensitivity",
-                 f"score lost when a {occlusion.window} x {occlusion.window} window, stride "
-                 f"{occlusion.stride}, hides pixels behind the frame's mean",
-                 explanation.occlusion_HW, lost)))
-    return [decision, *_gates(explanation, heat, painted), _levels(explanation, painted)]
+                    "ReLU", explanation.guided_HW, guided)))
+    return [decision, _hiding(explanation, occlusion, heat), *_gates(explanation, heat, painted),
+            _levels(explanation, painted)]
+
+
+def _hiding(explanation, occlusion, heat):
+    """What the score loses where parts of the frame are hidden, by windows and by superpixels."""
+    lost = _both_ways(LOST, _most(explanation.occlusion_HW.abs()), "score lost")
+    lime, side = explanation.lime, occlusion.window
+    weight_HW = lime.weight_N[lime.label_HW]
+    added = _both_ways(LOST, _most(weight_HW.abs()), "score added")
+    return Section(
+        "Hidden parts", "What the score owes to parts of the frame, found by hiding them behind "
+        "the frame's mean.", (
+            heat("Occlusion sensitivity", f"score lost when a {side} x {side} window, stride "
+                 f"{occlusion.stride}, hides pixels", explanation.occlusion_HW, lost),
+            heat("LIME on superpixels", f"score that showing each of {len(lime.weight_N)} adds, by "
+                 f"a linear model of {lime.samples} frames with half of them hidden; its R² on "
+                 f"frames left out is {lime.explained:.2f}", weight_HW, added, lime.label_HW)))
 
 
 def _gates(explanation, heat, painted):
@@ -246,6 +261,14 @@ def _outline(pixels_HWC, region_HW, colour, line=LINE):
             for y, x in ((0, 1), (1, 0), (1, 1), (1, 2), (2, 1))])
     marked_HWC = pixels_HWC.copy()
     marked_HWC[region_HW & ~inside_HW] = colour
+    return marked_HWC
+
+
+def _seams(pixels_HWC, label_HW):
+    """A picture with lines between parts of different numbers drawn into it."""
+    padded_HW = np.pad(label_HW, ((0, 1), (0, 1)), mode="edge")
+    marked_HWC = pixels_HWC.copy()
+    marked_HWC[(label_HW != padded_HW[1:, :-1]) | (label_HW != padded_HW[:-1, 1:])] = SEAM
     return marked_HWC
 
 

@@ -10,6 +10,7 @@ from golden.metrics import binary
 __all__ = ["sentences"]
 
 UNSURE = (0.1, 0.9)
+LEAST_FIT = 0.5         # share of the score's variance that a linear model should explain
 ALIKE = 1.1             # times as much that a gate must let through to favour a side
 PLACES = (("upper left", "upper middle", "upper right"), ("middle left", "centre", "middle right"),
           ("lower left", "lower middle", "lower right"))
@@ -17,7 +18,8 @@ PLACES = (("upper left", "upper middle", "upper right"), ("middle left", "centre
 
 def sentences(explanation, occlusion):
     """Size, place and confidence of the mask, whether there is a lesion at all, what the gates let
-    through in the mask and outside, and what is left of the mask where hiding costs most."""
+    through in the mask and outside, what is left of the mask where hiding costs most, and which
+    superpixel matters most."""
     confidence_HW = explanation.confidence_HW
     mask_HW = binary(confidence_HW)
     lines = list(_mask(confidence_HW, mask_HW) if explanation.found else _nothing(confidence_HW))
@@ -25,7 +27,8 @@ def sentences(explanation, occlusion):
                  f"pixel in a thousand exceeds.")
     if explanation.found and not mask_HW.all():
         lines += _gates(explanation.alpha, mask_HW)
-    return [*lines, *_hiding(explanation.hidden, occlusion, mask_HW)]
+    return [*lines, *_hiding(explanation.hidden, occlusion, mask_HW),
+            _superpixel(explanation.lime, mask_HW)]
 
 
 def _mask(confidence_HW, mask_HW):
@@ -81,6 +84,17 @@ def _hiding(hidden, occlusion, mask_HW):
     yield (f"{where}: {kept:.0%} of the mask stays, and "
            + (f"{_share(new_HW)} of the frame is called lesion that was not."
               if new_HW.any() else "nothing new is called lesion."))
+
+
+def _superpixel(lime, mask_HW):
+    most = int(lime.weight_N.abs().argmax())
+    patch_HW = lime.label_HW == most
+    what = "raises" if lime.weight_N[most] > 0 else "lowers"
+    worth = "" if lime.explained >= LEAST_FIT else ", too little to rely on"
+    return (f"Of {len(lime.weight_N)} superpixels, one of {int(patch_HW.sum())} pixels in the "
+            f"{_place(patch_HW)}, {_share(mask_HW[patch_HW])} of them lesion by the mask, {what} "
+            f"the score most, by a linear model that explains {max(0.0, lime.explained):.0%} of "
+            f"the score's variance{worth}.")
 
 
 def _share(chosen):

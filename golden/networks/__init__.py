@@ -1,6 +1,6 @@
 """Float networks: what the engine approximates, and what training produces."""
 
-from golden.names import NETWORKS
+from golden.names import POOLINGS
 from golden.networks.attunet_ct import AttUNetCT
 from golden.networks.attunet_nuclei import AttUNetNuclei
 from golden.networks.base import Network
@@ -12,18 +12,18 @@ from golden.networks.count import (
     peak_activation_bytes,
 )
 from golden.networks.elec4848 import (
-    PUBLISHED_DENSE,
     Elec4848,
     elec4848,
     elec4848_classes,
     elec4848_ds,
+    elec4848_ds_published,
 )
 from golden.networks.unet_busi import UNetBusi
 
-__all__ = ["MODELS", "AttUNetCT", "AttUNetNuclei", "Elec4848", "Network",
-           "PUBLISHED_DENSE", "UNetBusi", "elec4848", "elec4848_classes", "elec4848_ds",
+__all__ = ["MODELS", "AttUNetCT", "AttUNetNuclei", "Elec4848", "Network", "UNetBusi",
+           "elec4848", "elec4848_classes", "elec4848_ds", "elec4848_ds_published",
            "float_bytes", "int8_bytes", "macs", "parameters", "peak_activation_bytes"]
 
 # Name -> what makes the network, with its source's size, width and depth as defaults.
-MODELS = dict(zip(NETWORKS, (elec4848, elec4848_ds, UNetBusi, AttUNetNuclei, AttUNetCT,
-                             elec4848_classes), strict=True))
+MODELS = dict(zip(POOLINGS, (elec4848, elec4848_ds, elec4848_ds_published, elec4848_classes,
+                             UNetBusi, AttUNetNuclei, AttUNetCT), strict=True))

@@ -7,10 +7,10 @@ from torch import nn
 
 from golden.errors import InputError
 from golden.networks.blocks import ConvNormBlock
-from golden.networks.elec4848 import SeparableConv
+from golden.networks.elec4848 import Elec4848, SeparableConv
 from golden.training.norms import NormedConv
 
-__all__ = ["begin", "borrow_encoder", "divide", "initialise", "separate", "widen"]
+__all__ = ["begin", "borrow_encoder", "initialise", "recast", "widen"]
 
 
 @torch.no_grad()
@@ -62,33 +62,57 @@ def widen(narrow, wide, *, noise=0.0):
 
 
 @torch.no_grad()
-def separate(dense, separable):
-    """Let ``separable`` do nearly what ``dense``, of the same shape, does; ``separable`` itself.
+def recast(source, network):
+    """Let ``network`` do what ``source`` does, an ELEC4848 of the same shape that has other
+    convolutions separable, or that tells no classes apart; ``network`` itself.
 
-    Of each 3x3 kernel bank, what reads one input channel is a matrix, filters x taps; its best
-    approximation of rank one is a tap pattern, the depthwise kernel, times a column of the
-    pointwise one. Everything else is copied.
+    Where a separable one becomes dense, that is exact: each kernel is the depthwise one times a
+    weight of the pointwise one. Where a dense one becomes separable, it is near: of its kernel
+    bank, what reads one input channel is a matrix, filters x taps, whose best approximation of rank
+    one is a tap pattern, the depthwise kernel, times a column of the pointwise one. Where there are
+    classes at last, a lesion is as likely of any. Everything else is copied.
     """
-    parts = {name: module for name, module in separable.named_modules()
-             if isinstance(module, SeparableConv)}
-    inside = tuple(f"{name}." for name in parts)
-    state = dense.state_dict()
-    for name, target in separable.state_dict().items():
-        if not name.startswith(inside):
+    theirs, ours = ({name for name, module in each.named_modules()
+                     if isinstance(module, SeparableConv)} for each in (source, network))
+    inside = tuple(f"{name}." for name in theirs ^ ours)
+    divided = network.classes and not source.classes
+    state = source.state_dict()
+    for name, target in network.state_dict().items():
+        if divided and name.startswith("final."):
+            target[0], target[1:] = 0, state[name]
+        elif not name.startswith(inside):
             target.copy_(state[name])
-    for name, part in parts.items():
-        source = dense.get_submodule(name)
-        conv, pointwise = source, part.pointwise
-        if isinstance(source, NormedConv):
-            conv, pointwise = source[0], part.pointwise[0]
-            part.pointwise[1].load_state_dict(source[1].state_dict())
-        u_IOR, s_IR, v_IRT = torch.linalg.svd(conv.weight.transpose(0, 1).flatten(2),
-                                              full_matrices=False)
-        root_I1 = s_IR[:, :1].sqrt()
-        part.depthwise.weight.copy_((v_IRT[:, 0] * root_I1).view_as(part.depthwise.weight))
-        pointwise.weight.copy_((u_IOR[:, :, 0] * root_I1).T[..., None, None])
-        pointwise.bias.copy_(conv.bias)
-    return separable
+    if divided:
+        network.final.bias[1:] -= math.log(len(network.classes) - 1)
+    for name in theirs ^ ours:
+        change = _separate if name in ours else _join
+        change(source.get_submodule(name), network.get_submodule(name))
+    return network
+
+
+def _separate(dense, part):
+    conv, pointwise = _copy_norm(dense, part.pointwise)
+    u_IOR, s_IR, v_IRT = torch.linalg.svd(conv.weight.transpose(0, 1).flatten(2),
+                                          full_matrices=False)
+    root_I1 = s_IR[:, :1].sqrt()
+    part.depthwise.weight.copy_((v_IRT[:, 0] * root_I1).view_as(part.depthwise.weight))
+    pointwise.weight.copy_((u_IOR[:, :, 0] * root_I1).T[..., None, None])
+    pointwise.bias.copy_(conv.bias)
+
+
+def _join(part, dense):
+    pointwise, conv = _copy_norm(part.pointwise, dense)
+    conv.weight.copy_(pointwise.weight * part.depthwise.weight[:, 0])
+    conv.bias.copy_(pointwise.bias)
+
+
+def _copy_norm(source, target):
+    """Both convolutions without the normalisations of training, which are copied if there are
+    any."""
+    if not isinstance(source, NormedConv):
+        return source, target
+    target[1].load_state_dict(source[1].state_dict())
+    return source[0], target[0]
 
 
 @torch.no_grad()
@@ -111,25 +135,11 @@ def borrow_encoder(lender, network):
     return network
 
 
-@torch.no_grad()
-def divide(source, network):
-    """Let ``network``, with a logit per class, find what ``source`` does, each lesion being as
-    likely of any class; ``network`` itself."""
-    state = source.state_dict()
-    for name, target in network.state_dict().items():
-        if name.startswith("final."):
-            target[0], target[1:] = 0, state[name]
-        else:
-            target.copy_(state[name])
-    network.final.bias[1:] -= math.log(len(network.classes) - 1)
-    return network
-
-
 def begin(network, source, *, noise):
     """``network`` with what it can take from ``source``, a network that has learnt.
 
-    The same network, or a narrower one; the dense form of a separable one, or of one that tells
-    classes apart; or an ELEC4848 whose encoder has the same filters.
+    The same network, or a narrower one; of the ELEC4848 networks any other; or the dense one, where
+    the encoder has the same filters.
     """
     if source.name == network.name:
         if network.width % source.width:
@@ -140,12 +150,11 @@ def begin(network, source, *, noise):
         network.load_state_dict(source.state_dict())
         return network
     if source.width == network.width and source.depth == network.depth:
-        if source.name == "elec4848" and network.name == "elec4848-ds":
-            return separate(source, network)
+        if isinstance(source, Elec4848) and isinstance(network, Elec4848) and (
+                source.classes in ((), network.classes)):
+            return recast(source, network)
         if source.name == "elec4848" and isinstance(network.encoder[0], ConvNormBlock):
             return borrow_encoder(source, network)
-        if source.name == "elec4848" and network.name == "elec4848-classes":
-            return divide(source, network)
     raise InputError(f"{network.name} of width {network.width} cannot start from {source.name} of "
                      f"width {source.width}; start from {network.name}, or from elec4848 of the "
                      f"same width and depth")

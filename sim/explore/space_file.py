@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from golden.errors import InputError, shown
-from golden.names import MOST_SIZE, MOST_WIDTH, NETWORKS, check_shape, demand_network, is_file
+from golden.names import MOST_SIZE, MOST_WIDTH, POOLINGS, check_shape, demand_network, is_file
 from hw.config import DRAMS, MACHINES, Config, Dram
 from hw.knobs import Mistakes, is_table, knob, knob_of, read_amount, read_value, spoken
 from hw.machine_file import is_path, read_toml, refuse, unknown
@@ -96,7 +96,7 @@ def _network_mistakes(plain, folder):
         elif model:
             demand_network(model)
             if plain.get("size") is not None:
-                check_shape(plain["size"], 1, 1 << NETWORKS[model])
+                check_shape(plain["size"], 1, 1 << POOLINGS[model])
     except InputError as error:
         return [f"model: {error}" if "size" not in str(error) else str(error)]
     return []

@@ -23,15 +23,17 @@ from golden.quantize import channel_factors, quantize, weight_steps
 def test_unknown_model():
     for door in (load_graph, load_float, default_shape, is_trained):
         with pytest.raises(InputError, match="^No model 'elec4849'; known: elec4848, "
-                                             "elec4848-ds, unet-busi, attunet-nuclei, attunet-ct, "
-                                             "elec4848-classes$"):
+                                             "elec4848-ds, elec4848-ds-published, "
+                                             "elec4848-classes, unet-busi, attunet-nuclei, "
+                                             "attunet-ct$"):
             door("elec4849")
 
 
 def test_default_shapes_are_the_sources():
     assert {model: default_shape(model) for model in MODELS} == {
-        "elec4848": (256, 32), "elec4848-ds": (256, 32), "unet-busi": (224, 32),
-        "attunet-nuclei": (256, 64), "attunet-ct": (224, 32), "elec4848-classes": (256, 32)}
+        "elec4848": (256, 32), "elec4848-ds": (256, 32), "elec4848-ds-published": (256, 32),
+        "elec4848-classes": (256, 32), "unet-busi": (224, 32), "attunet-nuclei": (256, 64),
+        "attunet-ct": (224, 32)}
 
 
 def test_size_defaults_to_the_source():

@@ -100,7 +100,7 @@ def test_command(tmp_path, capsys, quickly):
 @pytest.mark.parametrize("arguments, message", [
     (["--n", "0"], "N must be a whole number of at least 1, not 0"),
     (["--data", "nowhere"], "No data at 'nowhere'; name a folder, a table (.csv), or phantom"),
-    (["--model", "vgg"], "No model 'vgg'; known: elec4848, elec4848-ds, unet-busi, "),
+    (["--model", "vgg"], "No model 'vgg'; known: elec4848, elec4848-ds, elec4848-ds-pub"),
 ])
 def test_refused(tmp_path, capsys, arguments, message):
     out = tmp_path / "report"

@@ -143,6 +143,8 @@ KINDS = {
                  "Gate": 4},
     "elec4848-ds": {"Conv": 31 + 26, "Lookup": 5, "MaxPool": 4, "Upsample": 4, "Concat": 4,
                     "Add": 4, "Gate": 4},
+    "elec4848-ds-published": {"Conv": 31 + 26 - 5, "Lookup": 5, "MaxPool": 4, "Upsample": 4,
+                              "Concat": 4, "Add": 4, "Gate": 4},
     "unet-busi": {"Conv": 19, "TransposedConv": 4, "Lookup": 1, "MaxPool": 4, "Concat": 4},
     "attunet-nuclei": {"Conv": 24, "Lookup": 4, "MaxPool": 3, "Upsample": 3, "Concat": 3,
                        "Sum": 3, "Gate": 3},

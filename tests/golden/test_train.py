@@ -45,9 +45,9 @@ def error(capsys, *arguments):
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (["--model", "vgg"], ("error: No model 'vgg'; known: elec4848, elec4848-ds, unet-busi, "
-                         "attunet-nuclei, attunet-ct, "
-     "elec4848-classes, teacher\n")),
+    (["--model", "vgg"], ("error: No model 'vgg'; known: elec4848, elec4848-ds, "
+                         "elec4848-ds-published, elec4848-classes, unet-busi, attunet-nuclei, "
+                         "attunet-ct, teacher\n")),
     (["--width", "0"], ("error: Network width must be positive, not 0; it is the number of "
                          "filters of the first level\n")),
     (["--odds", "normal"], "error: Odds must look like normal=0.6,benign=1, not 'normal'\n"),

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from golden.names import NETWORKS
 from golden.networks import MODELS
 from hw.compiler import CompileError
 from hw.config import DRAMS
@@ -191,7 +192,7 @@ def chosen(*arguments):
 def test_default_selection_is_everything_on_small_frames():
     assert chosen() == [
         Combination(model, config, dram, size=size)
-        for model in MODELS
+        for model in NETWORKS
         for config, size in (("reference", 64), ("edge", 64), ("tiny", 32), ("large", 64))
         for dram in DRAMS.files]
     assert {one.size for one in chosen("--full", "1")} == {None}
@@ -203,7 +204,9 @@ def test_selection_by_name():
                                        "--drams", "own,lpddr4-3200")] == [
         "elec4848-tiny-ddr3-1600", "elec4848-tiny-lpddr4-3200",
         "elec4848-edge-sdr-ulx3s", "elec4848-edge-lpddr4-3200"]
-    assert len(chosen("--configs", "edge")) == len(MODELS) * len(DRAMS.files)
+    assert [one.model for one in chosen("--models", "elec4848-ds-published", "--configs", "tiny",
+                                        "--drams", "own")] == ["elec4848-ds-published"]
+    assert len(chosen("--configs", "edge")) == len(NETWORKS) * len(DRAMS.files)
 
 
 def test_smaller_frames_are_said_to_be(tmp_path, machine, capsys):

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from golden.errors import InputError
-from golden.names import NETWORKS, named_images
+from golden.names import POOLINGS, named_images
 from golden.networks import MODELS
 from sim import commands
 from sim.errors import SimulationError
@@ -236,7 +236,7 @@ def test_help_has_names_and_defaults_and_fits():
 def test_poolings_of_the_networks():
     assert {name: make_network(width=1, size=64).frames_multiple
             for name, make_network in MODELS.items()} == {
-        name: 1 << poolings for name, poolings in NETWORKS.items()}
+        name: 1 << poolings for name, poolings in POOLINGS.items()}
 
 
 def test_the_door_needs_nothing_but_python():

@@ -73,8 +73,8 @@ def test_unknown_network_and_weights_that_do_not_fit(tmp_path):
     content = {"model": "resnet", "width": 2, "size": 64, "state_dict": {}}
     torch.save(content, path)
     refused(f"Checkpoint {str(path)!r} is of 'resnet', which is not known; known: elec4848, "
-            f"elec4848-ds, unet-busi, attunet-nuclei, attunet-ct, "
-            f"elec4848-classes, teacher", path,
+            f"elec4848-ds, elec4848-ds-published, elec4848-classes, unet-busi, attunet-nuclei, "
+            f"attunet-ct, teacher", path,
             function=read_checkpoint)
     torch.save({**content, "model": "unet-busi"}, path)
     refused(f"Checkpoint {str(path)!r} does not fit unet-busi: 'decoder.0.a.weight' is missing; "

@@ -25,9 +25,10 @@ def kill_after(epoch):
     return report
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "plateau"])
-def test_a_run_that_was_killed_ends_the_same(frames, tmp_path, schedule):
-    settings = dataclasses.replace(SETTINGS, schedule=schedule, patience=1)
+@pytest.mark.parametrize("schedule, model", [
+    ("cosine", "elec4848"), ("plateau", "elec4848"), ("cosine", "elec4848-ds-published")])
+def test_a_run_that_was_killed_ends_the_same(frames, tmp_path, schedule, model):
+    settings = dataclasses.replace(SETTINGS, schedule=schedule, model=model, patience=1)
     train(settings, *frames, tmp_path / "whole")
     with pytest.raises(Killed):
         train(settings, *frames, tmp_path / "halves", report=kill_after(2))
@@ -150,6 +151,11 @@ def test_widened_start_teacher_and_phantoms(frames, tmp_path):
     train(separable, *frames, tmp_path / "ds", teacher=tmp_path / "wide/best.pt")
     assert load_checkpoint(tmp_path / "wide/best.pt").width == 4
     assert load_checkpoint(tmp_path / "ds/best.pt").name == "elec4848-ds"
+    published = dataclasses.replace(settings, model="elec4848-ds-published")
+    train(published, *frames, tmp_path / "published", start=tmp_path / "ds/best.pt")
+    network = load_checkpoint(tmp_path / "published/best.pt")
+    assert (network.name, network.dense) == ("elec4848-ds-published",
+                                             ("e1a", "e2a", "e3a", "e4a", "e5a"))
 
 
 def refused(message, function, *arguments, **options):
@@ -190,8 +196,8 @@ def test_a_loss_that_explodes(frames, tmp_path):
 
 
 @pytest.mark.parametrize("name, value, message", [
-    ("model", "vgg", ("No model 'vgg'; known: elec4848, elec4848-ds, unet-busi, attunet-nuclei, "
-                     "attunet-ct, elec4848-classes, teacher")),
+    ("model", "vgg", ("No model 'vgg'; known: elec4848, elec4848-ds, elec4848-ds-published, "
+                     "elec4848-classes, unet-busi, attunet-nuclei, attunet-ct, teacher")),
     ("loss", "l2", "No loss 'l2'; known: bce, dice, bce+dice"),
     ("schedule", "step", "No schedule 'step'; known: cosine, plateau"),
     ("augmentation", "all", ("No augmentation 'all'; known: ultrasound, ultrasound-close, "

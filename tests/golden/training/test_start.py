@@ -7,7 +7,7 @@ from golden.errors import InputError
 from golden.models import seeded
 from golden.networks import MODELS
 from golden.training.norms import folded, with_norms
-from golden.training.start import begin, initialise, separate, widen
+from golden.training.start import begin, initialise, recast, widen
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -55,21 +55,43 @@ def normed(name, width=4):
     return network.eval()
 
 
-@pytest.mark.parametrize("make", [lambda name: normed(name), lambda name: folded(normed(name))])
+MAKE = [lambda name: normed(name), lambda name: folded(normed(name))]
+
+
+def fresh(name, like):
+    """A network with normalisations where another has them."""
+    network = MODELS[name](size=32, width=4)
+    inside = any(isinstance(module, torch.nn.Sequential) for module in like.modules())
+    return with_norms(network) if inside else network
+
+
+@pytest.mark.parametrize("name", ["elec4848-ds", "elec4848-ds-published"])
+@pytest.mark.parametrize("make", MAKE)
 @torch.no_grad()
-def test_kernels_of_rank_one_are_separated_exactly(make):
+def test_kernels_of_rank_one_are_separated_exactly(make, name):
     torch.manual_seed(1)
     dense = make("elec4848")
     for module in dense.modules():
         if isinstance(module, torch.nn.Conv2d) and module.weight.shape[-1] == 3:
             outputs, inputs = module.weight.shape[:2]
             module.weight.copy_(torch.randn(outputs, inputs, 1, 1) * torch.randn(1, inputs, 3, 3))
-    separable = MODELS["elec4848-ds"](size=32, width=4)
-    if any(isinstance(m, torch.nn.Sequential) for m in dense.modules()):
-        separable = with_norms(separable)
     frame = torch.rand(1, 3, 32, 32)
     expected = dense(frame)
-    result = separate(dense, separable).eval()(frame)
+    result = begin(fresh(name, dense), dense, noise=0).eval()(frame)
+    assert torch.allclose(result, expected, rtol=1e-3, atol=1e-3 * expected.abs().max())
+
+
+@pytest.mark.parametrize("source, name", [
+    ("elec4848-ds", "elec4848-ds-published"), ("elec4848-ds", "elec4848"),
+    ("elec4848-ds-published", "elec4848")])
+@pytest.mark.parametrize("make", MAKE)
+@torch.no_grad()
+def test_separable_kernels_become_dense_exactly(make, source, name):
+    torch.manual_seed(1)
+    separable = make(source)
+    frame = torch.rand(1, 3, 32, 32)
+    expected = separable(frame)
+    result = begin(fresh(name, separable), separable, noise=0).eval()(frame)
     assert torch.allclose(result, expected, rtol=1e-3, atol=1e-3 * expected.abs().max())
 
 
@@ -77,7 +99,7 @@ def test_kernels_of_rank_one_are_separated_exactly(make):
 def test_other_kernels_are_approximated_best():
     torch.manual_seed(1)
     dense = normed("elec4848")
-    separable = separate(dense, with_norms(MODELS["elec4848-ds"](size=32, width=4)))
+    separable = recast(dense, fresh("elec4848-ds", dense))
     weight = dense.encoder[1].b[0].weight
     part = separable.encoder[1].b
     near = part.pointwise[0].weight * part.depthwise.weight[:, 0]
