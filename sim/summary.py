@@ -58,8 +58,10 @@ def print_summary(console, report, folder):
     if not report["input"]["trained"]:
         widths = map(str, sorted(width for model, width in shipped().values()
                                  if model == report["model"]))
-        facts["weights"] = ("seeded, not trained: the mask means nothing; trained ones come with "
-                            f"WIDTH={' or '.join(widths)}")
+        trained = " or ".join(widths)
+        facts["weights"] = ("seeded, not trained: the mask means nothing; "
+                            + (f"trained ones come with WIDTH={trained}" if trained else
+                               f"{report['model']} has no trained ones"))
     console.print(f"  mask       {_verdict(report)}", soft_wrap=True)
     if "cycle_model" in report:
         console.print(f"  cycles     {_agreement(report)}", soft_wrap=True)
