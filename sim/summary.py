@@ -59,10 +59,12 @@ def print_summary(console, report, folder):
         facts["classes"] = ", ".join(f"{name} {pixels:,} pixels"
                                      for name, pixels in report["mask"]["classes"].items())
     if not report["input"]["trained"]:
-        widths = [str(width) for width in sorted(width for model, width in shipped().values()
-                                                 if model == report["model"])]
-        facts["weights"] = ("seeded, not trained: the mask means nothing; trained ones come with "
-                            + (f"WIDTH={' or '.join(widths)}" if widths else "other networks"))
+        widths = map(str, sorted(width for model, width in shipped().values()
+                                 if model == report["model"]))
+        trained = " or ".join(widths)
+        facts["weights"] = ("seeded, not trained: the mask means nothing; "
+                            + (f"trained ones come with WIDTH={trained}" if trained else
+                               f"{report['model']} has no trained ones"))
     console.print(f"  mask       {_verdict(report)}", soft_wrap=True)
     if "cycle_model" in report:
         console.print(f"  cycles     {_agreement(report)}", soft_wrap=True)

@@ -46,6 +46,9 @@ def test_nobody_trained_the_network(tmp_path):
     report["input"]["trained"] = False
     assert ("weights    seeded, not trained: the mask means nothing; trained ones come with "
             "WIDTH=8 or 32") in printed(report, tmp_path, 200)
+    report["model"] = "nobody"
+    assert ("weights    seeded, not trained: the mask means nothing; nobody has no trained "
+            "ones") in printed(report, tmp_path, 200)
 
 
 def test_a_pipe_has_room_for_tables(monkeypatch):
