@@ -27,8 +27,8 @@ RUNS = {        # two on the same machine apart, so that no worker waits for the
     "edge-16":         {"config": "edge", "taps": True, "size": 64, "width": 16},
     "edge-64":         {"config": "edge", "taps": True, "size": 64},
     **{f"tiny-{model}": {"config": "tiny", "taps": True, "model": model, "size": 32, "width": 8}
-       for model in ("elec4848-ds", "elec4848-ds-published", "unet-busi", "attunet-nuclei",
-                     "attunet-ct")},
+       for model in ("elec4848-ds", "elec4848-ds-published", "elec4848-classes", "unet-busi",
+                     "attunet-nuclei", "attunet-ct")},
     "reference-frame": {"config": "reference", "taps": True},
 }
 SLOW = ("edge-64", "wide", "narrow", "banked")      # minutes each
