@@ -5,8 +5,9 @@ from pathlib import Path
 
 from golden.errors import InputError
 
-__all__ = ["LOSSES", "MOST_SIZE", "MOST_WIDTH", "NETWORKS", "PARTS", "PHANTOM", "SCHEDULES",
-           "TEACHER", "check_shape", "demand_network", "is_file", "named_images", "whole_side"]
+__all__ = ["CLIPPING", "CLIPPINGS", "LOSSES", "MOST_SIZE", "MOST_WIDTH", "NETWORKS", "PARTS",
+           "PHANTOM", "SCHEDULES", "TEACHER", "check_shape", "demand_network", "is_file",
+           "named_images", "whole_side"]
 
 # Each with its poolings: frames are multiples of 2 to that.
 NETWORKS = {"elec4848": 4, "elec4848-ds": 4, "unet-busi": 4, "attunet-nuclei": 3, "attunet-ct": 4}
@@ -14,6 +15,8 @@ TEACHER = "teacher"         # trained like a network, and never quantised
 PHANTOM = "phantom:"
 # Beyond any network that is made; what is larger is a mistake, and would ask for all memory.
 MOST_SIZE, MOST_WIDTH = 1 << 14, 1 << 10
+CLIPPINGS = ("mse", "min-max", "percentile", "mask")    # where scales end: golden.quantize
+CLIPPING = "mask"           # of what is exported
 LOSSES = ("bce", "dice", "bce+dice")
 SCHEDULES = ("cosine", "plateau")
 PARTS = ("train", "validation", "test")
