@@ -9,8 +9,10 @@ from golden.training.augment import AUGMENTATIONS
 __all__ = ["channels_last", "half", "logits", "swift"]
 
 
-def half(device):
-    return torch.autocast(torch.device(device).type, torch.bfloat16)
+def half(settings):
+    """bfloat16 where that is exact enough: its 8 bits are too few for what INT8 rounds."""
+    return torch.autocast(torch.device(settings.device).type, torch.bfloat16,
+                          enabled=not settings.quantised)
 
 
 def channels_last(x_NCHW, device):
@@ -29,10 +31,9 @@ def logits(network, frames, i, settings):
         x_1CHW = F.interpolate(x_1CHW, shape, mode="bilinear", antialias=True).round()
         truth_HW = F.interpolate(truth_HW[None, None], shape, mode="nearest")[0, 0]
     network.eval()
-    with half(settings.device):
+    with half(settings):
         logit_N1HW = network(channels_last(x_1CHW / 255, settings.device))
     return logit_N1HW[0, 0].float().cpu(), truth_HW > 0
-
 
 
 class swift(TorchFunctionMode):
