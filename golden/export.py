@@ -23,6 +23,7 @@ from golden.data import phantoms
 from golden.errors import InputError
 from golden.folders import Fresh
 from golden.models import save_trained, weights_path
+from golden.names import CLIPPING, CLIPPINGS
 from golden.places import CHECKOUT
 from golden.progress import bars
 from golden.quantize import quantize
@@ -55,11 +56,11 @@ def calibration_images(train, size, *, count=CALIBRATION_FRAMES, with_phantoms=T
     return images
 
 
-def quantise(network, images, name, console, progress):
+def quantise(network, images, name, console, progress, *, clipping=CLIPPING):
     """The integer graph of a network that came from ``name``, with something to look at."""
     console.print(f"quantising {name} on {len(images)} frames")
     task = progress.add_task("quantising", total=len(images))
-    return quantize(network, images, advance=lambda: progress.advance(task))
+    return quantize(network, images, clipping=clipping, advance=lambda: progress.advance(task))
 
 
 def parse_temperature(text):
@@ -100,6 +101,8 @@ def _parse(arguments):
     parser.add_argument("--images", type=int, default=CALIBRATION_FRAMES, help="how many")
     parser.add_argument("--no-phantoms", dest="phantoms", action="store_false",
                         help="calibrate on the data alone")
+    parser.add_argument("--clipping", choices=CLIPPINGS, default=CLIPPING,
+                        help=f"where scales end (default: {CLIPPING})")
     parser.add_argument("--temperature", metavar="fit|X",
                         help="divide the logits by X, or by what fits the validation part best")
     parser.add_argument("--clahe", action="store_true", help="equalise images as ELEC4848 does")
@@ -127,7 +130,8 @@ def _execute(arguments):
             network = temper(network, temperature)
         images = calibration_images(train, network.size, count=options.images,
                                     with_phantoms=options.phantoms, equalise=options.clahe)
-        graph = quantise(network, images, options.checkpoint, console, progress)
+        graph = quantise(network, images, options.checkpoint, console, progress,
+                         clipping=options.clipping)
     with Fresh(path.parent, (), shared=True) as folder:
         save_trained(folder / path.name, graph, network)
     console.print(f"{path}: {path.stat().st_size} bytes")

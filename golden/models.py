@@ -18,6 +18,7 @@ from torch import nn
 
 from golden.errors import InputError
 from golden.folders import temporary
+from golden.folding import unfolded, weight_steps
 from golden.graph_file import load, save
 from golden.images import read_image
 from golden.integer import resize
@@ -25,7 +26,7 @@ from golden.names import demand_network
 from golden.networks import MODELS
 from golden.places import CACHE
 from golden.plan import plan
-from golden.quantize import quantize, unfolded, weight_steps
+from golden.quantize import quantize
 
 __all__ = ["MODELS", "default_shape", "is_trained", "load_float", "load_graph", "save_trained",
            "seeded", "shipped", "weights_path"]

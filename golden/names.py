@@ -5,9 +5,9 @@ from pathlib import Path
 
 from golden.errors import InputError
 
-__all__ = ["CLASS_COLOURS", "LOSSES", "MOST_SIZE", "MOST_WIDTH", "NETWORKS", "PARTS", "PHANTOM",
-           "POOLINGS", "SCHEDULES", "TEACHER", "VARIANTS", "check_shape", "demand_network",
-           "is_file", "named_images", "whole_side"]
+__all__ = ["CLASS_COLOURS", "CLIPPING", "CLIPPINGS", "LOSSES", "MOST_SIZE", "MOST_WIDTH",
+           "NETWORKS", "PARTS", "PHANTOM", "POOLINGS", "SCHEDULES", "TEACHER", "VARIANTS",
+           "check_shape", "demand_network", "is_file", "named_images", "whole_side"]
 
 # What MODEL may name, each with its poolings: frames are multiples of 2 to that.
 POOLINGS = {"elec4848": 4, "elec4848-ds": 4, "elec4848-ds-published": 4, "elec4848-classes": 4,
@@ -20,6 +20,8 @@ TEACHER = "teacher"         # trained like a network, and never quantised
 PHANTOM = "phantom:"
 # Beyond any network that is made; what is larger is a mistake, and would ask for all memory.
 MOST_SIZE, MOST_WIDTH = 1 << 14, 1 << 10
+CLIPPINGS = ("mse", "min-max", "percentile", "mask")    # where scales end: golden.quantize
+CLIPPING = "mask"           # of what is exported
 LOSSES = ("bce", "dice", "bce+dice")
 SCHEDULES = ("cosine", "plateau")
 PARTS = ("train", "validation", "test")

@@ -12,6 +12,16 @@ import torch
 
 from golden.calibration import Calibration
 from golden.classes import codes, comparisons
+from golden.fake_quantise import FakeQuantised
+from golden.folding import (
+    BIAS_LIMIT,
+    affine,
+    channel_factors,
+    divided,
+    folded_weights,
+    output_first,
+    weight_steps,
+)
 from golden.integer import (
     SUM_WEIGHT_LIMIT,
     Add,
@@ -28,26 +38,60 @@ from golden.integer import (
     Upsample,
     output_shape,
 )
+from golden.names import CLIPPINGS
 from golden.plan import plan
 
-__all__ = ["channel_factors", "fixed_point", "quantize", "sigmoid_table", "sum_weights",
-           "unfolded", "weight_steps"]
+__all__ = ["fixed_point", "quantize", "sigmoid_table", "sum_weights"]
 
-BIAS_LIMIT = 1 << 30            # leaves the other half of int32 to the products
 FACTOR_LIMIT = 16000.0          # of an equalised channel; 2**14 has no multiplier
+CHOICES = ("mse", "min-max")    # of each group, where masks decide
+JUDGES = 4                      # frames whose masks decide
 
 
+@torch.no_grad()
 def quantize(network, images, *, equalise=False, clipping="mse", advance=lambda: None):
     """Quantise a network of :mod:`golden.networks` on uint8 C x H x W frames, all of one size.
 
     The graph is made for that size; :func:`golden.integer.resize` makes it for another.
-    ``equalise``, ``clipping`` and ``advance`` are :class:`golden.calibration.Calibration`'s.
+    ``equalise`` and ``advance`` are :class:`golden.calibration.Calibration`'s, and so is
+    ``clipping``, but for ``mask``: then every group of tensors in turn ends by whichever of
+    `CHOICES` leaves masks nearer to the float network's.
     """
+    if clipping not in CLIPPINGS:
+        raise ValueError(f"Clipping must be one of {', '.join(CLIPPINGS)}, not {clipping!r}")
     network.eval()
-    steps = plan(network)
-    calibration = Calibration(network, steps, images, equalise=equalise, clipping=clipping,
-                              advance=advance)
+    steps, chosen = plan(network), clipping == "mask"
+    calibration = Calibration(network, steps, images, equalise=equalise, advance=advance,
+                              clipping="min-max" if chosen else clipping)
+    if chosen:
+        _choose(network, steps, calibration, images)
     return _Builder(network, steps, calibration).graph()
+
+
+def _choose(network, steps, calibration, images):
+    """Clip group after group, in the order of the trace, as makes the least squared error of the
+    probabilities in masks of some frames, or of classes; groups behind it end at their extremes
+    until then."""
+    def probability(values):
+        return values["logit"].softmax(1) if network.classes else values["mask"]
+
+    count = min(JUDGES, len(images))
+    frames_N3HW = torch.stack([images[i * len(images) // count] for i in range(count)]) / 255
+    wanted_NCHW = probability(network.trace(frames_N3HW))
+    order, known = [step.name for step in steps], {}
+    for group, later in zip(calibration.groups, [*calibration.groups[1:], order[-1:]], strict=True):
+        trials = {}
+        for clipping in CHOICES:
+            calibration.clip(group, clipping)
+            if (place := calibration.places[group[0]]) not in trials:
+                graph = _Builder(network, steps, calibration).graph()
+                fake = FakeQuantised(network, graph, steps)
+                values = fake.trace(frames_N3HW, known)
+                error = float((probability(values) - wanted_NCHW).square().mean())
+                trials[place] = error, clipping, values
+        _, clipping, values = min(trials.values(), key=lambda trial: trial[0])
+        calibration.clip(group, clipping)
+        known = {name: values[name] for name in order[:order.index(later[0])]}
 
 
 def fixed_point(factor_C):
@@ -81,38 +125,6 @@ def sigmoid_table(scale, zero_point):
     q = torch.arange(256, dtype=torch.float64)
     table = torch.floor(256 * torch.sigmoid(scale * (q - zero_point)) + 0.5)
     return table.clamp(max=255).to(torch.uint8)
-
-
-def channel_factors(graph, name):
-    """Equalisation of each channel of a tensor: weights that read it are divided by it."""
-    if name in graph.equalisation:
-        return graph.equalisation[name].to(torch.float64)
-    layer = graph.layer(name)
-    if isinstance(layer, (Concat, MaxPool, Upsample)):
-        return torch.cat([channel_factors(graph, source) for source in layer.inputs])
-    return torch.ones(graph.tensors[name].channels, dtype=torch.float64)
-
-
-def weight_steps(graph, step):
-    """What one step of the int8 weights is worth, per output channel of a convolution.
-
-    In terms of the weights after batch normalisation is folded in and factors are divided out.
-    """
-    weight_OIKL, bias_O = _folded(step)
-    source = step.inputs[0]
-    return _steps(_divided(step, weight_OIKL, channel_factors(graph, source)), bias_O,
-                  graph.tensors[source].scale)
-
-
-def unfolded(graph, step, steps_O):
-    """The float weights, shaped like the module's, that a layer's int8 weights stand for."""
-    layer = graph.layer(step.name)
-    weight_OIKL = _output_first(step, layer.weight) * steps_O[:, None, None, None]
-    weight_OIKL = _divided(step, weight_OIKL, 1 / channel_factors(graph, layer.input))
-    if step.norm is not None:
-        gain_O, _ = _affine(step.norm)
-        weight_OIKL = weight_OIKL / torch.where(gain_O == 0, 1.0, gain_O)[:, None, None, None]
-    return _output_first(step, weight_OIKL)
 
 
 class _Builder:
@@ -159,7 +171,7 @@ class _Builder:
         """Where ReLU comes first, a channel is bounded by what normalisation makes of zero: from
         below, or where its gain is negative from above."""
         scale, zero_point = self._place(step)
-        gain_O, offset_O = _affine(step.norm)
+        gain_O, offset_O = affine(step.norm)
         if step.name in self.equalisation:
             offset_O = offset_O * self.equalisation[step.name].to(torch.float64)
         bound_O = (torch.round(offset_O / scale) + zero_point).clamp(0, 255).to(torch.uint8)
@@ -173,15 +185,15 @@ class _Builder:
     def _weights(self, step):
         """Weight, bias, multiplier, shift and lower bound of a convolution."""
         source, (scale, zero_point) = self.tensors[step.inputs[0]], self._place(step)
-        weight_OIKL, bias_O = _folded(step)
+        weight_OIKL, bias_O = folded_weights(step)
         step_O = weight_steps(self, step)                         # a dead channel has step 0
         k_O = self._factors(step, source.scale * step_O / scale)
         m_O, s_O = fixed_point(source.scale * step_O * k_O / scale)
         step_O = torch.where(step_O == 0, 1.0, step_O)
-        weight_OIKL = _divided(step, weight_OIKL, channel_factors(self, source.name))
+        weight_OIKL = divided(step, weight_OIKL, channel_factors(self, source.name))
         weight_OIKL = torch.round(weight_OIKL / step_O[:, None, None, None]).to(torch.int8)
         bias_O = torch.round(bias_O / (source.scale * step_O)).to(torch.int32)
-        return (_output_first(step, weight_OIKL).contiguous(), bias_O, m_O, s_O,
+        return (output_first(step, weight_OIKL).contiguous(), bias_O, m_O, s_O,
                 zero_point if step.relu and not step.relu_first else 0)
 
     def _factors(self, step, factor_C):
@@ -196,7 +208,7 @@ class _Builder:
     def _gate(self, step):
         (scale, zero_point), (alpha, skip) = self._place(step), step.inputs
         unit = self.tensors[alpha].scale * self.tensors[skip].scale
-        gain_C, offset_C = _affine(step.norm) if step.norm is not None else (
+        gain_C, offset_C = affine(step.norm) if step.norm is not None else (
             torch.ones(self.tensors[skip].channels, dtype=torch.float64), 0.0)
         skip_C = channel_factors(self, skip)
         k_C = self._factors(step, gain_C * unit / skip_C / scale)
@@ -248,42 +260,6 @@ class _Builder:
 
     def _concat(self, step):
         return Concat(step.name, step.inputs, step.unit)
-
-
-def _folded(step):
-    """Weights and biases of a convolution with its batch normalisation, O x I x K x L, float64."""
-    weight_OIKL = _output_first(step, step.conv.weight.detach().to(torch.float64))
-    bias_O = (torch.zeros(len(weight_OIKL), dtype=torch.float64) if step.conv.bias is None
-              else step.conv.bias.detach().to(torch.float64))
-    if step.norm is None:
-        return weight_OIKL, bias_O
-    gain_O, offset_O = _affine(step.norm)
-    return weight_OIKL * gain_O[:, None, None, None], bias_O * gain_O + offset_O
-
-
-def _output_first(step, weight):
-    """Swaps the two layouts of a transposed convolution, O x I x K x L and PyTorch's I x O."""
-    return weight.transpose(0, 1) if step.kind == "transposed" else weight
-
-
-def _divided(step, weight_OIKL, factor_I):
-    """Weights divided by a factor for each channel that they read."""
-    if step.conv.groups > 1:
-        return weight_OIKL / factor_I[:, None, None, None]
-    return weight_OIKL / factor_I[:, None, None]
-
-
-def _steps(weight_OIKL, bias_O, scale):
-    """Weight step per output channel: raised where the bias would come near the end of int32."""
-    return torch.maximum(weight_OIKL.abs().amax((1, 2, 3)) / 127,
-                         bias_O.abs() / (scale * BIAS_LIMIT))
-
-
-def _affine(norm):
-    """Gain and offset of batch normalisation in evaluation."""
-    gain_C = norm.weight.detach().to(torch.float64) / torch.sqrt(
-        norm.running_var.to(torch.float64) + norm.eps)
-    return gain_C, norm.bias.detach().to(torch.float64) - norm.running_mean * gain_C
 
 
 def _value(m_C, s_C):

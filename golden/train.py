@@ -72,6 +72,8 @@ def parser(module, text):
                         help="train without normalisations that are folded away afterwards")
     parser.add_argument("--no-dropout", dest="dropout", action="store_false",
                         help="leave dropout out, as in a last stage")
+    parser.add_argument("--quantised", action="store_true",
+                        help="a last stage that sees what INT8 does to the masks; with --start")
     parser.add_argument("--odds", metavar="CLASS=X,...", default="",
                         help="how often classes are drawn; 1 for those not named")
     parser.add_argument("--phantoms", type=int, default=0, help="how many to mix in")
@@ -166,7 +168,7 @@ def _settings(options):
     values["size"] = source.size if options.size is None else options.size
     values["crop"] = values["size"] if options.crop is None else options.crop
     return Settings(model=options.model, normalise=options.normalise, dropout=options.dropout,
-                    odds=_odds(options.odds), **values)
+                    quantised=options.quantised, odds=_odds(options.odds), **values)
 
 
 def _odds(text):

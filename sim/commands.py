@@ -18,6 +18,7 @@ from textwrap import wrap
 from golden.command import exit_code
 from golden.errors import InputError
 from golden.names import (
+    CLIPPINGS,
     LOSSES,
     PARTS,
     PHANTOM,
@@ -31,7 +32,7 @@ from golden.names import (
     named_images,
     whole_side,
 )
-from golden.places import COMMAND
+from golden.places import COMMAND, ROOT
 from hw.boards import BOARDS
 from sim.errors import SimulationError
 from sim.names import FUZZ_ENGINES, RUN_ENGINES, SIMULATORS, demand_simulator
@@ -177,6 +178,11 @@ def _exists(what):
     return check
 
 
+def _checkpoint(name, value):
+    if not (ROOT / "golden/weights" / f"{value}.safetensors").is_file():
+        _exists("a checkpoint, or shipped weights: elec4848-32")(name, value)
+
+
 def _data(name, value):
     if value.partition(":")[0] != PHANTOM[:-1] and not Path(value).exists():
         raise InputError(f"No data at {value!r}; name a folder, a table (.csv), or phantom")
@@ -278,8 +284,10 @@ VARIABLES = {
     "BITS":       Variable("neighbouring bits that flip together", POSITIVE),
     "CERTIFY":    Variable("how many of the best machines run through the RTL, too", _whole(0)),
     "CHECK":      Variable("1: errors of the model on machines it was not fitted to", SWITCH),
-    "CHECKPOINT": Variable(f"file that `{COMMAND} train` wrote", _exists("a checkpoint")),
+    "CHECKPOINT": Variable(f"file that `{COMMAND} train` wrote, or shipped weights: elec4848-32",
+                           _checkpoint),
     "CLAHE":      Variable("1: equalise images as ELEC4848 does", SWITCH),
+    "CLIPPING":   Variable(f"where scales end: {_or(CLIPPINGS)}", _one_of(*CLIPPINGS)),
     "CONFIG":     Variable(f"the machine: {_or(PRESETS)}, or a file such as my.toml; of fuzz "
                            "several, with commas, also random:SEED", _preset),
     "CONFIGS":    Variable("machines, with commas, or all; also files",
@@ -480,7 +488,7 @@ TARGETS = {
     "export": Target(
         "quantise a checkpoint into golden/weights, or OUT", "golden.export", checks={"OUT": _any},
         takes=_takes("CHECKPOINT=runs/train/best.pt MODEL WIDTH SIZE DATA=phantom SPLIT OUT SKIP=0 "
-               "CLAHE=0 TEMPERATURE ARGS"), flags=("SKIP", "CLAHE")),
+               "CLAHE=0 CLIPPING=mask TEMPERATURE ARGS"), flags=("SKIP", "CLAHE")),
     "quantise-report": Target(
         "what INT8 costs each layer; other ways to calibrate", "golden.quantise_report",
         _takes("MODEL=elec4848 CHECKPOINT WIDTH SIZE DATA=phantom SPLIT N=8 "

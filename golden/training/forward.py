@@ -13,12 +13,12 @@ __all__ = ["channels_last", "half", "logits", "swift"]
 BFLOAT16 = ("amx_bf16", "avx512_bf16", "bf16")      # PyTorch's names of what processors have
 
 
-def half(device):
-    """The precision to train in: bfloat16, but float32 on a processor that has no instructions for
-    it, where it takes six times as long."""
-    kind = torch.device(device).type
+def half(settings):
+    """The precision to train in: bfloat16, but float32 where its 8 bits are too few for what INT8
+    rounds, and on a processor that has no instructions for it, where it takes six times as long."""
+    kind = torch.device(settings.device).type
     able = kind != "cpu" or any(torch.cpu.get_capabilities().get(name) for name in BFLOAT16)
-    return torch.autocast(kind, torch.bfloat16, enabled=able)
+    return torch.autocast(kind, torch.bfloat16, enabled=able and not settings.quantised)
 
 
 def channels_last(x_NCHW, device):
@@ -38,7 +38,7 @@ def logits(network, frames, i, settings):
         x_1CHW = F.interpolate(x_1CHW, shape, mode="bilinear", antialias=True).round()
         truth_HW = F.interpolate(truth_HW[None, None], shape, mode="nearest")[0, 0]
     network.eval()
-    with half(settings.device):
+    with half(settings):
         logit_NCHW = network(channels_last(x_1CHW / 255, settings.device))
     return logit_NCHW[0].float().cpu(), truth_HW > 0
 

@@ -13,8 +13,10 @@ from torch import nn
 
 from golden.classes import lesion_logit, one_hot
 from golden.errors import InputError
+from golden.fake_quantise import FakeQuantised
 from golden.metrics import iou, measure
-from golden.names import SCHEDULES, check_shape
+from golden.names import SCHEDULES, TEACHER, check_shape
+from golden.quantize import quantize
 from golden.training.augment import AUGMENTATIONS, augment, blend
 from golden.training.checkpoint import (
     check_state,
@@ -34,6 +36,7 @@ __all__ = ["Settings", "check_folder", "train"]
 
 UNFOLDED = 16                       # frames, or so, that settle normalisations of a folded start
 WARM_UP = 0.05                      # of all steps, with the cosine schedule
+CALIBRATED = 8                      # frames that scales of a quantised stage come from
 MEASURED = ("accuracy", "iou", "dice")
 COLUMNS = ("epoch", "rate", "loss", "validation_loss", *MEASURED, "score", "seconds",
            *(f"training_{name}" for name in MEASURED))
@@ -49,6 +52,8 @@ class Settings:
     average of all weights a step keeps; it is that average which is measured and kept. With a
     teacher, ``taught`` is the share of its masks in the loss, the rest is the truth's.
     ``blended`` is the share of images laid over another one of the batch, or pasted into it.
+    A ``quantised`` stage sees what INT8 makes of the network (`golden.fake_quantise`), in float32:
+    without dropout and with batch normalisations as they are.
     """
     model: str = "elec4848"
     width: int = 32
@@ -72,6 +77,7 @@ class Settings:
     noise: float = 0.05
     taught: float = 0.5
     blended: float = 0.0
+    quantised: bool = False
     seed: int = 0
     device: str = "cpu"
 
@@ -89,6 +95,10 @@ class Settings:
             raise InputError(f"Batches of one crop of {self.crop} pixels leave one value per "
                              f"channel at the bottom, which has no variance; take BATCH=2, or a "
                              f"larger CROP")
+        if self.quantised and self.model == TEACHER:
+            raise InputError(f"No {TEACHER} is ever quantised; leave --quantised out")
+        if self.quantised and self.device != "cpu":
+            raise InputError("Quantised training runs on the CPU alone; take DEVICE=cpu")
         if self.device != "cpu" and not torch.cuda.is_available():
             raise InputError(f"No device {self.device!r} here; use cpu")
 
@@ -112,6 +122,7 @@ class _Run:
                     module.p = 0.0
         self.average = copy.deepcopy(self.network).eval()
         self.classes = self.network.classes
+        self.learning, self.measured = self.network, self.average
         self.teacher = None
         if teacher is not None:
             self.teacher = load_checkpoint(teacher).to(settings.device,
@@ -132,6 +143,16 @@ class _Run:
         return self.epoch - max((i for i, row in enumerate(self.rows, 1)
                                  if row["score"] >= self.best), default=0)
 
+    def calibrate(self, frames):
+        """Of a quantised stage: scales for the average's weights, from a few frames. What learns
+        and what is measured is rounded by them from now on."""
+        if self.settings.quantised:
+            some = min(CALIBRATED, len(frames))
+            images = [frames.frame(i * len(frames) // some) for i in range(some)]
+            graph = quantize(self.average, images, clipping="min-max")
+            self.learning, self.measured = (FakeQuantised(network, graph) for network in
+                                            (self.network, self.average))
+
     def save(self, path):
         """Write all of it; the weights that count are the average, folded."""
         cuda = torch.cuda.get_rng_state_all() if self.settings.device != "cpu" else []
@@ -151,12 +172,13 @@ class _Run:
             raise InputError(f"Checkpoint {str(path)!r} holds no unfinished run; name the last.pt "
                              f"that training wrote")
         check_run(state, content.get("normed"), self, f"The run at {str(path)!r} cannot be resumed")
-        for name, now in dataclasses.asdict(self.settings).items():
+        for field in dataclasses.fields(self.settings):
+            name, now = field.name, getattr(self.settings, field.name)
+            then = state["settings"].get(name, field.default)       # there were fewer once
             free = name == "epochs" and self.settings.schedule == "plateau"
-            if state["settings"][name] != now and not free:
-                raise InputError(f"The run at {str(path)!r} has {name} "
-                                 f"{state['settings'][name]!r}, not {now!r}; resume it as it was, "
-                                 f"or begin another")
+            if then != now and not free:
+                raise InputError(f"The run at {str(path)!r} has {name} {then!r}, not {now!r}; "
+                                 f"resume it as it was, or begin another")
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(content["normed"])
         self.optimiser.load_state_dict(state["optimiser"])
@@ -187,11 +209,11 @@ class _Run:
         truth_NKHW = truth_NKHW.to(s.device)
         loss_of = LOSSES[s.loss]
         self.network.train()
-        with half(s.device), swift():
-            logit_NCHW = self.network(x_N3HW).float()
+        with half(s), swift():
+            logit_NCHW = self.learning(x_N3HW).float()
         loss = loss_of(logit_NCHW, truth_NKHW)
         if self.teacher is not None:        # it knows where a lesion is, if not of which class
-            with torch.no_grad(), half(s.device):
+            with torch.no_grad(), half(s):
                 taught_N1HW = torch.sigmoid(lesion_logit(self.teacher(x_N3HW).float()))
             taught = loss_of(lesion_logit(logit_NCHW), taught_N1HW)
             loss = (1 - s.taught) * loss + s.taught * taught
@@ -239,6 +261,7 @@ def train(settings, frames, validation, folder, *, phantoms=None, start=None, te
 
     while run.epoch < settings.epochs and run.stalled < settings.stop:
         begin = time.monotonic()
+        run.calibrate(frames)
         losses, measures = [], []
         for _ in range(steps):
             loss, sums = run.learn(image_NCHW, truth_NHW, odds_N, settings.epochs * steps,
@@ -251,7 +274,7 @@ def train(settings, frames, validation, folder, *, phantoms=None, start=None, te
             advance(losses[-1])
         rate = run.optimiser.param_groups[0]["lr"]
         row = {"epoch": run.epoch + 1, "rate": rate, "loss": sum(losses) / steps,
-               **_validate(run.average, validation, check_N, settings)}
+               **_validate(run.measured, validation, check_N, settings)}
         row["seconds"] = time.monotonic() - begin
         learnt = torch.stack(measures).mean(0) / settings.batch
         row |= {f"training_{name}": value for name, value in
@@ -267,7 +290,7 @@ def train(settings, frames, validation, folder, *, phantoms=None, start=None, te
         _write_log(folder / "log.csv", run.rows)
         draw_curves(folder / "curves.png", run.rows)
         if sheet_every and (run.epoch % sheet_every == 0 or run.epoch == settings.epochs):
-            draw_sheet(folder / f"sheet-{run.epoch:03}.png", run.average, validation, settings)
+            draw_sheet(folder / f"sheet-{run.epoch:03}.png", run.measured, validation, settings)
         report(_said(row, improved))
     return run.best
 
@@ -298,21 +321,22 @@ def check_folder(folder, resume):
 
 def _begin(settings, start, image_NCHW):
     """The network to train, on the CPU."""
-    make = with_norms if settings.normalise else lambda network: network
+    normalise = settings.normalise and not settings.quantised
+    make = with_norms if normalise else lambda network: network
     network = initialise(make(settings.network()))
     if start is None:
         return network
     content = read_checkpoint(start)
     source = dataclasses.replace(settings, model=content["model"], width=content["width"])
     lender = source.network()
-    if settings.normalise and "normed" in content:
+    if normalise and "normed" in content:
         lender = make(lender)
         check_state(content["normed"], lender.state_dict(), f"Checkpoint {str(start)!r} does not "
                     f"fit {source.model}")
         lender.load_state_dict(content["normed"])
     else:
         lender.load_state_dict(content["state_dict"])
-        if settings.normalise:
+        if normalise:
             some_NCHW = image_NCHW[::max(1, len(image_NCHW) // UNFOLDED)]
             x_NCHW = channels_last(some_NCHW.float() / 255, "cpu")
             lender = unfold(lender, make(source.network()), x_NCHW)

@@ -32,7 +32,7 @@ def check_run(state, average, run, problem):
         check_state(values, network.state_dict(), f"{problem}: its {part} does not fit")
     settings = state["settings"]
     demand(isinstance(settings, dict)
-           and set(settings) == {field.name for field in dataclasses.fields(run.settings)},
+           and set(settings) <= {field.name for field in dataclasses.fields(run.settings)},
            "list of settings")
     demand(type(state["step"]) is int and state["step"] >= 0, "number of steps")
     demand(_finite(state["best"]), "best score")

@@ -12,6 +12,7 @@ from golden.images import read_image
 from golden.integer import float_mask, run
 from golden.metrics import binary
 from golden.models import load_float, load_graph, seeded
+from golden.quantize import quantize
 from golden.training import save_checkpoint
 
 
@@ -85,6 +86,23 @@ def test_another_network(checkpoint, capsys):
     assert capsys.readouterr().err == (
         f"error: Checkpoint {str(checkpoint)!r} is of elec4848 with width 2, not of unet-busi with "
         f"width 2; give MODEL=elec4848, or another checkpoint\n")
+
+
+def test_where_scales_end_is_asked_for(tmp_path, capsys):
+    """Unless told masks choose. Shipped weights go by name, to be quantised anew."""
+    arguments = ["--checkpoint", "elec4848-8", "--size", "32", "--images", "2", "--out"]
+    images, found = calibration_images(None, 32, count=2), {}
+    for clipping, more in (("mask", []), ("mse", ["--clipping", "mse"])):
+        path = tmp_path / f"{clipping}.safetensors"
+        assert main([*arguments, str(path), *more]) == 0
+        found[clipping] = graph_file.load(path)[0]
+        assert found[clipping].tensors == quantize(load_float(width=8, size=32), images,
+                                                   clipping=clipping).tensors
+    assert found["mask"].tensors != found["mse"].tensors
+    assert torch.equal(found["mse"].layer("e1a").weight, load_graph(width=8).layer("e1a").weight)
+    capsys.readouterr()
+    assert main([*arguments, str(path), "--clipping", "none"]) == 2
+    assert "--clipping" in capsys.readouterr().err
 
 
 def test_a_temperature_is_part_of_the_file(checkpoint, tmp_path, capsys):

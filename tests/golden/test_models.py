@@ -3,6 +3,7 @@ import torch
 
 from golden import models
 from golden.errors import InputError
+from golden.folding import channel_factors, weight_steps
 from golden.graph_file import load
 from golden.images import read_image, read_truth
 from golden.integer import float_mask, run
@@ -17,7 +18,7 @@ from golden.models import (
     seeded,
 )
 from golden.plan import plan
-from golden.quantize import channel_factors, quantize, weight_steps
+from golden.quantize import quantize
 
 
 def test_unknown_model():

@@ -7,11 +7,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from golden.calibration import CLIPPINGS
 from golden.data import find, load
 from golden.export import calibration_images
 from golden.integer import Tensor, run
 from golden.models import seeded
+from golden.names import CLIPPINGS
 from golden.quantise_report import _noise, compare, main
 from golden.quantize import quantize
 
@@ -76,8 +76,8 @@ def test_ways_to_clip(frames):
     scales = [quantize(network, images, clipping=clipping).tensors["e1a"].scale for clipping in
               ("min-max", "percentile")]
     assert scales[1] < scales[0]
-    with pytest.raises(ValueError, match="^Clipping must be one of mse, min-max, percentile, not "
-                                         "'none'$"):
+    with pytest.raises(ValueError, match="^Clipping must be one of mse, min-max, percentile, "
+                                         "mask, not 'none'$"):
         quantize(network, images, clipping="none")
 
 

@@ -181,7 +181,7 @@ EXAMPLES = {"A": "x", "B": "y", "AT": "7", "ARGS": "", "CUT": "e1a", "START": "e
             "MODEL": "unet-busi", "CONFIG": "tiny", "CONFIGS": "tiny", "DRAM": "ddr4-2400",
             "DRAMS": "own", "SIM": "icarus", "IMAGE": "phantom:1", "DATA": "phantom:2",
             "CALIBRATION": "phantom:2", "FPS": "2.5", "FEATURE": "0.5", "BOARD": "ulx3s",
-            "PEAK": "0.7", "FOLDS": "5",
+            "PEAK": "0.7", "FOLDS": "5", "CLIPPING": "mse",
             "MODELS": "unet-busi", "LOSS": "dice", "PART": "test", "SCHEDULE": "cosine",
             "PROTECTION": "secded", "SET": "alpha_words=64",
             "DEVICE": "cpu", "SIZE": "32", "KINDS": "image",

@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from golden.folding import BIAS_LIMIT
 from golden.integer import SUM_WEIGHT_LIMIT, Gate, Sum
-from golden.quantize import BIAS_LIMIT, sum_weights
+from golden.quantize import sum_weights
 from hw.compiler.importer.errors import Refusal
 from hw.compiler.importer.layers import (
     CONTRACT,

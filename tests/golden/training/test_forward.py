@@ -2,13 +2,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from golden.training import Settings
 from golden.training.forward import half, swift
 
 
 @pytest.mark.parametrize("able", [True, False])
 def test_half_precision_only_where_the_processor_has_it(monkeypatch, able):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "amx_bf16": able})
-    with half("cpu"):
+    with half(Settings()):
         y = F.linear(torch.ones(2, 3), torch.ones(4, 3))
     assert y.dtype is (torch.bfloat16 if able else torch.float32)
 
