@@ -119,8 +119,7 @@ def _command(arguments, console):
     if _parse(arguments).markdown:
         print(markdown())
         return
-    table = Table(header_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0),
-                  pad_edge=False)
+    table = Table(header_style="bold", box=SIMPLE_HEAD, padding=0)      # fits 80 columns
     for column in COLUMNS:
         table.add_column(column.replace(" ", "\n"), justify="right" if table.columns else "left",
                          no_wrap=True)
