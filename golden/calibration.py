@@ -11,10 +11,10 @@ import math
 import torch
 
 from golden.errors import InputError
+from golden.names import CLIPPINGS
 
-__all__ = ["ENDS", "Calibration", "FRAME_SCALE", "SIGMOID_SCALE"]
+__all__ = ["Calibration", "FRAME_SCALE", "SIGMOID_SCALE"]
 
-ENDS = ("mse", "min-max", "percentile")
 PERCENTILE = 0.999              # of values that "percentile" keeps, at either end
 
 FRAME_SCALE = 1 / 255
@@ -42,14 +42,16 @@ class Calibration:
     equalise : bool
         Whether convolutions are equalised too that are neither depthwise nor transposed. Off:
         on frames beyond the calibration's their channels leave such narrow ranges too often.
-    clipping : one of `ENDS`
+    clipping : one of `golden.names.CLIPPINGS`
         Where scales end: where the squared error is least; at the extremes; or at the 99.9th
         percentile. Equalised tensors alone and logits have the same scale with each.
     """
 
     def __init__(self, network, steps, images, *, equalise=False, clipping="mse",
                  advance=lambda: None):
-        self.equalise = equalise
+        if clipping not in CLIPPINGS:
+            raise ValueError(f"Clipping must be one of {', '.join(CLIPPINGS)}, not {clipping!r}")
+        self.equalise, self.clipping = equalise, clipping
         self.network = network
         self.steps = {step.name: step for step in steps}
         self.readers = {name: [] for name in self.steps}
@@ -58,15 +60,10 @@ class Calibration:
                 self.readers[name].append(step)
         self.ranges, self.samples = {}, {}
         self._observe(images, advance)
-        self.groups = self._groups()
         self.places, self.equalisation = {}, {}
-        for group in self.groups:
-            self.clip(group, clipping)
-
-    def clip(self, group, clipping):
-        """Place a group anew, where its scale ends by one of `ENDS`."""
-        place = self._place(group, clipping)
-        self.places |= {name: place for name in group}
+        for group in self._groups():
+            place = self._place(group)
+            self.places |= {name: place for name in group}
 
     def is_exact(self, step):
         """Whether this is the sum of elec4848's gates, which needs no rounding."""
@@ -146,7 +143,7 @@ class Calibration:
         unique = {id(group): sorted(group, key=order.index) for group in group_of.values()}
         return list(unique.values())
 
-    def _place(self, group, clipping):
+    def _place(self, group):
         """Scale and zero point of a group."""
         steps = [self.steps[name] for name in group]
         fixed = {FIXED[step.kind] for step in steps if step.kind in FIXED}
@@ -165,16 +162,16 @@ class Calibration:
         if fixed:
             place = fixed.pop(), 0
         elif plain:
-            place = self._clipped(x, plain, clipping)
+            place = self._clipped(x, plain)
         else:
             place = None
-        return self._equalised(free, x, place, clipping) if free else place
+        return self._equalised(free, x, place) if free else place
 
-    def _clipped(self, x, names, clipping):
+    def _clipped(self, x, names):
         """Scale and zero point for samples ``x`` of tensors ``names``."""
-        if clipping == "mse":
+        if self.clipping == "mse":
             return (_scale(x), 0) if x.min() >= 0 else _signed_place(x)
-        if clipping == "percentile":
+        if self.clipping == "percentile":
             low, high = (float(_quantile(x, share)) for share in (1 - PERCENTILE, PERCENTILE))
         else:
             return self._extremes(names)
@@ -191,7 +188,7 @@ class Calibration:
         scale = (high - low) / 255
         return scale, round(-low / scale)
 
-    def _equalised(self, free, x, place, clipping):
+    def _equalised(self, free, x, place):
         """Scale and zero point for equalised tensors and, if there are any, values ``x`` of others.
 
         ``place`` is what those others would have alone: raised to let negative channels in, unless
@@ -200,7 +197,7 @@ class Calibration:
         if x is not None:
             x = x[::max(1, len(x) // SAMPLES)]
             scale, zero_point = place
-            if zero_point == 0 and clipping == "mse":
+            if zero_point == 0 and self.clipping == "mse":
                 scale = _scale(x)
             trials = [(scale * 255 / (255 - z), z) for z in ZERO_POINTS] if zero_point == 0 else [
                 place]

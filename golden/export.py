@@ -3,9 +3,12 @@
     python -m golden.export --checkpoint runs/elec4848/best.pt --data FOLDER [--out FILE]
     make export CHECKPOINT=runs/elec4848/best.pt DATA=FOLDER [OUT=FILE]
 
-Without ``--out`` the file goes where :func:`golden.models.load_graph` looks for it, in
-``golden/weights``. Calibration images are evenly chosen from the training part of the data's
-split, and phantoms, half and half where there are both.
+Shipped weights go by name, such as ``CHECKPOINT=elec4848-32``, and are quantised anew. Without
+``--out`` the file goes where :func:`golden.models.load_graph` looks for it, in ``golden/weights``.
+Calibration images are evenly chosen from the training part of the data's split, and phantoms, half
+and half where there are both.
+
+``--clipping`` says where scales end (:mod:`golden.calibration`).
 
 ``--temperature`` divides the logits before, so that the confidence in the file means something;
 ``fit`` by what suits the validation part of the data. No pixel of a float mask changes.

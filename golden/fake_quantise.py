@@ -28,14 +28,13 @@ class FakeQuantised(nn.Module):
     so they can be trained. Normalisations use their running statistics, and nothing is dropped.
 
     Left out is what is far below a step: that biases and multipliers are rounded, too. A tensor
-    may differ from the graph's by a step where a value is within that of a half. ``steps`` are
-    what :func:`golden.plan.plan` found in the network, if that is known.
+    may differ from the graph's by a step where a value is within that of a half.
     """
 
-    def __init__(self, network, graph, steps=None):
+    def __init__(self, network, graph):
         super().__init__()
         self.network, self.graph = network, graph
-        self.steps = plan(network) if steps is None else steps
+        self.steps = plan(network)
         self.factors = {step.name: channel_factors(graph, step.name) for step in self.steps}
         self.logit = next(step.inputs[0] for step in self.steps if step.name == graph.output)
 
@@ -43,14 +42,12 @@ class FakeQuantised(nn.Module):
         """Logits of the mask, N x C x H x W, for frames in 0..1 whose values are those of uint8."""
         return self.trace(frame_N3HW)[self.logit]
 
-    def trace(self, frame_N3HW, known=()):
-        """The real value of every tensor of the graph by name, N x C x H x W; those of the
-        dictionary ``known`` are taken from there."""
-        values = dict(known)
+    def trace(self, frame_N3HW):
+        """The real value of every tensor of the graph by name, N x C x H x W."""
+        values = {}
         for step in self.steps:
-            if step.name not in values:
-                values[step.name] = (frame_N3HW if step.kind == "input" else
-                                     self.make(step, *(values[name] for name in step.inputs)))
+            values[step.name] = (frame_N3HW if step.kind == "input" else
+                                 self.make(step, *(values[name] for name in step.inputs)))
         return values
 
     def make(self, step, *inputs_NCHW):

@@ -20,8 +20,8 @@ TEACHER = "teacher"         # trained like a network, and never quantised
 PHANTOM = "phantom:"
 # Beyond any network that is made; what is larger is a mistake, and would ask for all memory.
 MOST_SIZE, MOST_WIDTH = 1 << 14, 1 << 10
-CLIPPINGS = ("mse", "min-max", "percentile", "mask")    # where scales end: golden.quantize
-CLIPPING = "mask"           # of what is exported
+CLIPPINGS = ("mse", "min-max", "percentile")    # where scales end: golden.calibration
+CLIPPING = "min-max"        # of what is exported, and of training that sees INT8
 LOSSES = ("bce", "dice", "bce+dice")
 SCHEDULES = ("cosine", "plateau")
 PARTS = ("train", "validation", "test")

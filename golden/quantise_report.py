@@ -3,13 +3,13 @@
     python -m golden.quantise_report --model elec4848 --data FOLDER [--checkpoint FILE] [--n 8]
     make quantise-report MODEL=elec4848 DATA=FOLDER [CHECKPOINT=FILE] [N=8]
 
-Quantises a float network four times, on the same images of the training part (or phantoms), with
-scales that end where the squared error is least (``mse``), at the extremes (``min-max``), at the
-99.9th percentile, or at whichever of the first two leaves better masks (``mask``, what
-`golden.export` does). On N images of the validation part, or N phantoms, each integer graph is set
-beside the float network. Of every tensor: the signal to quantisation noise in dB, all noise from
-the frame on included, and the share of values beyond what eight bits hold. Of the masks: Dice
-against the float masks, and against the truth. Writes ``layers.csv`` and ``report.json``.
+Quantises a float network three times, on the same images of the training part (or phantoms), with
+scales that end where the squared error is least (``mse``), at the extremes (``min-max``, what
+`golden.export` does), or at the 99.9th percentile. On N images of the validation part, or N
+phantoms, each integer graph is set beside the float network. Of every tensor: the signal to
+quantisation noise in dB, all noise from the frame on included, and the share of values beyond what
+eight bits hold. Of the masks: Dice against the float masks, and against the truth. Writes
+``layers.csv`` and ``report.json``.
 """
 
 import csv
@@ -41,7 +41,7 @@ from golden.training import load_checkpoint
 __all__ = ["compare", "main"]
 
 FILES = ("layers.csv", "report.json")
-SHORT = dict(zip(CLIPPINGS, ("mse", "min-max", "99.9 %", "mask"), strict=True))
+SHORT = dict(zip(CLIPPINGS, ("mse", "min-max", "99.9 %"), strict=True))
 NOTE = """\
 SQNR: signal to quantisation noise, with the noise of all layers before.
 beyond: values of the float network that eight bits clip to 0 or 255."""

@@ -12,7 +12,6 @@ import torch
 
 from golden.calibration import Calibration
 from golden.classes import codes, comparisons
-from golden.fake_quantise import FakeQuantised
 from golden.folding import (
     BIAS_LIMIT,
     affine,
@@ -38,14 +37,11 @@ from golden.integer import (
     Upsample,
     output_shape,
 )
-from golden.names import CLIPPINGS
 from golden.plan import plan
 
 __all__ = ["fixed_point", "quantize", "sigmoid_table", "sum_weights"]
 
 FACTOR_LIMIT = 16000.0          # of an equalised channel; 2**14 has no multiplier
-CHOICES = ("mse", "min-max")    # of each group, where masks decide
-JUDGES = 4                      # frames whose masks decide
 
 
 @torch.no_grad()
@@ -53,45 +49,13 @@ def quantize(network, images, *, equalise=False, clipping="mse", advance=lambda:
     """Quantise a network of :mod:`golden.networks` on uint8 C x H x W frames, all of one size.
 
     The graph is made for that size; :func:`golden.integer.resize` makes it for another.
-    ``equalise`` and ``advance`` are :class:`golden.calibration.Calibration`'s, and so is
-    ``clipping``, but for ``mask``: then every group of tensors in turn ends by whichever of
-    `CHOICES` leaves masks nearer to the float network's.
+    ``equalise``, ``clipping`` and ``advance`` are :class:`golden.calibration.Calibration`'s.
     """
-    if clipping not in CLIPPINGS:
-        raise ValueError(f"Clipping must be one of {', '.join(CLIPPINGS)}, not {clipping!r}")
     network.eval()
-    steps, chosen = plan(network), clipping == "mask"
-    calibration = Calibration(network, steps, images, equalise=equalise, advance=advance,
-                              clipping="min-max" if chosen else clipping)
-    if chosen:
-        _choose(network, steps, calibration, images)
+    steps = plan(network)
+    calibration = Calibration(network, steps, images, equalise=equalise, clipping=clipping,
+                              advance=advance)
     return _Builder(network, steps, calibration).graph()
-
-
-def _choose(network, steps, calibration, images):
-    """Clip group after group, in the order of the trace, as makes the least squared error of the
-    probabilities in masks of some frames, or of classes; groups behind it end at their extremes
-    until then."""
-    def probability(values):
-        return values["logit"].softmax(1) if network.classes else values["mask"]
-
-    count = min(JUDGES, len(images))
-    frames_N3HW = torch.stack([images[i * len(images) // count] for i in range(count)]) / 255
-    wanted_NCHW = probability(network.trace(frames_N3HW))
-    order, known = [step.name for step in steps], {}
-    for group, later in zip(calibration.groups, [*calibration.groups[1:], order[-1:]], strict=True):
-        trials = {}
-        for clipping in CHOICES:
-            calibration.clip(group, clipping)
-            if (place := calibration.places[group[0]]) not in trials:
-                graph = _Builder(network, steps, calibration).graph()
-                fake = FakeQuantised(network, graph, steps)
-                values = fake.trace(frames_N3HW, known)
-                error = float((probability(values) - wanted_NCHW).square().mean())
-                trials[place] = error, clipping, values
-        _, clipping, values = min(trials.values(), key=lambda trial: trial[0])
-        calibration.clip(group, clipping)
-        known = {name: values[name] for name in order[:order.index(later[0])]}
 
 
 def fixed_point(factor_C):

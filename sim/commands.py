@@ -488,7 +488,7 @@ TARGETS = {
     "export": Target(
         "quantise a checkpoint into golden/weights, or OUT", "golden.export", checks={"OUT": _any},
         takes=_takes("CHECKPOINT=runs/train/best.pt MODEL WIDTH SIZE DATA=phantom SPLIT OUT SKIP=0 "
-               "CLAHE=0 CLIPPING=mask TEMPERATURE ARGS"), flags=("SKIP", "CLAHE")),
+               "CLAHE=0 CLIPPING=min-max TEMPERATURE ARGS"), flags=("SKIP", "CLAHE")),
     "quantise-report": Target(
         "what INT8 costs each layer; other ways to calibrate", "golden.quantise_report",
         _takes("MODEL=elec4848 CHECKPOINT WIDTH SIZE DATA=phantom SPLIT N=8 "

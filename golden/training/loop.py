@@ -15,7 +15,7 @@ from golden.classes import lesion_logit, one_hot
 from golden.errors import InputError
 from golden.fake_quantise import FakeQuantised
 from golden.metrics import iou, measure
-from golden.names import SCHEDULES, TEACHER, check_shape
+from golden.names import CLIPPING, SCHEDULES, TEACHER, check_shape
 from golden.quantize import quantize
 from golden.training.augment import AUGMENTATIONS, augment, blend
 from golden.training.checkpoint import (
@@ -149,7 +149,7 @@ class _Run:
         if self.settings.quantised:
             some = min(CALIBRATED, len(frames))
             images = [frames.frame(i * len(frames) // some) for i in range(some)]
-            graph = quantize(self.average, images, clipping="min-max")
+            graph = quantize(self.average, images, clipping=CLIPPING)
             self.learning, self.measured = (FakeQuantised(network, graph) for network in
                                             (self.network, self.average))
 

@@ -201,24 +201,6 @@ def test_elec4848_is_as_it_was():
             assert abs(int(weight.sum()) - total) <= max(2, weight.numel() // 1000), name
 
 
-def test_masks_choose_where_scales_end():
-    """Each scale is one of the two on offer, both are taken somewhere, and the masks of the frames
-    are nearer to the float network's than with either alone."""
-    network = load_float("elec4848", size=32, width=8)
-    images = [read_image(f"phantom:{seed}", 32) for seed in range(4)]
-    graphs = {clipping: quantize(network, images, clipping=clipping)
-              for clipping in ("mse", "min-max", "mask")}
-    offers = {name: [(g.tensors[name].scale, g.tensors[name].zero_point) for g in graphs.values()]
-              for name in graphs["mask"].tensors}
-    assert all(chosen in others for *others, chosen in offers.values())
-    assert {others.index(chosen) for *others, chosen in offers.values()
-            if others[0] != others[1]} == {0, 1}
-    errors = {clipping: sum(float((float_mask(graph, run(graph, image)) - network.segment(image))
-                                  .square().mean()) for image in images)
-              for clipping, graph in graphs.items()}
-    assert errors["mask"] < min(errors["mse"], errors["min-max"])
-
-
 def test_gate_folds_batch_normalisation():
     network = seeded("elec4848", 4)
     image = read_image("phantom:2", 32)
