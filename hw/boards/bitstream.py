@@ -115,8 +115,8 @@ def place_and_route(folder, seed, *, easy=False, status=lambda line: None):
     With ``easy`` the placer does not look at delays."""
     began = time.monotonic()
     call("NEXTPNR_ECP5", *DEVICE, *PLACER, *["--no-tmdriv"] * easy, "--json", "top.json", "--lpf",
-         "top.lpf", "--textcfg", f"{seed}.config", "--report", f"{seed}.json", "--seed", str(seed), "--timing-allow-fail",
-         folder=folder, log=f"nextpnr-{seed}.log", status=status)
+         "top.lpf", "--textcfg", f"{seed}.config", "--report", f"{seed}.json", "--seed", str(seed),
+         "--timing-allow-fail", folder=folder, log=f"nextpnr-{seed}.log", status=status)
     return json.loads((folder / f"{seed}.json").read_text()), time.monotonic() - began
 
 
