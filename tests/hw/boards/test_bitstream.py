@@ -186,14 +186,3 @@ def test_the_board_is_programmed_with_what_was_made(tmp_path, monkeypatch, capfd
     monkeypatch.setenv("OPENFPGALOADER", "false")
     assert program.main(["--bit", str(tmp_path)]) == 2
     assert capfd.readouterr().err.startswith("error: false could not load the board; ")
-
-
-def test_yosys_is_the_package_s(tmp_path, monkeypatch):
-    monkeypatch.delenv("YOSYS", raising=False)
-    (tmp_path / "top.ys").write_text("read_verilog top.v\nnonsense\n")
-    (tmp_path / "top.v").write_text("module top; endmodule\n")
-    with pytest.raises(bitstream.ToolError, match="^yosys failed: No such command: nonsense"):
-        bitstream.call("YOSYS", "top.ys", folder=tmp_path, log="yosys.log")
-    (tmp_path / "top.ys").write_text("read_verilog top.v\nwrite_json top.json\n")
-    bitstream.call("YOSYS", "top.ys", folder=tmp_path, log="yosys.log")
-    assert json.loads((tmp_path / "top.json").read_text())["modules"].keys() == {"top"}
