@@ -48,7 +48,8 @@ def contact_sheets(folder, frames, shown, advance=lambda: None):
 def _draw(path, frames, some):
     figure, axes = plt.subplots(len(some), len(PANELS), figsize=(9.4, 1.95 * len(some) + 0.4),
                                 layout="constrained", squeeze=False)
-    figure.get_layout_engine().set(h_pad=CAPTION)       # captions are wider than their column
+    figure.get_layout_engine().set(         # captions are wider than their column, so left out
+        h_pad=CAPTION, rect=(0, 0, 1, 1 - CAPTION / figure.get_figheight()))
     for line, masks in zip(axes, some, strict=True):
         image_HW3 = frames.frame(masks.index).permute(1, 2, 0)
         found = [x_HW if x_HW.dtype is torch.bool else coloured(x_HW)
@@ -56,7 +57,8 @@ def _draw(path, frames, some):
         for axis, picture in zip(line, (image_HW3, *found), strict=False):
             axis.imshow(picture.numpy(), cmap="gray", vmin=0, vmax=1)
         confidence = line[-1].imshow(masks.confidence_HW.numpy(), cmap="cividis", vmin=0, vmax=1)
-        line[0].set_title(masks.caption, fontsize=8, loc="left").set_in_layout(False)
+        line[0].text(0, 1.04, masks.caption, fontsize=8,
+                     transform=line[0].transAxes).set_in_layout(False)
         for axis in line:
             axis.set(xticks=[], yticks=[])
     for axis, title in zip(axes[-1], PANELS, strict=True):
