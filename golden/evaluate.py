@@ -114,12 +114,13 @@ def _found(network, graph, image_CHW):
     """Of each form the mask, uint8 and above 0 where lesion is, by its class if the network tells
     classes apart; and the confidence."""
     stored = run(graph, image_CHW)
-    masks  = {"float": network.segment(image_CHW), "int8": float_mask(graph, stored)}
     if not network.classes:
+        masks = {"float": network.segment(image_CHW), "int8": float_mask(graph, stored)}
         return {form: binary(masks[form]).to(torch.uint8) for form in FORMS}, masks
     with torch.no_grad():
-        logits = {"float": network(image_CHW[None].to(torch.float32) / 255),
-                  "int8": real(graph, stored, "logit")[None]}
+        trace = network.trace(image_CHW[None].to(torch.float32) / 255)
+    masks  = {"float": trace["mask"][0, 0], "int8": float_mask(graph, stored)}
+    logits = {"float": trace["logit"], "int8": real(graph, stored, "logit")[None]}
     return ({form: numbers(masks[form]) for form in FORMS},
             {form: torch.sigmoid(lesion_logit(logits[form]))[0, 0] for form in FORMS})
 
