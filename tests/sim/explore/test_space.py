@@ -93,7 +93,8 @@ MISTAKES = [
     ('base = "huge"', ("base: Unknown machine 'huge'; known are reference, edge, tiny, large, or "
                       "the path of a .toml file")),
     ('model = "resnet"', ("model: No model 'resnet'; known: elec4848, elec4848-ds, "
-                         "elec4848-ds-published, elec4848-classes, unet-busi, attunet-nuclei, attunet-ct")),
+                         "elec4848-ds-published, elec4848-classes, unet-busi, attunet-nuclei, "
+                         "attunet-ct")),
     ('objectives = ["latenc"]', "objectives: 'latenc' is unknown; did you mean latency?"),
     ('objectives = ["interval"]',
      "objectives: interval is of a stream; give frames = 2 or more"),
