@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from golden.data.clahe import _equalised, _to_lab, _to_rgb, clahe
+from golden.data.clahe import _equalised, _to_rgb, clahe, to_lab
 
 
 def test_one_tile_by_hand():
@@ -20,7 +20,7 @@ def test_the_limit_by_hand():
 def test_lab_as_opencv_has_it():
     """Values of cv2.cvtColor(image, cv2.COLOR_RGB2LAB) 5.0.0."""
     grey = torch.arange(0, 256, 16, dtype=torch.uint8)[None, None].expand(3, 1, -1)
-    lab = _to_lab(grey)
+    lab = to_lab(grey)
     assert lab[0, 0].tolist() == [0, 12, 31, 51, 69, 87, 104, 121, 137, 153, 168, 183, 198, 213,
                                   228, 242]
     assert (lab[1:] == 128).all()
@@ -28,7 +28,7 @@ def test_lab_as_opencv_has_it():
 
 def test_greys_stay_grey_and_come_back():
     grey = torch.arange(256, dtype=torch.uint8)[None, None].expand(3, 1, -1)
-    back = _to_rgb(_to_lab(grey))
+    back = _to_rgb(to_lab(grey))
     assert (back == back[:1]).all()
     assert (back.int() - grey.int()).abs().max() <= 1
 
