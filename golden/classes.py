@@ -19,7 +19,7 @@ from golden.errors import InputError
 from golden.names import CLASS_COLOURS
 
 __all__ = ["LESION", "check_classes", "class_mask", "codes", "coloured", "comparisons",
-           "lesion_logit", "numbers", "one_hot"]
+           "lesion_confidence", "lesion_logit", "numbers", "one_hot"]
 
 LESION = 128
 MOST = len(CLASS_COLOURS)       # of these there are six pairs, and a table has eight bits
@@ -56,6 +56,11 @@ def lesion_logit(logit_NCHW):
     if logit_NCHW.shape[1] == 1:
         return logit_NCHW
     return logit_NCHW[:, 1:].logsumexp(1, keepdim=True) - logit_NCHW[:, :1]
+
+
+def lesion_confidence(logit_CHW):
+    """The probability, H x W in 0..1, that a pixel is lesion of any class."""
+    return torch.sigmoid(lesion_logit(logit_CHW[None]))[0, 0]
 
 
 def one_hot(lesion_N1HW, number_N, classes):

@@ -24,7 +24,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from golden import data
-from golden.classes import lesion_logit, numbers
+from golden.classes import lesion_confidence, numbers
 from golden.command import Parser, exit_code, make_console
 from golden.confidence import (
     DEFINITION,
@@ -120,9 +120,9 @@ def _found(network, graph, image_CHW):
     with torch.no_grad():
         trace = network.trace(image_CHW[None].to(torch.float32) / 255)
     masks  = {"float": trace["mask"][0, 0], "int8": float_mask(graph, stored)}
-    logits = {"float": trace["logit"], "int8": real(graph, stored, "logit")[None]}
+    logits = {"float": trace["logit"][0], "int8": real(graph, stored, "logit")}
     return ({form: numbers(masks[form]) for form in FORMS},
-            {form: torch.sigmoid(lesion_logit(logits[form]))[0, 0] for form in FORMS})
+            {form: lesion_confidence(logits[form]) for form in FORMS})
 
 
 def _by_class(found_HW, true_HW, classes):

@@ -12,7 +12,7 @@ import torch
 from captum.attr import GuidedBackprop, LayerGradCam, Saliency
 from captum.attr import Occlusion as CaptumOcclusion
 
-from golden.classes import lesion_logit
+from golden.classes import lesion_confidence
 from golden.errors import InputError
 from golden.explain.lime import Lime, Surrogate, surrogate
 from golden.explain.probe import BATCH, Probe, Score
@@ -91,7 +91,7 @@ def explain(network, image_CHW, occlusion=None, lime=None, *, progress=None):
     frame_13HW = image_CHW[None].to(torch.float32) / 255
     with torch.no_grad():
         trace = {name: x_1CHW[0] for name, x_1CHW in probe(frame_13HW).items()}
-    confidence_HW = torch.sigmoid(lesion_logit(trace["logit"][None]))[0, 0]
+    confidence_HW = lesion_confidence(trace["logit"])
     lesion_HW = binary(confidence_HW)
     found = bool(lesion_HW.any())
     gates = [name for name in trace if name.startswith("gated")]
@@ -150,7 +150,7 @@ def _hidden(probe, frame_13HW, mean_13HW, occlusion, occlusion_HW):
     covered_13HW = frame_13HW.clone()
     window = (..., slice(top, top + occlusion.window), slice(left, left + occlusion.window))
     covered_13HW[window] = mean_13HW[window]
-    return Hidden(top, left, torch.sigmoid(lesion_logit(probe(covered_13HW)["logit"]))[0, 0])
+    return Hidden(top, left, lesion_confidence(probe(covered_13HW)["logit"][0]))
 
 
 class _Counter:

@@ -43,7 +43,8 @@ def loss_of(graph, frames):
     return total / len(frames)
 
 
-def test_int8_masks_get_better(frames, start, tmp_path):
+def test_a_stage_learns(frames, start, tmp_path):
+    """Of INT8 masks; what a stage that sees floats would learn is not held against it."""
     learnt, _ = frames
     train(STAGE, *frames, tmp_path, start=start)
     before, after = (loss_of(graph_of(path, learnt), learnt)
